@@ -1,0 +1,147 @@
+"""What a method is: a frozen dataclass of hyper-parameters and the few hooks that it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+
+    from lmms_fixattn.attention import NewestRow
+    from lmms_fixattn.vision import VisionAttention
+
+Layers = tuple[int, "int | None"]
+Parser = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A decoding-time method. The empty method leaves the model as it is.
+
+    A subclass adds hyper-parameters with :func:`number`, :func:`switch`, :func:`choice` and :func:`layer_range`, which
+    check and convert a value whether it came typed or as a string, and overrides the hooks that it needs:
+
+    - ``select``: once an image, a gain for each of its tokens;
+    - ``edit_scores``: in every layer of ``layers``, the newest row's scores before softmax;
+    - ``guide``: from the next-token scores with and without the image, new ones (only where ``guides``).
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for parameter in dataclasses.fields(self):
+            value = getattr(self, parameter.name)
+            try:
+                parsed = parameter.metadata["parse"](value)
+            except (TypeError, ValueError):
+                hint = did_you_mean(value, parameter.metadata["options"])
+                raise ValueError(
+                    f"{self.name}: {parameter.name} must be {parameter.metadata['expected']}, got {value!r}{hint}"
+                ) from None
+            object.__setattr__(self, parameter.name, parsed)
+
+    @property
+    def vision_parts(self) -> frozenset[str]:
+        """The parts of the vision tower's attention that ``select`` reads: names of VisionAttention's fields."""
+        return frozenset()
+
+    @property
+    def edited_layers(self) -> Layers | None:
+        """The decoder layers whose newest row is edited, as a range with the end excluded; None if there are none."""
+        return None
+
+    @property
+    def guides(self) -> bool:
+        """Whether ``guide`` is used, which costs a second, text-only forward pass a token."""
+        return False
+
+    def needs_row(self, prefill: bool) -> bool:
+        """Say whether ``edit_scores`` has work in this phase; where not, the row is left to the model's own kernel."""
+        return True
+
+    def select(self, vision: VisionAttention) -> torch.Tensor | float:
+        """Return the gain of each image token, [images, tokens an image] or one number for all; 0 leaves it alone."""
+        raise NotImplementedError(f"{self.name} edits attention but selects no image tokens")
+
+    def edit_scores(self, row: NewestRow) -> None:
+        """Change ``row.scores`` in place."""
+        raise NotImplementedError(f"{self.name} names layers but does not edit scores")
+
+    def guide(self, with_image: torch.Tensor, without_image: torch.Tensor) -> torch.Tensor:
+        """Combine next-token scores of the two branches, each [rows, vocabulary], into new scores."""
+        raise NotImplementedError(f"{self.name} guides but does not say how")
+
+
+def number(default: float, meaning: str, *, low: float = -math.inf, high: float = math.inf) -> Any:
+    """Declare a finite real hyper-parameter in [low, high]."""
+    bounds = f" in [{low:g}, {high:g}]" if math.isfinite(high) else f" >= {low:g}" if math.isfinite(low) else ""
+
+    def parse(value: Any) -> float:
+        if isinstance(value, bool) or not low <= (parsed := float(value)) <= high or not math.isfinite(parsed):
+            raise ValueError
+        return parsed
+
+    return _declare(default, meaning, f"a number{bounds}", parse)
+
+
+def switch(default: bool, meaning: str) -> Any:
+    """Declare an on/off hyper-parameter."""
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+    def parse(value: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        if not isinstance(value, str) or value.strip().lower() not in words:
+            raise ValueError
+        return words[value.strip().lower()]
+
+    return _declare(default, meaning, "true or false", parse)
+
+
+def choice(default: str, meaning: str, options: tuple[str, ...]) -> Any:
+    """Declare a hyper-parameter that is one of a few words."""
+
+    def parse(value: Any) -> str:
+        if value not in options:
+            raise ValueError
+        return str(value)
+
+    return _declare(default, meaning, f"one of {', '.join(options)}", parse, options)
+
+
+def layer_range(default: Layers, meaning: str) -> Any:
+    """Declare a range of decoder layers with the end excluded: (2, 32) or "2-32"; open: (2, None) or "2-"."""
+
+    def parse(value: Any) -> Layers:
+        if isinstance(value, str):
+            first, dash, last = value.strip().partition("-")
+            start, end = int(first), (int(last) if last else None)
+            if not dash:
+                raise ValueError
+        else:
+            start, end = value
+            if any(isinstance(bound, bool) or not isinstance(bound, int | None) for bound in (start, end)):
+                raise ValueError
+        if start is None or start < 0 or (end is not None and end <= start):
+            raise ValueError
+        return start, end
+
+    return _declare(default, meaning, 'a range of layers with the end excluded, such as "2-32", "2-" or (2, 32)', parse)
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the known name nearest to word, or nothing when none is near."""
+    close = difflib.get_close_matches(str(word), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _declare(default: Any, meaning: str, expected: str, parse: Parser, options: tuple[str, ...] = ()) -> Any:
+    metadata = {"meaning": meaning, "expected": expected, "parse": parse, "options": options}
+    return field(default=default, metadata=metadata)

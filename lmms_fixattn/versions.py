@@ -1,0 +1,42 @@
+"""The library versions that were tried, and a clear word about any other."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from importlib.metadata import version
+
+from packaging.version import Version
+
+TRIED = {
+    "lmms-eval": ("0.7.3", "0.7.3"),
+    "torch": ("2.11.0", "2.15.0"),
+    "transformers": ("5.17.0", "5.23.0"),
+}
+"""The lowest and the highest version of each library that the tests passed with."""
+
+
+def installed() -> dict[str, str]:
+    """Return the versions that a result depends on: this package, Python and the libraries."""
+    libraries = ("lmms-fixattn", *TRIED, "accelerate", "pycocotools", "tokenizers", "pillow", "numpy")
+    return {"python": ".".join(map(str, sys.version_info[:3])), **{name: version(name) for name in libraries}}
+
+
+def check_versions() -> None:
+    """Refuse libraries older than what was tried, warn about newer ones.
+
+    Raises:
+        RuntimeError: a library is too old; names it, what is there and what to install.
+    """
+    for library, (lowest, highest) in TRIED.items():
+        found = version(library)
+        if Version(found).release < Version(lowest).release:
+            raise RuntimeError(
+                f'{library} {found} is too old: lmms-fixattn needs {lowest} or newer; pip install "{library}>={lowest}"'
+            )
+        if Version(found).release > Version(highest).release:
+            warnings.warn(
+                f"{library} {found} is newer than the newest that lmms-fixattn was tried with ({highest}): "
+                "run its tests before you trust the numbers",
+                stacklevel=2,
+            )
