@@ -1,1 +1,7 @@
+"""Where documents come from: frozen image lists, COCO-format folders, POPE questions, the hub."""
 
+from __future__ import annotations
+
+
+class DataError(ValueError):
+    """Say in one line which data is missing or wrong, what was expected and how to get it."""

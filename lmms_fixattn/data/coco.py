@@ -1,0 +1,190 @@
+"""COCO-format folders: images, categories and reference captions, read with pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lmms_fixattn.data import DataError
+
+HOW_TO_GET_COCO = (
+    "COCO 2014 is at http://images.cocodataset.org/zips/val2014.zip and "
+    "http://images.cocodataset.org/annotations/annotations_trainval2014.zip: unpack both into one folder"
+)
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """Hold an image's id, its file, and its category names: each once, in the order of their first annotation."""
+
+    image_id: int
+    path: Path
+    objects: tuple[str, ...]
+
+
+class CocoFolder:
+    """Read a folder of COCO layout.
+
+        ROOT/annotations/instances_SPLIT.json     e.g. instances_val2014.json, instances_train2014.json
+        ROOT/annotations/captions_SPLIT.json
+        ROOT/SPLIT/FILE_NAME                      or ROOT/images/SPLIT/, ROOT/images/, ROOT/
+
+    File names are those of the annotation file, so any data set of this format will do. Splits are looked through in
+    order (val before train), and one is read only when the ones before it lack an id: no COCO image is in two splits,
+    and the training annotations take a minute and gigabytes that the usual lists do not need. Images are never opened.
+
+    Raises:
+        DataError: no such folder, or no instances file in it.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+        if not self.root.is_dir():
+            raise DataError(f"COCO folder {self.root} does not exist; {HOW_TO_GET_COCO}")
+        found = [path.stem.removeprefix("instances_") for path in self._annotations.glob("instances_*.json")]
+        if not found:
+            raise DataError(
+                f"missing annotation file {self._annotations / 'instances_val2014.json'} (any instances_SPLIT.json "
+                f"will do); {HOW_TO_GET_COCO}"
+            )
+        self.splits = tuple(sorted(found, key=lambda split: (not split.startswith("val"), split)))
+
+    @property
+    def _annotations(self) -> Path:
+        return self.root / "annotations"
+
+    def image_ids(self) -> tuple[int, ...]:
+        """Return the ids of every image of every split, ascending."""
+        return tuple(sorted({image_id for split in self.splits for image_id in self._instances(split).file_names}))
+
+    def image_ids_by_name(self) -> dict[str, int]:
+        """Return the id of every image by its file name (without folders)."""
+        return {
+            Path(file_name).name: image_id
+            for split in self.splits
+            for image_id, file_name in self._instances(split).file_names.items()
+        }
+
+    def images(self, ids: Collection[int]) -> list[CocoImage]:
+        """Return the images of these ids, in this order.
+
+        Raises:
+            DataError: counts the ids that the annotations lack, or the image files that are not there.
+        """
+        home = self._home(ids)
+        images = [self._image(image_id, home[image_id]) for image_id in ids]
+        absent = [image for image in images if not image.path.is_file()]
+        if absent:
+            raise DataError(
+                f"{len(absent)} of {len(images)} image files are missing below {self.root}, the first is "
+                f"{absent[0].path}; {HOW_TO_GET_COCO}"
+            )
+        return images
+
+    def instances(self, ids: Collection[int] | None = None) -> Iterator[tuple[int, str]]:
+        """Yield (image id, category name) for every annotated object, of these images or of all."""
+        for image_id, split in self._home(ids).items():
+            for name in self._instances(split).objects.get(image_id, ()):
+                yield image_id, name
+
+    def captions(self, ids: Collection[int] | None = None) -> Iterator[tuple[int, str]]:
+        """Yield (image id, caption) for every reference caption, of these images or of all.
+
+        Raises:
+            DataError: names the captions file that is not there.
+        """
+        for image_id, split in self._home(ids).items():
+            for caption in self._captions(split).get(image_id, ()):
+                yield image_id, caption
+
+    def _home(self, ids: Collection[int] | None) -> dict[int, str]:
+        """Return the split of every id (of every image when `ids` is None)."""
+        if ids is None:
+            return {
+                image_id: split for split in reversed(self.splits) for image_id in self._instances(split).file_names
+            }
+        home: dict[int, str] = {}
+        lacking = list(dict.fromkeys(ids))
+        for split in self.splits:
+            file_names = self._instances(split).file_names
+            home.update(dict.fromkeys((image_id for image_id in lacking if image_id in file_names), split))
+            lacking = [image_id for image_id in lacking if image_id not in file_names]
+            if not lacking:
+                return home
+        raise DataError(
+            f"{len(lacking)} of {len(set(ids))} image ids are not in {self.root} "
+            f"({', '.join(f'instances_{split}.json' for split in self.splits)}), the first is {lacking[0]}; "
+            f"complete the folder or name another list of images; {HOW_TO_GET_COCO}"
+        )
+
+    def _image(self, image_id: int, split: str) -> CocoImage:
+        instances = self._instances(split)
+        file_name = instances.file_names[image_id]
+        places = [self.root / split, self.root / "images" / split, self.root / "images", self.root]
+        path = next((place / file_name for place in places if (place / file_name).is_file()), places[0] / file_name)
+        return CocoImage(image_id, path, tuple(dict.fromkeys(instances.objects.get(image_id, ()))))
+
+    def _instances(self, split: str) -> _Instances:
+        path = self._annotations / f"instances_{split}.json"
+        return _read_instances(path, *_version(path))
+
+    def _captions(self, split: str) -> dict[int, tuple[str, ...]]:
+        path = self._annotations / f"captions_{split}.json"
+        if not path.is_file():
+            raise DataError(f"missing annotation file {path}, which holds the reference captions; {HOW_TO_GET_COCO}")
+        return _read_captions(path, *_version(path))
+
+
+@dataclass(frozen=True)
+class _Instances:
+    file_names: dict[int, str]
+    objects: dict[int, tuple[str, ...]]
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Return what changes when a file is replaced, so that a cached reading never outlives its file."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _coco(path: Path) -> Any:
+    from pycocotools.coco import COCO
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # COCO() reports its progress with print
+            return COCO(str(path))
+    except Exception as error:
+        raise DataError(f"{path} is no COCO annotation file: {type(error).__name__}: {error}") from error
+
+
+# Several tasks of a run read the same folder; what is kept is a small part of what COCO() holds.
+@lru_cache(maxsize=4)
+def _read_instances(path: Path, _mtime: int, _size: int) -> _Instances:
+    coco = _coco(path)
+    try:
+        names = {number: str(category["name"]) for number, category in coco.cats.items()}
+        return _Instances(
+            {image_id: str(image["file_name"]) for image_id, image in coco.imgs.items()},
+            {
+                image_id: tuple(names[annotation["category_id"]] for annotation in annotations)
+                for image_id, annotations in coco.imgToAnns.items()
+            },
+        )
+    except KeyError as error:
+        raise DataError(f"{path} is no COCO instances file: an entry lacks {error}") from error
+
+
+@lru_cache(maxsize=4)
+def _read_captions(path: Path, _mtime: int, _size: int) -> dict[int, tuple[str, ...]]:
+    try:
+        return {
+            image_id: tuple(str(annotation["caption"]) for annotation in annotations)
+            for image_id, annotations in _coco(path).imgToAnns.items()
+        }
+    except KeyError as error:
+        raise DataError(f"{path} is no COCO captions file: an entry lacks {error}") from error

@@ -1,0 +1,69 @@
+"""Frozen lists of image ids: a run's images never come from a directory listing."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from lmms_fixattn.data import DataError
+
+_SHIPPED = Path(__file__).with_name("lists")
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Name a set of image ids; `ids` ascend, so that equal sets have equal digests and equal document order."""
+
+    name: str
+    ids: tuple[int, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Digest the canonical form: the ids in ascending order, in decimal, each followed by a newline."""
+        return hashlib.sha256("".join(f"{image_id}\n" for image_id in self.ids).encode()).hexdigest()
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the lists in the package."""
+    return tuple(sorted(path.stem for path in _SHIPPED.glob("*.txt")))
+
+
+def load(name_or_path: str | Path) -> ImageList:
+    """Load a list of the package by its name, or any file of ids by its path.
+
+    A file holds one id a line; blank lines are skipped. A file's list is named after the file, without its suffix.
+
+    Raises:
+        DataError: neither a name nor a file; a line that is no id or repeats one (with its number); no id at all.
+    """
+    text = str(name_or_path)
+    path = _SHIPPED / f"{text}.txt" if text in names() else Path(text).expanduser()
+    if not path.is_file():
+        near = get_close_matches(text, names(), n=1)
+        raise DataError(
+            f"image list {text!r} is neither a file nor one of {', '.join(names())}"
+            + (f"; did you mean {near[0]!r}?" if near else "")
+        )
+    return ImageList(path.stem, _read(path))
+
+
+def _read(path: Path) -> tuple[int, ...]:
+    first_line: dict[int, int] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected one image id a line, but this is no text file ({error})") from error
+    for number, line in enumerate(lines, start=1):
+        word = line.strip()
+        if not word:
+            continue
+        if not (word.isascii() and word.isdigit()):
+            raise DataError(f"{path}, line {number}: expected an image id such as 310196, not {word!r}")
+        if int(word) in first_line:
+            raise DataError(f"{path}, line {number}: image id {int(word)} is already on line {first_line[int(word)]}")
+        first_line[int(word)] = number
+    if not first_line:
+        raise DataError(f"{path}: expected one image id a line, found none")
+    return tuple(sorted(first_line))

@@ -1,0 +1,141 @@
+"""POPE's yes/no questions: read from the published files, or built by its sampling rules.
+
+POPE: arXiv:2305.10355, repository RUCAIBox/POPE. Six questions an image ask for three objects that it shows and three
+that it does not; the three kinds of questions differ in how the absent objects are drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmms_fixattn.data import DataError
+
+KINDS = ("random", "popular", "adversarial")
+PRESENT = 3  # objects asked for that an image shows, and as many that it does not
+
+
+@dataclass(frozen=True)
+class PopeQuestion:
+    """Hold one question and its answer, "yes" or "no"."""
+
+    question_id: int
+    image_id: int
+    question: str
+    label: str
+
+
+def question(name: str) -> str:
+    """Ask for an object in POPE's words, with "an" before a vowel letter."""
+    return f"Is there {'an' if name[0].lower() in 'aeiou' else 'a'} {name} in the image?"
+
+
+def read(folder: str | Path, kind: str, image_ids: Mapping[str, int]) -> list[PopeQuestion]:
+    """Read the questions of a published file, FOLDER/coco_pope_KIND.json: one JSON object a line.
+
+    Fields used: question_id, image (a file name), text, label. An image's id is that of its name in `image_ids`, else
+    the number that ends its name, as in COCO_val2014_000000310196.jpg.
+
+    Raises:
+        DataError: the file is not there, or a line is malformed (with its number).
+    """
+    path = Path(folder).expanduser() / f"coco_pope_{kind}.json"
+    if not path.is_file():
+        raise DataError(f"missing POPE file {path}; the published files are in output/coco of RUCAIBox/POPE")
+    questions = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                name, label = Path(row["image"]).name, str(row["label"]).strip().lower()
+                if label not in ("yes", "no"):
+                    raise ValueError(f"label {row['label']!r} is neither yes nor no")
+                image_id = image_ids[name] if name in image_ids else _trailing_number(name)
+                questions.append(PopeQuestion(int(row["question_id"]), image_id, str(row["text"]), label))
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{path}, line {number}: expected an object with question_id, image, text and label (yes or no); "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+    if not questions:
+        raise DataError(f"{path} holds no question")
+    return questions
+
+
+def _trailing_number(file_name: str) -> int:
+    match = re.search(r"(\d+)(?:\.\w+)?$", file_name)
+    if match is None:
+        raise ValueError(f"image {file_name!r} is not in the data set and its name ends in no id")
+    return int(match[1])
+
+
+def build(objects: Mapping[int, Sequence[str]], kind: str, seed: int = 0) -> list[PopeQuestion]:
+    """Build the questions of one kind by POPE's rules, for these images (id -> the objects that it shows, each once).
+
+    For each of an image's first three objects: ask for it (yes), then for an absent one (no), drawn as
+        random        any object of the data set, uniformly;
+        popular       the object in most images of the data set;
+        adversarial   the object that most often shares an image with the one just asked for, else a random one;
+    always one that the image does not show and that it was not asked for before. The data set is `objects` itself, as
+    in the published questions, whose frequencies are those of their 500 images. Ties go to the object met first.
+
+    Raises:
+        DataError: counts images with fewer than three objects; an image for which no absent object is left.
+        ValueError: an unknown kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of POPE questions {kind!r}: expected one of {', '.join(KINDS)}")
+    few = [image_id for image_id, names in objects.items() if len(names) < PRESENT]
+    if few:
+        raise DataError(
+            f"{len(few)} of {len(objects)} images show fewer than {PRESENT} kinds of objects, the first is {few[0]}: "
+            "POPE asks for three that an image shows"
+        )
+    frequency = Counter(name for names in objects.values() for name in names)
+    together: dict[str, Counter[str]] = defaultdict(Counter)
+    for names in objects.values():
+        for name in names:
+            together[name].update(other for other in names if other != name)
+    popular = [name for name, _ in frequency.most_common()]
+    adversarial = {name: [other for other, _ in counts.most_common()] for name, counts in together.items()}
+
+    draw = random.Random(seed)
+    questions: list[PopeQuestion] = []
+
+    def ask(image_id: int, name: str, label: str) -> None:
+        questions.append(PopeQuestion(len(questions) + 1, image_id, question(name), label))
+
+    for image_id, names in objects.items():
+        used = set(names)
+        for present in names[:PRESENT]:
+            absent = [name for name in frequency if name not in used]
+            if not absent:
+                raise DataError(
+                    f"image {image_id} leaves no object of the data set to ask for: it shows {len(names)} of "
+                    f"{len(frequency)} kinds, and POPE asks for {PRESENT} that it does not show"
+                )
+            ranked = {"random": [], "popular": popular, "adversarial": adversarial[present]}[kind]
+            chosen = next((name for name in ranked if name not in used), None) or draw.choice(absent)
+            used.add(chosen)
+            ask(image_id, present, "yes")
+            ask(image_id, chosen, "no")
+    return questions
+
+
+def choose_images(objects: Mapping[int, Sequence[str]], count: int = 500, seed: int = 0) -> tuple[int, ...]:
+    """Choose `count` images with at least three objects by a seed (all of them when there are fewer), ids ascending.
+
+    Raises:
+        DataError: no image has three objects.
+    """
+    able = sorted(image_id for image_id, names in objects.items() if len(names) >= PRESENT)
+    if not able:
+        raise DataError(f"none of {len(objects)} images shows {PRESENT} kinds of objects, which POPE needs")
+    return tuple(sorted(random.Random(seed).sample(able, min(count, len(able)))))
