@@ -1,0 +1,50 @@
+"""The analyser of the reference CHAIR scorer: NLTK's tokeniser, part-of-speech tagger and WordNet lemmatiser."""
+
+from __future__ import annotations
+
+from lmms_fixattn.metrics.coco_objects import Mentions, mentions
+
+_WORDNET_MOOD = {"J": "a", "V": "v", "N": "n", "R": "r"}
+_HOW_TO = "docs/chair.md says how to get it; analyser 'lexicon' needs none of this"
+
+
+class NltkAnalyser:
+    """Lemmatise every token with its part of speech, as the reference scorer does (Maxlinn/CHAIR-metric-standalone).
+
+    Needs the nltk package and, on NLTK's data path, the English models punkt_tab and averaged_perceptron_tagger_eng and
+    the corpus wordnet. Nothing is downloaded: construction raises ModuleNotFoundError or LookupError instead.
+    """
+
+    name = "nltk"
+
+    def __init__(self) -> None:
+        try:
+            import nltk
+            from nltk.corpus import wordnet
+            from nltk.stem import WordNetLemmatizer
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"CHAIR analyser 'nltk' needs the package nltk (pip install nltk); {_HOW_TO}"
+            ) from error
+        try:
+            # NLTK reads its models on first use; using them here makes a missing one an error now, and their lazy
+            # loaders, which are not safe in threads, run once.
+            wordnet.ensure_loaded()
+            nltk.pos_tag(nltk.word_tokenize("a caption."))
+        except LookupError as error:
+            raise LookupError(
+                "CHAIR analyser 'nltk' needs NLTK's data punkt_tab, averaged_perceptron_tagger_eng and wordnet "
+                f"in a folder that NLTK_DATA names; {_HOW_TO}"
+            ) from error
+        self._tokenise = nltk.word_tokenize
+        self._tag = nltk.pos_tag
+        self._lemmatise = WordNetLemmatizer().lemmatize
+
+    def mentions(self, caption: str) -> Mentions:
+        """Return the mentions of a caption (about 3 to 9 ms for 100 words)."""
+        return mentions(
+            [
+                self._lemmatise(token, _WORDNET_MOOD.get(tag[0], "n"))
+                for token, tag in self._tag(self._tokenise(caption.lower()))
+            ]
+        )
