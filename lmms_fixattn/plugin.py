@@ -1,7 +1,7 @@
 """lmms-eval's entry point: the model `llava_fixattn` and this package's task folder.
 
-lmms-eval imports this module at every start, for every model, so it imports nothing heavy and never raises: one failing plugin
-would take the other plugins' models with it. What fails is said on stderr, with the way around it.
+lmms-eval imports this module at every start, for every model, so it imports nothing heavy and never raises: one failing
+plugin would take the other plugins' models with it. What fails is said on stderr, with the way around it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def task_folder() -> str:
-    """Return the directory that holds this package's task YAML files; raise FileNotFoundError when it is not installed."""
+    """Return the directory of this package's task YAML files; raise FileNotFoundError when it is not installed."""
     spec = importlib.util.find_spec("lmms_fixattn.tasks")
     places = list(spec.submodule_search_locations or []) if spec else []
     if not places:
@@ -50,8 +50,8 @@ def register() -> list[Any]:
 def add_tasks() -> None:
     """Make lmms-eval's TaskManager find this package's tasks, now or as soon as `lmms_eval.tasks` is imported.
 
-    lmms-eval has no supported way for an installed package to add tasks, so TaskManager.initialize_tasks is wrapped, once. The
-    folder comes last in the search, so that for equal names lmms-eval's own tasks and the user's --include_path win.
+    lmms-eval has no supported way for an installed package to add tasks, so TaskManager.initialize_tasks is wrapped,
+    once. The folder comes last in the search: for equal names lmms-eval's own tasks and the user's --include_path win.
     """
     try:
         after_import(_TASKS_MODULE, _search_task_folder)

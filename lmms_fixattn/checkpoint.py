@@ -1,0 +1,116 @@
+"""Load a LLaVA-1.5 checkpoint: which one was meant, is it one, and is it complete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from loguru import logger
+from transformers import AutoConfig, AutoProcessor, GenerationConfig, LlavaForConditionalGeneration
+
+DEMO = Path(__file__).with_name("demo") / "model"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's place, and its configuration."""
+
+    place: str
+    revision: str | None  # None: a local directory
+    config: Any
+
+    @classmethod
+    def find(cls, pretrained: str, revision: str) -> Checkpoint:
+        """Find the checkpoint and read its configuration.
+
+        Args:
+            pretrained: ``demo`` (ships in the package), a local directory, or a hub id. A directory wins over a hub id
+                of the same name, and the log says so.
+            revision: branch, tag or commit on the hub; a local directory has none.
+
+        Raises:
+            ValueError: nothing there, or no LLaVA with a CLIP vision tower.
+        """
+        local = DEMO if pretrained == "demo" else Path(pretrained).expanduser()
+        if local.is_dir():
+            place, revision_here = str(local.resolve()), None
+            logger.info(f"llava_fixattn: pretrained={pretrained} is the local directory {place}")
+        elif pretrained == "demo" or pretrained.startswith(("/", "./", "../", "~")):
+            raise ValueError(f"pretrained={pretrained}: there is no directory {local}")
+        else:
+            place, revision_here = pretrained, revision
+        try:
+            config = AutoConfig.from_pretrained(place, **_source(revision_here))
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"pretrained={pretrained}: no configuration could be read ({_first_line(error)}); "
+                "expected a hub id such as llava-hf/llava-1.5-7b-hf, a local directory, or demo"
+            ) from error
+        _check_architecture(pretrained, config)
+        return cls(place, revision_here, config)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these weights from others: the hub's commit, or the sizes and times of local files."""
+        if self.revision is not None:
+            return f"{self.place}@{getattr(self.config, '_commit_hash', None) or self.revision}"
+        files = sorted(path for path in Path(self.place).iterdir() if path.suffix in (".safetensors", ".json"))
+        return ";".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
+
+    def load_processor(self) -> Any:
+        """Load the tokenizer and the image processor, set up for batches that are padded on the left."""
+        processor = AutoProcessor.from_pretrained(self.place, **_source(self.revision))
+        processor.tokenizer.padding_side = "left"
+        if processor.tokenizer.pad_token_id is None:
+            processor.tokenizer.pad_token = processor.tokenizer.eos_token
+        return processor
+
+    def load_model(self, dtype: torch.dtype, device: torch.device, device_map: str, attention: str | None) -> Any:
+        """Load the weights, from safetensors files only, in evaluation mode.
+
+        Args:
+            device_map: transformers' device_map; empty puts the whole model on ``device``.
+
+        Raises:
+            ValueError: weights are missing, so that part of the model would be random.
+        """
+        model, info = LlavaForConditionalGeneration.from_pretrained(
+            self.place,
+            config=self.config,
+            dtype=dtype,
+            device_map=device_map or None,
+            attn_implementation=attention,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_source(self.revision),
+        )
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise ValueError(
+                f"{self.place} lacks {len(missing)} of the model's weights, such as {missing[0]}; expected a "
+                "checkpoint in the transformers layout, such as llava-hf/llava-1.5-7b-hf"
+            )
+        # A checkpoint's sampling defaults (Vicuna's temperature 0.9, top_p 0.6) must not leak into a task's settings.
+        tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
+        model.generation_config = GenerationConfig(**{key: getattr(model.generation_config, key) for key in tokens})
+        return (model if device_map else model.to(device)).eval()
+
+
+def _source(revision: str | None) -> dict[str, Any]:
+    place = {"local_files_only": True} if revision is None else {"revision": revision}
+    return {**place, "trust_remote_code": False}
+
+
+def _check_architecture(pretrained: str, config: Any) -> None:
+    wanted = "expected a LLaVA-1.5 checkpoint in the transformers layout, such as llava-hf/llava-1.5-7b-hf"
+    if config.model_type != "llava":
+        raise ValueError(f"pretrained={pretrained} is a {config.model_type} model; {wanted}")
+    tower = getattr(config.vision_config, "model_type", None)
+    if tower != "clip_vision_model":
+        raise ValueError(f"pretrained={pretrained} has a {tower} vision tower, not CLIP's; {wanted}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
