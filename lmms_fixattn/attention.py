@@ -1,7 +1,7 @@
 """The attention function of an intervention: the model's own for all rows, then the newest row once more, edited.
 
-Registered in transformers' attention registry beside the model's own implementation (SDPA, eager, FlashAttention), whose
-mask and kernel it keeps. What to edit comes as a keyword argument of the forward call, so that nothing stays anywhere.
+Registered in transformers' attention registry beside the model's own implementation (SDPA, eager, FlashAttention),
+whose mask and kernel it keeps. What to edit comes as a keyword argument of the forward call, so nothing stays anywhere.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _edited_row(
     grouped = (query * scaling).view(rows, key.shape[1], -1, size)
     scores = (grouped @ key.transpose(2, 3)).view(rows, heads, -1).float()
     gain, is_image = edit.on(scores.device)
-    keep = _kept_keys(mask, scores.shape[-1])
+    keep = kept_keys(mask, scores.shape[-1])
     row = NewestRow(scores, keep, gain, is_image, edit.prefill, module.layer_idx, edit.memory)
     edit.method.edit_scores(row)
     weights = softmax_kept(row.scores, keep).to(value.dtype)
@@ -159,8 +159,8 @@ def softmax_kept(scores: torch.Tensor, keep: torch.Tensor | None) -> torch.Tenso
     return (scores if keep is None else scores.masked_fill(~keep, -torch.inf)).softmax(dim=-1)
 
 
-def _kept_keys(mask: torch.Tensor | None, keys: int) -> torch.Tensor | None:
-    """Return the newest row of any of transformers' masks as bool [rows, 1, keys], or None."""
+def kept_keys(mask: torch.Tensor | None, keys: int) -> torch.Tensor | None:
+    """Return the newest row of any of transformers' masks (2-D, 4-D bool, 4-D float) as bool [rows, 1, keys]."""
     if mask is None:
         return None
     if mask.dim() == 4:

@@ -10,6 +10,8 @@ import torch
 from transformers import DynamicCache, LogitsProcessor
 
 Guide = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Prompt = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Of a batch as its prefill saw it, each [rows, prompt]: input_ids, kept (False at padding), is_image."""
 
 
 def contrast(with_image: torch.Tensor, without_image: torch.Tensor, gamma: float, cutoff: float) -> torch.Tensor:
@@ -34,42 +36,32 @@ class ImageFreeBranch(LogitsProcessor):  # type: ignore[misc]
         guide: combines the scores with and without the image.
         model: the LlavaForConditionalGeneration.
         cache: the branch's own, empty cache, on which no attention is edited.
-        prompt: returns the prompt as the prefill saw it, after any expansion for beams: input_ids, attention_mask (or
-            None), and is_image, each [rows, prompt].
+        prompt: returns the prompts, after any expansion for beams.
     """
 
-    def __init__(
-        self, guide: Guide, model: Any, cache: DynamicCache, prompt: Callable[[], tuple[Any, Any, Any]]
-    ) -> None:
+    def __init__(self, guide: Guide, model: Any, cache: DynamicCache, prompt: Callable[[], Prompt]) -> None:
         self.guide = guide
         self.model = model
         self.cache = cache
         self.prompt = prompt
-        self.mask: torch.Tensor | None = None
-        self.has_image: torch.Tensor | None = None
         self.previous: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if self.previous is None:
-            without_image = self._prefill()
-        elif self.has_image is None:
-            return scores
-        else:
-            without_image = self._step(input_ids)
+        without_image = self._start() if self.previous is None else self._follow(input_ids, self.previous)
         self.previous = input_ids
-        if without_image is None or self.has_image is None:
+        if without_image is None:
             return scores
         refined = self.guide(scores, without_image.to(scores.device)).to(scores.dtype)
         return torch.where(self.has_image, refined, scores)
 
-    def _prefill(self) -> torch.Tensor | None:
-        ids, mask, is_image = self.prompt()
-        if not is_image.any():
+    def _start(self) -> torch.Tensor | None:
+        ids, kept, is_image = self.prompt()
+        self.has_image = is_image.any(dim=1, keepdim=True)
+        if not self.has_image.any():
             return None
-        keep = ~is_image if mask is None else ~is_image & mask.bool()
+        keep = kept & ~is_image
         if not bool(keep.any(dim=1).all()):
             raise ValueError("a prompt holds nothing but its image: without it no text is left to contrast with")
-        self.has_image = is_image.any(dim=1, keepdim=True)
         # A stable sort by "kept" moves what is dropped to the left and keeps the order of the rest: left padding.
         width = int(keep.sum(dim=1).max())
         order = keep.long().argsort(dim=1, stable=True)[:, -width:]
@@ -77,28 +69,25 @@ class ImageFreeBranch(LogitsProcessor):  # type: ignore[misc]
         pad = self.model.config.text_config.pad_token_id or 0
         return self._forward(ids.gather(1, order).masked_fill(self.mask == 0, pad))
 
-    def _step(self, input_ids: torch.Tensor) -> torch.Tensor:
-        assert self.mask is not None and self.previous is not None
-        if not torch.equal(input_ids[:, :-1], self.previous):
-            self._follow_beams(input_ids[:, :-1])
+    def _follow(self, input_ids: torch.Tensor, previous: torch.Tensor) -> torch.Tensor | None:
+        if not self.has_image.any():
+            return None
+        history = input_ids[:, :-1]
+        if not torch.equal(history, previous):
+            # Beam search reordered the rows; equal histories are equal branches.
+            same = (history[:, None] == previous[None]).all(dim=-1)
+            if not bool(same.any(dim=1).all()):
+                raise RuntimeError(
+                    "the text changed between two steps, so the branch without image cannot follow; "
+                    "use greedy search, sampling or beam search, or turn the refine off with gamma=1"
+                )
+            source = same.int().argmax(dim=1)
+            self.cache.reorder_cache(source)
+            self.mask = self.mask[source]
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
         return self._forward(input_ids[:, -1:])
 
-    def _follow_beams(self, history: torch.Tensor) -> None:
-        """Reorder the branch as beam search reordered the rows; equal histories are equal branches."""
-        assert self.mask is not None and self.previous is not None
-        same = (history[:, None] == self.previous[None]).all(dim=-1)
-        if not bool(same.any(dim=1).all()):
-            raise RuntimeError(
-                "the text changed between two steps, so the branch without image cannot follow; "
-                "use greedy search, sampling or beam search, or turn the refine off with gamma=1"
-            )
-        source = same.int().argmax(dim=1)
-        self.cache.reorder_cache(source)
-        self.mask = self.mask[source]
-
     def _forward(self, ids: torch.Tensor) -> torch.Tensor:
-        assert self.mask is not None
         positions = (self.mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :]
         hidden = self.model.model.language_model(
             input_ids=ids,

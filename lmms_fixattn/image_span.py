@@ -27,8 +27,8 @@ def column_gains(is_image: torch.Tensor, token_gains: torch.Tensor | float) -> t
     copies = found // max(expected, 1)
     if found != copies * expected or (copies and is_image.shape[0] % copies):
         raise ValueError(
-            f"the prompts hold {found} image tokens, but {token_gains.shape[0]} images of {token_gains.shape[1]} tokens "
-            "were encoded: give every <image> its picture and the processor's own number of image tokens"
+            f"the prompts hold {found} image tokens, but {token_gains.shape[0]} images of {token_gains.shape[1]} "
+            "tokens were encoded: give every <image> its picture and the processor's own number of image tokens"
         )
     if not copies:
         return torch.zeros(is_image.shape, dtype=torch.float32, device=is_image.device)

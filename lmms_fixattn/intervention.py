@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import Cache, DynamicCache, LlavaForConditionalGeneration
 
-from lmms_fixattn.attention import EDIT, Edit, attention_over
-from lmms_fixattn.guidance import ImageFreeBranch
+from lmms_fixattn.attention import EDIT, Edit, attention_over, kept_keys
+from lmms_fixattn.guidance import ImageFreeBranch, Prompt
 from lmms_fixattn.image_span import column_gains
 from lmms_fixattn.methods.base import Method
 from lmms_fixattn.vision import VisionWatch, watch_vision
@@ -60,7 +60,8 @@ class _Intervention:
     def __init__(self, model: Any, method: Method) -> None:
         if not isinstance(model, LlavaForConditionalGeneration):
             raise ValueError(
-                f"expected a LlavaForConditionalGeneration (any llava-hf/llava-1.5 checkpoint), got {type(model).__name__}"
+                "expected a LlavaForConditionalGeneration (any llava-hf/llava-1.5 checkpoint), "
+                f"got {type(model).__name__}"
             )
         self.model = model
         self.method = method
@@ -69,7 +70,7 @@ class _Intervention:
         self.watch: VisionWatch | None = None
         # What belongs to an answer lives beside its cache and dies with it; a guiding branch's cache maps to None.
         self.edits: weakref.WeakKeyDictionary[Cache, Edit | None] = weakref.WeakKeyDictionary()
-        self.prompt: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor] | None = None
+        self.prompt: Prompt | None = None
         self.generating = False
 
     def install(self) -> None:
@@ -101,7 +102,9 @@ class _Intervention:
         ids = kwargs.get("input_ids", args[0] if args else None)
         self.prompt = None
         if ids is not None and ids.shape[1] > 0:
-            self.prompt = ids, kwargs.get("attention_mask"), ids == self.model.config.image_token_id
+            kept = kept_keys(kwargs.get("attention_mask"), ids.shape[1])
+            is_image = ids == self.model.config.image_token_id
+            self.prompt = ids, torch.ones_like(is_image) if kept is None else kept[:, 0], is_image
 
     def _pass_edit(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Give this forward pass of the text model its edit."""
@@ -132,8 +135,8 @@ class _Intervention:
             raise ValueError(f"{self.method.name} refines logits inside generate; for bare forward passes set gamma=1")
         if self.prompt is None:
             raise ValueError("expected input_ids, got inputs_embeds: the image tokens cannot be found without ids")
-        _, mask, is_image = self.prompt
-        if mask is not None and not bool(mask[:, -1].all()):
+        _, kept, is_image = self.prompt
+        if not bool(kept[:, -1].all()):
             raise ValueError(
                 'the batch is padded on the right; pad on the left (processor.tokenizer.padding_side="left")'
             )
@@ -174,7 +177,9 @@ class _Intervention:
             else:
                 self.model.generate = before
 
-    def _noted_prompt(self) -> Any:
+    def _noted_prompt(self) -> Prompt:
+        if self.prompt is None:
+            raise ValueError("expected input_ids, got inputs_embeds: without ids no prompt without image can be made")
         return self.prompt
 
 

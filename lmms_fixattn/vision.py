@@ -100,19 +100,20 @@ def _encoder_layers(tower: nn.Module) -> Any:
 
 def _project(attention: Any, projection: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     """Return [images, heads, tokens, head size], float32."""
-    images, tokens, _ = hidden.shape
-    return projection(hidden).float().view(images, tokens, -1, attention.head_dim).transpose(1, 2)
+    projected: torch.Tensor = projection(hidden).float()
+    return projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
 
 
 def _cls_row(attention: Any, hidden: torch.Tensor) -> torch.Tensor:
     query = _project(attention, attention.q_proj, hidden[:, :1])
     key = _project(attention, attention.k_proj, hidden)
     weights = (query * attention.scale @ key.transpose(2, 3)).softmax(dim=-1)
-    return weights.sum(dim=1)[:, 0, 1:]
+    row: torch.Tensor = weights.sum(dim=1)[:, 0, 1:]
+    return row
 
 
 def _all_rows(attention: Any, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
-    for image in hidden.split(1):
+    for image in hidden[:, None]:
         query, key = (_project(attention, p, image) for p in (attention.q_proj, attention.k_proj))
         yield (query * attention.scale @ key.transpose(2, 3)).softmax(dim=-1).mean(dim=1)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lmms_fixattn.guidance import contrast
 from lmms_fixattn.heads import proportional_gains, top_gains
-from lmms_fixattn.methods.base import Layers, Method, choice, layer_range, number, switch
+from lmms_fixattn.methods.base import Layers, choice, layer_range, number
+from lmms_fixattn.methods.refine import Refined
 from lmms_fixattn.selection import select_tokens
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FixAttn(Method):
+class FixAttn(Refined):
     """Amplify local and summary image tokens, each with its own strength, head by head, then refine the logits.
 
     Tokens are selected once an image from the vision tower's attention (see :mod:`lmms_fixattn.selection`). Scores
@@ -33,11 +33,8 @@ class FixAttn(Method):
     layer before that layer is amplified; then g = r / mean_h r clipped to [0, g_max] ("proportional"), or 1 for the
     ``share`` of heads of the layer with the largest r and 0 for the others ("top").
 
-    The logits refine is PAI's: out = gamma * (lc - lu) + lu with its cutoff; gamma = 1 turns it off.
-
     Source: arXiv:2501.12206 and its released code. The defaults give the best row of its Table 1 (CHAIR_s 17.6 on 500
-    COCO images), which ran with PAI's refine and, like PAI's released code, without amplifying the prefill
-    (``released_first_token=False`` amplifies it too).
+    COCO images); ``spatial_ratio=0.05`` gives its row "with spatial".
     """
 
     name: ClassVar[str] = "fixattn"
@@ -47,41 +44,27 @@ class FixAttn(Method):
     alpha: float = number(0.7, "amplification of local and spatial tokens", low=0)
     beta: float = number(0.4, "amplification of summary tokens", low=0)
     local_ratio: float = number(0.25, "share of image tokens that are local", low=0, high=1)
-    spatial_ratio: float = number(
-        0.0, "share of image tokens that are spatial; 0.05 is the paper's variant", low=0, high=1
-    )
+    spatial_ratio: float = number(0.0, "share of image tokens that are spatial", low=0, high=1)
     spatial: str = choice(
         "received",
-        "spatial tokens by attention received, or over the released code's axis (rounding noise)",
+        "spatial tokens by attention received, or by the released code's sum, which is rounding noise",
         ("received", "released"),
     )
     layers: Layers = layer_range((2, None), "decoder layers to edit, end excluded")
-    gamma: float = number(1.1, "strength of the logits refine; 1 turns it off", low=1)
-    cutoff: float = number(0.1, "refine keeps tokens with at least this share of the top probability", low=0, high=1)
-    released_first_token: bool = switch(True, "with the refine on, leave the prefill unamplified, as released")
     head_modulation: str = choice("off", "gain of each head by its visual sensitivity", ("off", "proportional", "top"))
     g_max: float = number(2.0, "largest head gain (head_modulation=proportional)", low=0)
     share: float = number(0.5, "share of heads that are amplified (head_modulation=top)", low=0, high=1)
 
     @property
+    def vision_parts(self) -> frozenset[str]:
+        return frozenset({"cls_first", "cls_second_last", *([f"{self.spatial}_first"] if self.spatial_ratio else [])})
+
+    @property
     def edited_layers(self) -> Layers | None:
         return self.layers
 
-    @property
-    def guides(self) -> bool:
-        return self.gamma != 1
-
-    @property
-    def _amplifies_prefill(self) -> bool:
-        return not (self.guides and self.released_first_token)
-
-    @property
-    def vision_parts(self) -> frozenset[str]:
-        spatial = {"received": "received_first", "released": "released_first"}[self.spatial]
-        return frozenset({"cls_first", "cls_second_last", *([spatial] if self.spatial_ratio > 0 else [])})
-
     def needs_row(self, prefill: bool) -> bool:
-        return not prefill or self._amplifies_prefill or self.head_modulation != "off"
+        return self.amplifies(prefill) or self.head_modulation != "off"
 
     def select(self, vision: VisionAttention) -> torch.Tensor:
         spatial = vision.received_first if self.spatial == "received" else vision.released_first
@@ -92,17 +75,11 @@ class FixAttn(Method):
         gain = row.gain
         if self.head_modulation != "off":
             gain = gain * row.at_prefill(self._head_gains)
-        if not row.prefill or self._amplifies_prefill:
+        if self.amplifies(row.prefill):
             row.amplify(gain)
 
     def _head_gains(self, row: NewestRow) -> torch.Tensor:
         sensitivity = row.image_mass()
-        gains = (
-            proportional_gains(sensitivity, self.g_max)
-            if self.head_modulation == "proportional"
-            else top_gains(sensitivity, self.share)
-        )
-        return gains[:, :, None]
-
-    def guide(self, with_image: torch.Tensor, without_image: torch.Tensor) -> torch.Tensor:
-        return contrast(with_image, without_image, self.gamma, self.cutoff)
+        if self.head_modulation == "top":
+            return top_gains(sensitivity, self.share)[:, :, None]
+        return proportional_gains(sensitivity, self.g_max)[:, :, None]

@@ -1,0 +1,41 @@
+"""PAI's logits refine, which more than one method ends in. Not a method of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmms_fixattn.guidance import contrast
+from lmms_fixattn.methods.base import Method, number, switch
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Refined(Method):
+    """Refine the next-token scores against the same prompt and text without the image.
+
+    With lc = log-softmax with the image and lu = log-softmax without it, from a branch that is never amplified::
+
+        out = gamma * (lc - lu) + lu,   -inf where lc < log(cutoff) + max(lc)
+
+    Source: PAI, arXiv:2407.21771, eq. 6, and its code LALBJ/PAI. With the refine on, that code (and FixAttn's, which
+    builds on it) does not amplify the prefill, from which the first token comes. The published tables were made so,
+    and it is the default; ``released_first_token=False`` amplifies it, as the papers describe.
+    """
+
+    gamma: float = number(1.1, "strength of the logits refine; 1 turns it off", low=1)
+    cutoff: float = number(0.1, "refine keeps tokens with at least this share of the top probability", low=0, high=1)
+    released_first_token: bool = switch(True, "with the refine on, leave the prefill unamplified, as released")
+
+    @property
+    def guides(self) -> bool:
+        return self.gamma != 1
+
+    def amplifies(self, prefill: bool) -> bool:
+        """Say whether the attention of this phase is amplified."""
+        return not (prefill and self.guides and self.released_first_token)
+
+    def guide(self, with_image: torch.Tensor, without_image: torch.Tensor) -> torch.Tensor:
+        return contrast(with_image, without_image, self.gamma, self.cutoff)

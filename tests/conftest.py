@@ -1,0 +1,36 @@
+"""What every test may use: tiny models, and the reference data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of outputs of released code, which lies beside the checkout on machines that have it."""
+    path = Path(__file__).resolve().parents[2] / "shared" / "reference"
+    if not path.is_dir():
+        pytest.skip("no reference data beside the checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
+def llava() -> Any:
+    """A tiny LLaVA with one key head a query head."""
+    from tiny_llava import build_llava
+
+    return build_llava()
+
+
+@pytest.fixture(scope="session")
+def grouped_llava() -> Any:
+    """A tiny LLaVA with grouped-query attention: two query heads a key head."""
+    from tiny_llava import build_llava
+
+    return build_llava(key_heads=3, seed=1)
