@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
+# The same examples in every run, and no verdict on the machine's speed.
+settings.register_profile("project", derandomize=True, deadline=None)
+settings.load_profile("project")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 

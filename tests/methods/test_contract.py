@@ -1,0 +1,163 @@
+"""What every method inherits, whatever it does. A new one is covered by its line in METHODS and one in NEUTRAL."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from tiny_llava import batch, make_prompt
+
+from lmms_fixattn import METHODS, intervene, make_method
+from lmms_fixattn.attention import NewestRow, softmax_kept
+
+NEUTRAL = {
+    "vanilla": {},
+    "pai": {"alpha": 0, "gamma": 1},
+    "fixattn": {"alpha": 0, "beta": 0, "gamma": 1},
+}
+"""Settings with which a method does nothing."""
+
+MOVES = {
+    "alpha": [{"alpha": 1.4}],
+    "beta": [{"beta": 1.9}],
+    "local_ratio": [{"local_ratio": 0.6}],
+    "spatial_ratio": [{"spatial_ratio": 0.3}],
+    "spatial": [{"spatial": "received", "spatial_ratio": 0.3}, {"spatial": "released", "spatial_ratio": 0.3}],
+    "layers": [{"layers": "0-4"}],
+    "gamma": [{"gamma": 1.7}],
+    "cutoff": [{"cutoff": 0.9}],
+    "released_first_token": [{"released_first_token": False}],
+    "head_modulation": [{"head_modulation": "proportional"}],
+    "g_max": [{"head_modulation": "proportional", "g_max": 0.6}, {"head_modulation": "proportional"}],
+    "share": [{"head_modulation": "top", "share": 0.9}, {"head_modulation": "top"}],
+}
+"""By hyper-parameter, settings that must give other scores than each other, or than the defaults where there is one."""
+
+parameters = [(name, field.name) for name in METHODS for field in dataclasses.fields(METHODS[name])]
+
+
+def scores(model, method, prompts):
+    with intervene(model, method):
+        out = model.generate(
+            **batch(prompts), max_new_tokens=3, min_new_tokens=3, do_sample=False,
+            output_scores=True, return_dict_in_generate=True,
+        )  # fmt: skip
+    return torch.stack(out.scores)
+
+
+def test_every_method_has_a_neutral_setting_and_a_test_file(request):
+    assert set(NEUTRAL) == set(METHODS)
+    files = {path.name for path in request.path.parent.glob("test_*.py")}
+    assert {f"test_{name}.py" for name in METHODS} <= files
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_neutral_settings_equal_the_untouched_model(llava, name):
+    prompts = [make_prompt(seed=50), make_prompt(seed=51, images=2)]
+    method = make_method(name, **NEUTRAL[name])
+    inputs = batch(prompts)
+    out = llava.generate(
+        **inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False, output_scores=True, return_dict_in_generate=True
+    )
+    torch.testing.assert_close(scores(llava, method, prompts), torch.stack(out.scores), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "vanilla"])
+def test_the_defaults_are_really_on(llava, name):
+    prompts = [make_prompt(seed=52)]
+    default, vanilla = (scores(llava, make_method(n), prompts) for n in (name, "vanilla"))
+    assert not torch.allclose(default, vanilla, atol=1e-2)
+
+
+@pytest.mark.parametrize(("name", "parameter"), parameters)
+def test_every_hyper_parameter_moves_the_scores(grouped_llava, name, parameter):
+    prompts = [make_prompt(seed=53)]
+    other, *base = MOVES[parameter]
+    moved = scores(grouped_llava, make_method(name, **other), prompts)
+    still = scores(grouped_llava, make_method(name, **(base[0] if base else {})), prompts)
+    finite = moved.isfinite() & still.isfinite()
+    differs = (moved - still).masked_fill(~finite, 0).abs().max() > 1e-3
+    assert differs or not torch.equal(moved.isfinite(), still.isfinite())
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if make_method(n).edited_layers])
+@pytest.mark.parametrize("settings", [{}, {"head_modulation": "proportional"}])
+def test_only_selected_columns_change_and_masked_keys_stay_masked(name, settings):
+    if set(settings) - {field.name for field in dataclasses.fields(METHODS[name])}:
+        settings = {}
+    method = make_method(name, gamma=1, **settings)
+    draw = torch.Generator().manual_seed(7)
+    before = torch.randn(3, 5, 23, generator=draw)
+    is_image = torch.zeros(3, 1, 17, dtype=torch.bool)
+    is_image[0, 0, 2:9] = is_image[1, 0, 8:15] = True
+    gain = torch.rand(3, 1, 17, generator=draw) * is_image
+    keep = torch.rand(3, 1, 23, generator=draw) > 0.3
+    for prefill in (True, False):
+        row = NewestRow(before.clone(), keep, gain, is_image, prefill, 4, {4: torch.ones(3, 5, 1)})
+        method.edit_scores(row)
+        changed = (row.scores != before).any(dim=1)
+        assert changed.any()
+        assert not changed[:, 17:].any()
+        assert not (changed[:, :17] & ~is_image[:, 0]).any()
+        weights = softmax_kept(row.scores, keep)
+        assert weights.isfinite().all()
+        assert (weights.masked_select(~keep.expand_as(weights)) == 0).all()
+
+
+@pytest.mark.parametrize(("name", "parameter"), parameters)
+@pytest.mark.parametrize("value", ["nonsense", "", None, "nan", -1, float("inf"), [3]])
+def test_a_bad_value_raises_at_construction_and_says_what_was_expected(name, parameter, value):
+    with pytest.raises(ValueError, match=rf"{name}: {parameter} must be (a number|true or false|one of|a range)"):
+        make_method(name, **{parameter: value})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_strings_and_typed_values_make_the_same_method(name):
+    method = make_method(name)
+    values = dataclasses.asdict(method)
+    words = {key: f"{v[0]}-{v[1] or ''}" if isinstance(v, tuple) else str(v) for key, v in values.items()}
+    assert make_method(name, **words) == make_method(name, **values) == method
+    assert hash(method) == hash(make_method(name))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        method.alpha = 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_says_where_it_comes_from(name):
+    method = METHODS[name]
+    assert method.summary
+    assert "arXiv:" in method.source
+    assert method.__doc__
+    assert all(field.metadata["meaning"] for field in dataclasses.fields(method))
+
+
+def test_unknown_names_are_refused_with_the_nearest_one():
+    with pytest.raises(
+        ValueError, match=r"unknown method 'fixatn' \(did you mean 'fixattn'\?\); methods: vanilla, pai"
+    ):
+        make_method("fixatn")
+    with pytest.raises(
+        ValueError, match=r"pai has no hyper-parameter 'alhpa' \(did you mean 'alpha'\?\).*it has: gamma"
+    ):
+        make_method("pai", alhpa=1)
+    with pytest.raises(ValueError, match=r"pai has no hyper-parameter 'beta'.*\(fixattn has it\)"):
+        make_method("pai", beta=1)
+    with pytest.raises(ValueError, match=r"got 'proportion' \(did you mean 'proportional'\?\)"):
+        make_method("fixattn", head_modulation="proportion")
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [("2-32", (2, 32)), ("2-", (2, None)), ((2, 32), (2, 32)), ([0, None], (0, None)), ("0-1", (0, 1))],
+)
+def test_layers_are_a_range_with_the_end_excluded(given, parsed):
+    assert make_method("pai", layers=given).layers == parsed
+
+
+@pytest.mark.parametrize(
+    "bad", ["2", "-5", "5-5", "7-3", "a-b", (2,), (3, 2), (True, 4), (-1, 3), (1.5, 3), "2-32-40", 5]
+)
+def test_layers_that_are_no_range_are_refused(bad):
+    with pytest.raises(ValueError, match="a range of layers with the end excluded"):
+        make_method("pai", layers=bad)

@@ -1,0 +1,36 @@
+"""PAI's formula and its published settings."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from lmms_fixattn import make_method
+from lmms_fixattn.attention import NewestRow
+
+
+def test_the_defaults_are_the_released_command_line():
+    assert dataclasses.asdict(make_method("pai")) == {
+        "alpha": 0.2,
+        "layers": (2, None),
+        "gamma": 1.1,
+        "cutoff": 0.1,
+        "released_first_token": True,
+    }
+
+
+def test_scores_of_image_tokens_grow_by_alpha_of_their_size():
+    method = make_method("pai", alpha=0.5, gamma=1)
+    is_image = torch.tensor([[[False, True, True]]])
+    scores = torch.tensor([[[2.0, 2.0, -2.0, -4.0]]])
+    row = NewestRow(scores, None, is_image * method.select(None), is_image, False, 2, {})
+    method.edit_scores(row)
+    assert scores.tolist() == [[[2.0, 3.0, -1.0, -4.0]]]
+
+
+def test_only_the_refine_of_the_released_code_leaves_the_prefill_alone():
+    assert not make_method("pai").needs_row(prefill=True)
+    assert make_method("pai").needs_row(prefill=False)
+    assert make_method("pai", released_first_token=False).needs_row(prefill=True)
+    assert make_method("pai", gamma=1).needs_row(prefill=True)

@@ -1,0 +1,40 @@
+"""The contrast formula by hand; the branch itself is tested through the engine."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmms_fixattn.guidance import contrast
+
+scores = st.lists(st.floats(-8, 8, width=32), min_size=4, max_size=4)
+
+
+@given(scores, scores, st.floats(1, 3), st.floats(0, 1))
+def test_the_refine_is_the_published_formula(with_image, without_image, gamma, cutoff):
+    result = contrast(torch.tensor([with_image]), torch.tensor([without_image]), gamma, cutoff)[0]
+
+    def log_softmax(x):
+        total = math.log(sum(math.exp(v) for v in x))
+        return [v - total for v in x]
+
+    lc, lu = log_softmax(with_image), log_softmax(without_image)
+    for out, c, u in zip(result.tolist(), lc, lu, strict=True):
+        margin = c - max(lc) - (math.log(cutoff) if cutoff else -math.inf)
+        if abs(margin) > 1e-4:
+            assert out == (pytest.approx(gamma * (c - u) + u, abs=1e-3) if margin > 0 else -math.inf)
+
+
+def test_no_refine_gives_the_distribution_with_image_and_excluded_tokens_stay_excluded():
+    with_image = torch.tensor([[0.5, -math.inf, 1.5]])
+    result = contrast(with_image, torch.tensor([[3.0, 9.0, -1.0]]), gamma=1.0, cutoff=0.0)
+    torch.testing.assert_close(result, with_image.log_softmax(-1))
+
+
+def test_at_least_the_most_likely_token_survives_any_cutoff():
+    result = contrast(torch.randn(5, 11), torch.randn(5, 11), gamma=2.0, cutoff=1.0)
+    assert result.isfinite().sum(dim=1).tolist() == [1] * 5
