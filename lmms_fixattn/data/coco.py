@@ -58,17 +58,18 @@ class CocoFolder:
     def _annotations(self) -> Path:
         return self.root / "annotations"
 
-    def image_ids(self) -> tuple[int, ...]:
-        """Return the ids of every image of every split, ascending."""
-        return tuple(sorted({image_id for split in self.splits for image_id in self._instances(split).file_names}))
+    def image_ids(self, split: str) -> tuple[int, ...]:
+        """Return the ids of a split's images, ascending."""
+        return tuple(sorted(self._instances(split).file_names))
 
-    def image_ids_by_name(self) -> dict[str, int]:
-        """Return the id of every image by its file name (without folders)."""
-        return {
-            Path(file_name).name: image_id
-            for split in self.splits
-            for image_id, file_name in self._instances(split).file_names.items()
-        }
+    def holds_any(self, ids: Collection[int]) -> bool:
+        """Return whether any of these images is in the folder."""
+        return any(not self._instances(split).file_names.keys().isdisjoint(ids) for split in self.splits)
+
+    def image_id(self, file_name: str) -> int | None:
+        """Return the id of the image of this file name (without folders), None when there is none."""
+        ids = (self._instances(split).ids_by_name.get(file_name) for split in self.splits)
+        return next((image_id for image_id in ids if image_id is not None), None)
 
     def images(self, ids: Collection[int]) -> list[CocoImage]:
         """Return the images of these ids, in this order.
@@ -143,6 +144,7 @@ class CocoFolder:
 @dataclass(frozen=True)
 class _Instances:
     file_names: dict[int, str]
+    ids_by_name: dict[str, int]
     objects: dict[int, tuple[str, ...]]
 
 
@@ -168,8 +170,10 @@ def _read_instances(path: Path, _mtime: int, _size: int) -> _Instances:
     coco = _coco(path)
     try:
         names = {number: str(category["name"]) for number, category in coco.cats.items()}
+        file_names = {image_id: str(image["file_name"]) for image_id, image in coco.imgs.items()}
         return _Instances(
-            {image_id: str(image["file_name"]) for image_id, image in coco.imgs.items()},
+            file_names,
+            {Path(file_name).name: image_id for image_id, file_name in file_names.items()},
             {
                 image_id: tuple(names[annotation["category_id"]] for annotation in annotations)
                 for image_id, annotations in coco.imgToAnns.items()

@@ -8,11 +8,13 @@ from typing import Any
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import HOW_TO_GET_COCO
 
-CHAIR = "tsunghanwu/mscoco_chair"  # columns image, question_id (the COCO image id), gt_object (node words)
-POPE = "lmms-lab-encoder/POPE"  # configuration Full: the published questions, a split a kind, with their images
+CHAIR = "tsunghanwu/mscoco_chair"
+CHAIR_COLUMNS = {"question_id": (int, str), "gt_object": list}  # the COCO image id, the node words of the truth
+POPE = "lmms-lab-encoder/POPE"  # configuration Full: the published questions, one split a kind, with their images
+POPE_COLUMNS = {"question_id": (int, str), "question": str, "answer": str, "image_source": str}
 
 
-def load(path: str, name: str | None, split: str, columns: Mapping[str, type]) -> Any:
+def load(path: str, name: str | None, split: str, columns: Mapping[str, Any]) -> Any:
     """Load one split of a hub data set, images undecoded.
 
     Raises:
@@ -28,11 +30,10 @@ def load(path: str, name: str | None, split: str, columns: Mapping[str, type]) -
             f"set LMMS_FIXATTN_COCO to a COCO folder, or give this machine access to the hub; {HOW_TO_GET_COCO}"
         ) from error
     first = dataset[0] if len(dataset) else {}
-    wrong = [column for column, kind in columns.items() if not isinstance(first.get(column), kind)]
-    if "image" not in dataset.column_names or wrong:
+    if "image" not in first or not all(isinstance(first.get(name), kind) for name, kind in columns.items()):
+        came = ", ".join(f"{name} ({type(value).__name__})" for name, value in first.items())
         raise DataError(
-            f"hub data set {path} has columns {', '.join(dataset.column_names)}; expected image and "
-            + ", ".join(f"{column} ({kind.__name__})" for column, kind in columns.items())
-            + f"; set LMMS_FIXATTN_COCO to a COCO folder instead; {HOW_TO_GET_COCO}"
+            f"hub data set {path}, split {split}, has {came or 'no rows'}; expected image, {', '.join(columns)}; "
+            f"set LMMS_FIXATTN_COCO to a COCO folder instead; {HOW_TO_GET_COCO}"
         )
     return dataset.cast_column("image", datasets.Image(decode=False))

@@ -10,7 +10,7 @@ import json
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,10 +35,10 @@ def question(name: str) -> str:
     return f"Is there {'an' if name[0].lower() in 'aeiou' else 'a'} {name} in the image?"
 
 
-def read(folder: str | Path, kind: str, image_ids: Mapping[str, int]) -> list[PopeQuestion]:
+def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]) -> list[PopeQuestion]:
     """Read the questions of a published file, FOLDER/coco_pope_KIND.json: one JSON object a line.
 
-    Fields used: question_id, image (a file name), text, label. An image's id is that of its name in `image_ids`, else
+    Fields used: question_id, image (a file name), text, label. An image's id is what `image_id_of` its name gives, else
     the number that ends its name, as in COCO_val2014_000000310196.jpg.
 
     Raises:
@@ -57,7 +57,8 @@ def read(folder: str | Path, kind: str, image_ids: Mapping[str, int]) -> list[Po
                 name, label = Path(row["image"]).name, str(row["label"]).strip().lower()
                 if label not in ("yes", "no"):
                     raise ValueError(f"label {row['label']!r} is neither yes nor no")
-                image_id = image_ids[name] if name in image_ids else _trailing_number(name)
+                known = image_id_of(name)
+                image_id = _trailing_number(name) if known is None else known
                 questions.append(PopeQuestion(int(row["question_id"]), image_id, str(row["text"]), label))
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(

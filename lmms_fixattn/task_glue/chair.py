@@ -35,10 +35,15 @@ class ChairDocuments(Documents):
         """Return the documents of the setting's images, from the COCO folder or else from the hub."""
         settings = Settings.of_environment()
         self.analyser = settings.analyser
-        _analyser(self.analyser)  # an unknown name, or one whose data is not there, stops here and not after the run
+        try:
+            _analyser(
+                self.analyser
+            )  # an unknown name, or one whose data is not there, stops here and not after the run
+        except LookupError as error:
+            raise DataError(str(error)) from error
         if self.demo:
             folder = CocoFolder(DEMO_SCENES)
-            return self._of_folder(folder, image_lists.ImageList("demo", folder.image_ids()))
+            return self._of_folder(folder, image_lists.ImageList("demo", folder.image_ids(folder.splits[0])))
         images = image_lists.load(settings.images)
         if settings.coco is None:
             return self._of_hub(images)
@@ -73,7 +78,7 @@ class ChairDocuments(Documents):
 
     def _of_hub(self, images: image_lists.ImageList) -> Any:
         self._record(images, f"hub {hub.CHAIR}")
-        dataset = hub.load(hub.CHAIR, None, "test", {"gt_object": list})
+        dataset = hub.load(hub.CHAIR, None, "test", hub.CHAIR_COLUMNS)
         row_of = {int(question_id): row for row, question_id in enumerate(dataset["question_id"])}
         lacking = [image_id for image_id in images.ids if image_id not in row_of]
         if lacking:
@@ -113,10 +118,12 @@ def process_results(doc: dict[str, Any], results: Sequence[str]) -> dict[str, An
     """Score one caption: {metric: its share of the corpus figure}.
 
     `n` holds the whole row (metrics.chair.score_caption) for the sample log; figures that are means hold the caption's
-    own figure; ratios of sums hold the row without its caption. Whether the caption was cut off is judged by its last
-    character, because lmms-eval passes no token count here; the sample log has the counts beside the row.
+    own figure; ratios of sums hold the row without its caption. Answers of llava_fixattn know whether they were cut off;
+    of any other model's it is judged by the last character, because lmms-eval passes no token count here.
     """
-    row = chair.score_caption(doc["image_id"], results[0], set(doc["truth"]), _analyser(doc["analyser"]))
+    terminated = getattr(results[0], "terminated", None)
+    truth, analyser = set(doc["truth"]), _analyser(doc["analyser"])
+    row = chair.score_caption(doc["image_id"], results[0], truth, analyser, terminated)
     alone = chair.corpus_figures([row])
     counts = {key: value for key, value in row.items() if key != "caption"}
     return {"n": row} | {metric: float(alone[metric]) for metric in _MEANS} | dict.fromkeys(_RATIOS, counts)

@@ -47,9 +47,7 @@ class Documents(ABC):
         """
         try:
             dataset = self.load()
-        except DataError:
-            raise
-        except (ValueError, LookupError, ImportError, OSError) as error:
+        except (ValueError, ImportError, OSError) as error:
             raise DataError(str(error)) from error
         self.data_sha256 = _digest(dataset)
         return dataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -55,26 +55,24 @@ class PopeDocuments(Documents):
         if self.demo:
             return self._built(CocoFolder(DEMO_SCENES), sample=True)
         folder = None if settings.coco is None else CocoFolder(Path(settings.coco))
-        if settings.pope == "hub":
+        choice = settings.pope
+        if choice == "hub" or (choice is None and folder is None):
             return self._of_hub()
-        if settings.pope is not None:
-            if folder is None:
-                raise DataError(
-                    f"LMMS_FIXATTN_POPE={settings.pope} needs images: set LMMS_FIXATTN_COCO to a COCO folder, or set "
-                    "LMMS_FIXATTN_POPE=hub"
-                )
-            if settings.pope in ("build", "sample"):
-                return self._built(folder, sample=settings.pope == "sample")
-            return self._of_files(folder, Path(settings.pope).expanduser())
         if folder is None:
-            return self._of_hub()
-        try:
-            return self._of_hub()
-        except DataError as error:
-            _log.warning("%s. POPE's questions are built from the annotations of %s instead", error, folder.root)
-        # None of POPE's images: another data set, on which its rules draw images too. Some of them: an error counts.
-        known = set(folder.image_ids())
-        return self._built(folder, sample=known.isdisjoint(image_lists.load("pope_coco").ids))
+            raise DataError(
+                f"LMMS_FIXATTN_POPE={choice} needs images: set LMMS_FIXATTN_COCO to a COCO folder, or set "
+                "LMMS_FIXATTN_POPE=hub"
+            )
+        if choice is None:
+            unreachable = _hub_error()
+            if unreachable is None:
+                return self._of_hub()
+            _log.warning("%s: POPE's questions are built from the annotations of %s", unreachable, folder.root)
+            # None of POPE's images: another data set, of which images are drawn. Some of them: an error counts the rest.
+            choice = "build" if folder.holds_any(image_lists.load("pope_coco").ids) else "sample"
+        if choice in ("build", "sample"):
+            return self._built(folder, sample=choice == "sample")
+        return self._of_files(folder, Path(choice).expanduser())
 
     def _record(self, images: image_lists.ImageList, source: str, questions: str) -> None:
         self.image_list, self.image_list_sha256 = images.name, images.sha256
@@ -83,7 +81,7 @@ class PopeDocuments(Documents):
     def _built(self, folder: CocoFolder, sample: bool) -> Any:
         if sample:
             shown: dict[int, dict[str, None]] = {}
-            for image_id, name in folder.instances():
+            for image_id, name in folder.instances(folder.image_ids(folder.splits[0])):
                 shown.setdefault(image_id, {})[name] = None
             ids = pope_questions.choose_images({image_id: list(names) for image_id, names in shown.items()}, seed=_SEED)
             chosen = image_lists.ImageList(f"drawn by seed {_SEED}", ids)
@@ -99,14 +97,15 @@ class PopeDocuments(Documents):
         return self._dataset(questions, {image.image_id: str(image.path) for image in images})
 
     def _of_files(self, folder: CocoFolder, files: Path) -> Any:
-        questions = pope_questions.read(files, self.kind, folder.image_ids_by_name())
+        if not files.is_dir():
+            raise DataError(f"LMMS_FIXATTN_POPE={files} is neither a folder nor one of hub, build, sample")
+        questions = pope_questions.read(files, self.kind, folder.image_id)
         images = folder.images(list(dict.fromkeys(question.image_id for question in questions)))
         self._record(_images_of(questions), f"folder {folder.root}", f"files {files / f'coco_pope_{self.kind}.json'}")
         return self._dataset(questions, {image.image_id: str(image.path) for image in images})
 
     def _of_hub(self) -> Any:
-        columns = {"question_id": str, "question": str, "answer": str, "image_source": str}
-        dataset = hub.load(hub.POPE, "Full", self.kind, columns)
+        dataset = hub.load(hub.POPE, "Full", self.kind, hub.POPE_COLUMNS)
         questions = [
             PopeQuestion(int(row["question_id"]), int(row["image_source"].rsplit("_", 1)[-1]), row["question"], label)
             for row in dataset.remove_columns("image")
@@ -142,6 +141,20 @@ class PopeDocuments(Documents):
                 }
             )
         return chats
+
+
+@cache
+def _hub_error() -> str | None:
+    """Return why the hub's questions cannot be had, None when they can.
+
+    Asked once a process: the three kinds of a run must come from one place, and an absent network takes half a minute
+    to show.
+    """
+    try:
+        hub.load(hub.POPE, "Full", pope_questions.KINDS[0], hub.POPE_COLUMNS)
+    except DataError as error:
+        return str(error).partition(";")[0]
+    return None
 
 
 def _image_id(question: PopeQuestion) -> int:

@@ -1,0 +1,120 @@
+"""COCO-format folders."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from coco_folders import write_coco
+
+from lmms_fixattn.data import DataError
+from lmms_fixattn.data.coco import CocoFolder
+
+
+@pytest.mark.parametrize("below", ["val2014", "images/val2014", "images", "."])
+def test_images_are_found_in_the_usual_places(tmp_path: Path, below: str) -> None:
+    write_coco(tmp_path, {11: ["cat"], 7: ["dog", "cat", "dog"]}, images=below)
+    images = CocoFolder(tmp_path).images([7, 11])
+    assert [image.image_id for image in images] == [7, 11]
+    assert [image.objects for image in images] == [("dog", "cat"), ("cat",)]
+    assert images[0].path.resolve() == (tmp_path / below / "COCO_val2014_000000000007.png").resolve()
+
+
+def test_any_file_names_and_splits_will_do(tmp_path: Path) -> None:
+    write_coco(tmp_path, {3: ["cat"]}, split="summer", file_name="picture {image_id}.png")
+    folder = CocoFolder(tmp_path)
+    assert folder.splits == ("summer",)
+    assert folder.images([3])[0].path == tmp_path / "summer" / "picture 3.png"
+    assert folder.image_ids("summer") == (3,)
+    assert (folder.image_id("picture 3.png"), folder.image_id("picture 4.png")) == (3, None)
+
+
+def test_instances_and_captions_are_those_of_the_files(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    objects = {i: chance.choices(["cat", "dog", "cup", "bus"], k=chance.randint(0, 5)) for i in (2, 3, 5, 7, 11)}
+    captions = {i: [f"Caption {n} of {i}." for n in range(chance.randint(0, 3))] for i in objects}
+    folder = CocoFolder(write_coco(tmp_path, objects, captions))
+    assert folder.image_ids("val2014") == (2, 3, 5, 7, 11)
+    assert folder.holds_any([1, 7])
+    assert not folder.holds_any([1, 4])
+    for ids in (None, [7, 2], [5]):
+        chosen = list(objects) if ids is None else ids
+        assert sorted(folder.instances(ids)) == sorted((i, name) for i in chosen for name in objects[i])
+        assert sorted(folder.captions(ids)) == sorted((i, text) for i in chosen for text in captions[i])
+
+
+def test_train_serves_the_ids_that_val_lacks_and_is_not_read_before(tmp_path: Path) -> None:
+    write_coco(tmp_path, {1: ["cat"]}, {1: ["A cat."]})
+    write_coco(tmp_path, {2: ["dog"]}, {2: ["A dog."]}, split="train2014")
+    folder = CocoFolder(tmp_path)
+    assert folder.splits == ("val2014", "train2014")
+    assert [(image.image_id, image.path.parent.name) for image in folder.images([2, 1])] == [
+        (2, "train2014"),
+        (1, "val2014"),
+    ]
+    assert sorted(folder.captions([1, 2])) == [(1, "A cat."), (2, "A dog.")]
+    (tmp_path / "annotations" / "instances_train2014.json").write_text("broken")
+    assert [image.objects for image in folder.images([1])] == [("cat",)]
+    assert folder.holds_any([1, 2])
+    assert folder.image_id("COCO_val2014_000000000001.png") == 1
+    with pytest.raises(DataError, match=r"instances_train2014.json is no COCO annotation file"):
+        folder.images([2])
+
+
+def test_a_replaced_annotation_file_is_read_anew(tmp_path: Path) -> None:
+    folder = CocoFolder(write_coco(tmp_path, {1: ["cat"]}, {1: ["A cat."]}))
+    assert folder.images([1])[0].objects == ("cat",)
+    write_coco(tmp_path, {1: ["dog", "cup"]}, {1: ["A dog, a cup."]})
+    assert folder.images([1])[0].objects == ("dog", "cup")
+    assert list(folder.captions()) == [(1, "A dog, a cup.")]
+
+
+def test_lacking_ids_are_counted_and_never_dropped(tmp_path: Path) -> None:
+    folder = CocoFolder(write_coco(tmp_path, {1: ["cat"], 2: ["dog"]}, {}))
+    for use in (folder.images, lambda ids: list(folder.instances(ids)), lambda ids: list(folder.captions(ids))):
+        with pytest.raises(DataError, match=r"2 of 4 image ids are not in .*instances_val2014.json.* first is 8;"):
+            use([1, 8, 2, 9])
+
+
+def test_missing_image_files_are_counted(tmp_path: Path) -> None:
+    folder = CocoFolder(write_coco(tmp_path, {1: ["cat"], 2: ["dog"], 3: ["cup"]}))
+    for image_id in (2, 3):
+        folder.images([image_id])[0].path.unlink()
+    with pytest.raises(DataError, match=r"2 of 3 image files are missing .*000000000002.png.*val2014.zip"):
+        folder.images([1, 2, 3])
+
+
+def test_missing_annotation_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere does not exist.*val2014.zip"):
+        CocoFolder(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"missing annotation file .*instances_val2014.json"):
+        CocoFolder(tmp_path)
+    folder = CocoFolder(write_coco(tmp_path, {1: ["cat"]}))
+    with pytest.raises(DataError, match=r"missing annotation file .*captions_val2014.json"):
+        list(folder.captions([1]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        json.dumps({"images": [{"id": 1}], "annotations": [], "categories": []}),
+        json.dumps({"images": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 5}], "categories": []}),
+        json.dumps({"images": [], "annotations": [{"id": 1}], "categories": []}),
+    ],
+)
+def test_a_malformed_annotation_file_is_named(tmp_path: Path, content: str) -> None:
+    write_coco(tmp_path, {1: ["cat"]})
+    (tmp_path / "annotations" / "instances_val2014.json").write_text(content)
+    with pytest.raises(DataError, match=r"instances_val2014.json is no COCO"):
+        CocoFolder(tmp_path).images([1])
+
+
+def test_reading_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = CocoFolder(write_coco(tmp_path, {1: ["cat"]}, {1: ["A cat."]}))
+    assert folder.images([1])
+    assert list(folder.captions([1]))
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,172 @@
+"""POPE's questions: its sampling rules and its files."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmms_fixattn.data import DataError
+from lmms_fixattn.data.pope_questions import KINDS, PopeQuestion, build, choose_images, question, read
+
+NAMES = ["cat", "dog", "cup", "bus", "oven", "apple", "kite", "tv", "bed", "fork", "car", "bear"]
+
+
+def data_sets(most: int = 6) -> st.SearchStrategy[dict[int, list[str]]]:
+    shown = st.lists(st.sampled_from(NAMES), min_size=3, max_size=most, unique=True)
+    # Two images that share nothing leave every image three absent objects.
+    return st.lists(shown, max_size=9).map(
+        lambda lists: dict(enumerate([*lists, NAMES[:6], NAMES[6:]], start=1)),
+    )
+
+
+def in_question(text: str) -> str:
+    assert text.startswith("Is there a")
+    assert text.endswith(" in the image?")
+    return text.removeprefix("Is there ").removesuffix(" in the image?").split(" ", 1)[1]
+
+
+def test_the_article_follows_the_first_letter() -> None:
+    assert question("snowboard") == "Is there a snowboard in the image?"
+    assert question("oven") == "Is there an oven in the image?"
+    assert question("umbrella") == "Is there an umbrella in the image?"
+    assert [question(f"{letter}x").split()[2] for letter in "aeiou"] == ["an"] * 5
+    assert [question(f"{letter}x").split()[2] for letter in "bchwyz"] == ["a"] * 6
+
+
+@given(data_sets(), st.sampled_from(KINDS), st.integers(0, 3))
+def test_each_image_gets_three_present_and_three_absent_objects_in_turn(
+    objects: dict[int, list[str]], kind: str, seed: int
+) -> None:
+    questions = build(objects, kind, seed)
+    assert [q.question_id for q in questions] == list(range(1, 6 * len(objects) + 1))
+    for position, (image_id, shown) in enumerate(objects.items()):
+        six = questions[6 * position : 6 * position + 6]
+        assert {q.image_id for q in six} == {image_id}
+        assert [q.label for q in six] == ["yes", "no"] * 3
+        assert [in_question(q.question) for q in six[::2]] == shown[:3]
+        absent = [in_question(q.question) for q in six[1::2]]
+        assert len(set(absent)) == 3
+        assert not set(absent) & set(shown)
+        assert set(absent) <= {name for names in objects.values() for name in names}
+
+
+@given(data_sets())
+def test_popular_absent_objects_are_the_most_frequent_ones_not_shown(objects: dict[int, list[str]]) -> None:
+    met = list(dict.fromkeys(name for names in objects.values() for name in names))
+    images_with = {name: sum(name in names for names in objects.values()) for name in met}
+    asked = [in_question(q.question) for q in build(objects, "popular") if q.label == "no"]
+    for position, shown in enumerate(objects.values()):
+        ranked = sorted((n for n in met if n not in shown), key=lambda n: (-images_with[n], met.index(n)))
+        assert asked[3 * position : 3 * position + 3] == ranked[:3]
+
+
+@given(data_sets())
+@settings(max_examples=200)
+def test_adversarial_absent_objects_are_those_that_most_often_share_an_image_with_the_one_asked_for(
+    objects: dict[int, list[str]],
+) -> None:
+    questions = build(objects, "adversarial")
+    for position, shown in enumerate(objects.values()):
+        free = {name for names in objects.values() for name in names} - set(shown)
+        for turn in range(3):
+            present, absent = (in_question(q.question) for q in questions[6 * position + 2 * turn :][:2])
+            shares = {n: sum(n in names and present in names for names in objects.values()) for n in free}
+            assert shares[absent] == max(shares.values())
+            free.remove(absent)
+
+
+def test_random_absent_objects_are_drawn_uniformly() -> None:
+    objects = {1: NAMES[:3], 2: NAMES[3:]} | dict.fromkeys(range(3, 40), NAMES[3:6])
+    first = Counter(in_question(build(objects, "random", seed)[1].question) for seed in range(900))
+    assert set(first) == set(NAMES[3:])  # rare ones too
+    assert all(60 < count < 140 for count in first.values())  # 900 draws of 9 names: 100 +- 4 standard deviations
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_fixes_the_questions(kind: str) -> None:
+    objects = {i: [NAMES[(i + k * k) % 12] for k in (0, 1, 2)] for i in range(1, 30)}
+    objects = {i: list(dict.fromkeys(names)) for i, names in objects.items()}
+    assert build(objects, kind, 4) == build(objects, kind, 4)
+    assert (build(objects, kind, 4) != build(objects, kind, 5)) == (kind == "random")
+
+
+def test_an_image_with_fewer_than_three_objects_is_refused_and_counted() -> None:
+    with pytest.raises(DataError, match="2 of 3 images show fewer than 3 kinds of objects, the first is 5"):
+        build({1: NAMES[:3], 5: NAMES[:2], 7: []}, "random")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_that_leaves_nothing_to_ask_for_is_refused(kind: str) -> None:
+    with pytest.raises(DataError, match="image 2 leaves no object"):
+        build({1: NAMES[:4], 2: NAMES[:6], 3: NAMES[4:8]}, kind)
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="'rare': expected one of random, popular, adversarial"):
+        build({1: NAMES[:3]}, "rare")
+
+
+@given(data_sets(), st.integers(1, 12), st.integers(0, 3))
+def test_images_are_chosen_by_seed_among_those_with_three_objects(
+    objects: dict[int, list[str]], count: int, seed: int
+) -> None:
+    objects |= {100: NAMES[:2], 101: []}
+    chosen = choose_images(objects, count, seed)
+    assert len(set(chosen)) == len(chosen) == min(count, len(objects) - 2)
+    assert list(chosen) == sorted(chosen)
+    assert all(len(objects[image_id]) >= 3 for image_id in chosen)
+    assert chosen == choose_images(dict(reversed(objects.items())), count, seed)
+
+
+def test_choosing_among_no_image_with_three_objects_is_refused() -> None:
+    with pytest.raises(DataError, match="none of 1 images shows 3 kinds"):
+        choose_images({1: ["cat"]})
+
+
+def published(**changes: object) -> dict[str, object]:
+    return {
+        "question_id": 1,
+        "image": "COCO_val2014_000000310196.jpg",
+        "text": "Is there a snowboard in the image?",
+        "label": "yes",
+    } | changes
+
+
+def test_a_published_file_is_read_as_it_is(tmp_path: Path) -> None:
+    rows = [published(), published(question_id=2, image="mine.jpg", label="No", extra=1)]
+    (tmp_path / "coco_pope_random.json").write_text("".join(json.dumps(row) + "\n" for row in rows) + "\n")
+    text = "Is there a snowboard in the image?"
+    assert read(tmp_path, "random", {"mine.jpg": 8}.get) == [
+        PopeQuestion(1, 310196, text, "yes"),
+        PopeQuestion(2, 8, text, "no"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("{", "JSONDecodeError"),
+        ("[1]", "TypeError"),
+        (json.dumps({"question_id": 1}), "KeyError: 'image'"),
+        (json.dumps(published(label="maybe")), "label 'maybe' is neither yes nor no"),
+        (json.dumps(published(image="mine.jpg")), "'mine.jpg' is not in the data set"),
+        (json.dumps(published(question_id="x")), "invalid literal"),
+    ],
+)
+def test_a_malformed_line_is_refused_with_its_number(tmp_path: Path, line: str, complaint: str) -> None:
+    (tmp_path / "coco_pope_popular.json").write_text(json.dumps(published()) + "\n" + line + "\n")
+    with pytest.raises(DataError, match=f"coco_pope_popular.json, line 2: .*{complaint}"):
+        read(tmp_path, "popular", {}.get)
+
+
+def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"missing POPE file .*coco_pope_random.json"):
+        read(tmp_path, "random", {}.get)
+    (tmp_path / "coco_pope_random.json").write_text("\n")
+    with pytest.raises(DataError, match=r"coco_pope_random.json holds no question"):
+        read(tmp_path, "random", {}.get)

@@ -1,0 +1,258 @@
+"""Where the tasks' documents come from: folder, hub, files, annotations; and what is said when they are not there."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from coco_folders import write_coco
+from PIL import Image
+
+from lmms_fixattn.data import DataError, hub, image_lists
+from lmms_fixattn.data.pope_questions import KINDS, build
+from lmms_fixattn.task_glue import chair, pope
+from lmms_fixattn.task_glue.visual import doc_to_visual
+
+SHOWN = {1: ["cat", "dog", "cup"], 2: ["dog", "cup", "bus"], 3: ["bus", "car", "tv"], 4: ["cat"]}
+
+
+@pytest.fixture(autouse=True)
+def _ask_the_hub_anew() -> Iterator[None]:
+    pope._hub_error.cache_clear()
+    yield
+    pope._hub_error.cache_clear()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A COCO-format folder that holds none of POPE's images."""
+    write_coco(tmp_path, SHOWN, {image_id: ["A person."] for image_id in SHOWN})
+    monkeypatch.setenv("LMMS_FIXATTN_COCO", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def on_hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, list[dict[str, Any]]], None]:
+    """Put rows, whose `image` is a shade of grey, on a hub that needs no network."""
+    import datasets
+
+    contents: dict[str, list[dict[str, Any]]] = {}
+
+    def load_dataset(path: str, name: str | None = None, split: str = "train") -> Any:
+        if path not in contents:
+            raise ConnectionError(f"Couldn't reach '{path}' on the Hub\nsecond line")
+        rows = [row | {"image": {"bytes": png(row["image"]), "path": None}} for row in contents[path]]
+        return datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return contents.__setitem__
+
+
+def png(shade: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (5, 3), shade).save(file, "png")
+    return file.getvalue()
+
+
+def test_truth_is_the_union_of_instances_and_reference_captions(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "list.txt").write_text("4\n1\n")
+    monkeypatch.setenv("LMMS_FIXATTN_IMAGES", str(tmp_path / "list.txt"))
+    docs = chair.coco_documents(None)
+    assert docs["image_id"] == [1, 4]
+    assert docs["truth"] == [["cat", "cup", "dog", "person"], ["cat", "person"]]
+
+
+def test_an_image_without_truth_is_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_coco(folder, SHOWN | {5: [], 6: []}, {1: ["A person."], 5: ["Empty."]})
+    (tmp_path / "list.txt").write_text("1\n5\n6\n")
+    monkeypatch.setenv("LMMS_FIXATTN_IMAGES", str(tmp_path / "list.txt"))
+    with pytest.raises(DataError, match="1 of 3 images have neither instances nor captions .* the first is 6"):
+        chair.coco_documents(None)
+
+
+def test_the_default_list_is_the_papers_and_its_lacking_images_are_counted(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"500 of 500 image ids are not in .*val2014.zip"):
+        chair.coco_documents(None)
+
+
+def test_every_load_of_a_task_has_a_record_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = []
+    for ids in ("1\n2\n", "3\n"):
+        (folder / "list.txt").write_text(ids)
+        monkeypatch.setenv("LMMS_FIXATTN_IMAGES", str(folder / "list.txt"))
+        documents = chair.coco_documents
+        documents(None)
+        records.append(documents)
+    assert [record.image_list_sha256 for record in records] == [
+        image_lists.ImageList("", ids).sha256 for ids in [(1, 2), (3,)]
+    ]
+    assert records[0].data_sha256 != records[1].data_sha256
+    assert all(value in str(records[0]) for value in (records[0].data_sha256, records[0].image_list_sha256))
+
+
+def test_the_data_digest_follows_content_and_not_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "list.txt").write_text("1\n2\n")
+    monkeypatch.setenv("LMMS_FIXATTN_IMAGES", str(tmp_path / "list.txt"))
+
+    def digest(name: str, objects: dict[int, list[str]], **how: Any) -> str:
+        monkeypatch.setenv("LMMS_FIXATTN_COCO", str(write_coco(tmp_path / name, objects, {1: ["A person."]}, **how)))
+        documents = chair.coco_documents
+        documents(None)
+        return str(documents.data_sha256)
+
+    first = digest("a", {1: ["cat"], 2: ["dog"]})
+    assert digest("b", {1: ["cat"], 2: ["dog"]}, split="val", images=".") == first
+    assert digest("c", {1: ["cat"], 2: ["cup"]}) != first
+    assert digest("d", {1: ["cat"], 2: ["dog"]}, colour=1) != first
+
+
+def test_the_hubs_captioning_data_serve_when_no_folder_is_set(on_hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = image_lists.load("paper_2501_12206").ids
+    rows = [{"question_id": str(i), "gt_object": ["dog", "cat", "dog"], "image": i % 256} for i in (*reversed(ids), 9)]
+    on_hub(hub.CHAIR, rows)
+    documents = chair.coco_documents
+    docs = documents(None)
+    assert tuple(docs["image_id"]) == ids
+    assert docs[3]["truth"] == ["cat", "dog"]
+    assert doc_to_visual(docs[3])[0].getpixel((0, 0)) == (ids[3] % 256,) * 3
+    assert documents.source == f"hub {hub.CHAIR}"
+    on_hub(hub.CHAIR, rows[7:])
+    with pytest.raises(DataError, match=r"lacks 7 of the 500 images of list paper_2501_12206; set LMMS_FIXATTN_COCO"):
+        chair.coco_documents(None)
+
+
+def test_unexpected_columns_of_the_hub_are_named(on_hub: Any) -> None:
+    on_hub(hub.CHAIR, [{"question_id": 1, "gt_object": "cat", "image": 0}])
+    with pytest.raises(DataError, match=r"has question_id \(int\), gt_object \(str\), .*expected image, question_id"):
+        chair.coco_documents(None)
+
+
+def test_without_folder_and_hub_one_line_says_both_ways(on_hub: Any) -> None:
+    for documents in (chair.coco_documents, pope.coco_random_documents):
+        with pytest.raises(DataError) as caught:
+            documents(None)
+        message = str(caught.value)
+        assert "\n" not in message
+        for part in ("Couldn't reach", "LMMS_FIXATTN_COCO", "access to the hub", "val2014.zip", "annotations_trainval"):
+            assert part in message
+
+
+def test_a_setting_that_no_one_knows_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMMS_FIXATTN_POPE", "hbu")
+    with pytest.raises(DataError, match="LMMS_FIXATTN_POPE=hbu is neither a folder nor one of hub, build, sample"):
+        pope.coco_random_documents(None)
+    monkeypatch.setenv("LMMS_FIXATTN_POPE_PARSER", "oficial")
+    with pytest.raises(DataError, match="did you mean 'official'"):
+        pope.coco_random_documents(None)
+    monkeypatch.delenv("LMMS_FIXATTN_COCO")
+    monkeypatch.delenv("LMMS_FIXATTN_POPE_PARSER")
+    monkeypatch.setenv("LMMS_FIXATTN_POPE", "build")
+    with pytest.raises(DataError, match="LMMS_FIXATTN_POPE=build needs images: set LMMS_FIXATTN_COCO"):
+        pope.coco_random_documents(None)
+
+
+def hub_questions(ids: tuple[int, ...]) -> list[dict[str, Any]]:
+    rows = [
+        {
+            "question_id": str(number),
+            "question": f"Is there a thing {number} in the image?",
+            "answer": "no" if number % 2 else "yes",
+            "image_source": f"COCO_val2014_{image_id:012d}",
+            "image": image_id % 256,
+        }
+        for number, image_id in enumerate(image_id for image_id in ids for _ in range(6))
+    ]
+    return rows
+
+
+def test_the_hubs_questions_come_before_building_when_they_can_be_had(folder: Path, on_hub: Any) -> None:
+    ids = image_lists.load("pope_coco").ids
+    on_hub(hub.POPE, hub_questions(ids[::-1]))
+    documents = pope.coco_popular_documents
+    docs = documents(None)
+    assert len(docs) == 3000
+    assert docs[6]["image_id"] == ids[-2]
+    assert docs[6]["question"] == "Is there a thing 6 in the image?"
+    assert doc_to_visual(docs[6])[0].getpixel((0, 0)) == (ids[-2] % 256,) * 3
+    record = asdict(documents)
+    assert record["questions"] == f"hub {hub.POPE}, split popular"
+    assert record["image_list"] == "pope_coco"
+    chats = pope.coco_popular_chats(None)
+    assert tuple(chats["image_id"]) == ids
+    assert chats[0]["questions"] == [f"Is there a thing {number} in the image?" for number in range(2994, 3000)]
+    assert doc_to_visual(chats[0])[0].getpixel((0, 0)) == (ids[0] % 256,) * 3
+
+
+def test_where_the_hub_is_out_of_reach_questions_are_built_and_it_is_said(
+    folder: Path, on_hub: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for kind in KINDS:
+        documents = getattr(pope, f"coco_{kind}_documents")
+        docs = documents(None)
+        expected = build({image_id: SHOWN[image_id] for image_id in (1, 2, 3)}, kind)
+        assert docs["question"] == [question.question for question in expected]
+        assert docs["label"] == [question.label for question in expected]
+        assert documents.questions == "built from the annotations, seed 0"
+        assert documents.image_list == "drawn by seed 0"
+    assert "Couldn't reach" in caplog.text
+    assert f"built from the annotations of {folder}" in caplog.text
+    assert "set LMMS_FIXATTN_COCO" not in caplog.text
+
+
+def test_a_folder_with_some_of_popes_images_is_not_sampled(folder: Path, on_hub: Any) -> None:
+    ids = image_lists.load("pope_coco").ids
+    write_coco(folder, dict.fromkeys(ids[:7], ["cat", "dog", "cup"]) | dict.fromkeys([2], ["bus", "car", "tv"]))
+    with pytest.raises(DataError, match="493 of 500 image ids are not in"):
+        pope.coco_random_documents(None)
+
+
+def test_popes_own_images_are_built_on_when_the_folder_has_them(
+    folder: Path, on_hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = image_lists.load("pope_coco").ids
+    names = ["cat", "dog", "cup", "bus", "car", "tv"]
+    shown = {i: [names[(i + k) % 6] for k in range(3)] for i in (*ids, 2)}
+    write_coco(folder, shown)
+    documents = pope.coco_adversarial_documents
+    docs = documents(None)
+    assert documents.image_list == "pope_coco"
+    assert documents.image_list_sha256 == image_lists.load("pope_coco").sha256
+    assert docs["question"] == [q.question for q in build({i: shown[i] for i in ids}, "adversarial")]
+    monkeypatch.setenv("LMMS_FIXATTN_POPE", "sample")
+    sampled = pope.coco_adversarial_documents
+    sampled(None)
+    assert sampled.image_list == "drawn by seed 0"
+
+
+def test_a_chat_needs_six_questions_an_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMMS_FIXATTN_POPE", str(folder))
+    row = {"question_id": 1, "image": "COCO_val2014_000000000003.png", "text": "Is there a cat?", "label": "no"}
+    (folder / "coco_pope_random.json").write_text(json.dumps(row) + "\n")
+    assert len(pope.coco_random_documents(None)) == 1
+    with pytest.raises(DataError, match="image 3 has 1 POPE questions of kind random, not 6"):
+        pope.coco_random_chats(None)
+
+
+def test_a_chat_answered_in_part_is_refused() -> None:
+    doc = {"image_id": 3, "question_ids": [1, 2], "questions": ["A?", "B?"], "labels": ["yes", "no"], "parser": "pai"}
+    with pytest.raises(DataError, match="image 3: 1 answers came for 2 questions"):
+        pope.process_chat(doc, [["Yes"]])
+
+
+def test_a_model_without_conversations_is_told_so() -> None:
+    assert pope.chat_to_text({"questions": ["A?"]}) == "A?"
+    with pytest.raises(NotImplementedError, match="run without --force_simple"):
+        pope.chat_to_text({"questions": ["A?"]}, round_idx=1, previous_output=["Yes"])
+
+
+@pytest.mark.parametrize("module", [chair, pope])
+def test_an_unknown_name_is_no_document(module: Any) -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'moon_documents'"):
+        _ = module.moon_documents
