@@ -118,12 +118,12 @@ def process_results(doc: dict[str, Any], results: Sequence[str]) -> dict[str, An
     """Score one caption: {metric: its share of the corpus figure}.
 
     `n` holds the whole row (metrics.chair.score_caption) for the sample log; figures that are means hold the caption's
-    own figure; ratios of sums hold the row without its caption. Answers of llava_fixattn know whether they were cut off;
-    of any other model's it is judged by the last character, because lmms-eval passes no token count here.
+    own figure; ratios of sums hold the row without its caption. Answers of llava_fixattn know whether they were cut
+    off; any other model's are judged by their last character, because lmms-eval passes no token count here.
     """
-    terminated = getattr(results[0], "terminated", None)
-    truth, analyser = set(doc["truth"]), _analyser(doc["analyser"])
-    row = chair.score_caption(doc["image_id"], results[0], truth, analyser, terminated)
+    answer, truth = results[0], set(doc["truth"])
+    terminated = getattr(answer, "terminated", None)
+    row = chair.score_caption(doc["image_id"], str(answer), truth, _analyser(doc["analyser"]), terminated)
     alone = chair.corpus_figures([row])
     counts = {key: value for key, value in row.items() if key != "caption"}
     return {"n": row} | {metric: float(alone[metric]) for metric in _MEANS} | dict.fromkeys(_RATIOS, counts)

@@ -68,7 +68,7 @@ class PopeDocuments(Documents):
             if unreachable is None:
                 return self._of_hub()
             _log.warning("%s: POPE's questions are built from the annotations of %s", unreachable, folder.root)
-            # None of POPE's images: another data set, of which images are drawn. Some of them: an error counts the rest.
+            # None of POPE's images: another data set, of which images are drawn. Some of them: the others are an error.
             choice = "build" if folder.holds_any(image_lists.load("pope_coco").ids) else "sample"
         if choice in ("build", "sample"):
             return self._built(folder, sample=choice == "sample")
@@ -212,14 +212,15 @@ def process_chat(doc: dict[str, Any], results: Sequence[Sequence[str]]) -> dict[
 
 
 def _row(doc: dict[str, Any], question_id: int, question: str, label: str, answer: str, turn: int) -> dict[str, Any]:
+    text = str(answer).strip()
     return {
         "image_id": doc["image_id"],
         "question_id": question_id,
         "turn": turn,
         "question": question,
         "label": label,
-        "answer": answer.strip(),
-        "predicted": pope.parse_answer(answer.strip(), doc["parser"]),
+        "answer": text,
+        "predicted": pope.parse_answer(text, doc["parser"]),
         "parser": doc["parser"],
     }
 

@@ -15,6 +15,7 @@ from scripted_lm import ScriptedLM, run
 import lmms_fixattn
 from lmms_fixattn.data import DataError, image_lists
 from lmms_fixattn.data.pope_questions import KINDS
+from lmms_fixattn.task_glue import chair
 
 CAPTIONS = {
     3: "A cat sleeps beside a dog. A bicycle leans there.",  # cat true, dog true (a reference says it), bicycle not
@@ -104,6 +105,17 @@ def test_the_sample_log_holds_what_rescoring_needs(coco: Path) -> None:
     assert samples[0]["target"] == ["cat", "dog", "tv"]
     assert samples[0]["chair_s"] == 100
     assert [sample["n"]["terminated"] for sample in samples] == [True, False, True]
+
+
+def test_an_answer_that_knows_how_it_ended_is_believed() -> None:
+    class Cut(str):
+        terminated = False
+
+    doc = {"image_id": 1, "truth": ["cat"], "analyser": "lexicon"}
+    results = chair.process_results(doc, [Cut("A cat.")])
+    assert results["unterminated"] == 100
+    assert type(results["n"]["caption"]) is str
+    assert chair.process_results(doc, ["A cat."])["unterminated"] == 0
 
 
 def test_limit_takes_the_first_ids_of_the_list(coco: Path) -> None:
@@ -214,8 +226,8 @@ def test_the_demo_needs_no_network_and_no_setting(monkeypatch: pytest.MonkeyPatc
         return doc["label"].capitalize()
 
     result = run(["chair_demo", "pope_demo"], ScriptedLM(truthful))
-    chair = figures_of(result["results"]["chair_demo"])
-    assert (chair["chair_s"], chair["recall"], chair["n"]) == (0, 100, 24)
+    captions = figures_of(result["results"]["chair_demo"])
+    assert (captions["chair_s"], captions["recall"], captions["n"]) == (0, 100, 24)
     assert figures_of(result["groups"]["pope_demo"]) == {
         "accuracy": 100,
         "precision": 100,

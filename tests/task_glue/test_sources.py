@@ -73,7 +73,7 @@ def test_an_image_without_truth_is_refused(folder: Path, tmp_path: Path, monkeyp
     write_coco(folder, SHOWN | {5: [], 6: []}, {1: ["A person."], 5: ["Empty."]})
     (tmp_path / "list.txt").write_text("1\n5\n6\n")
     monkeypatch.setenv("LMMS_FIXATTN_IMAGES", str(tmp_path / "list.txt"))
-    with pytest.raises(DataError, match="1 of 3 images have neither instances nor captions .* the first is 6"):
+    with pytest.raises(DataError, match=r"1 of 3 images have neither instances nor captions .* the first is 6"):
         chair.coco_documents(None)
 
 
@@ -159,7 +159,7 @@ def test_a_setting_that_no_one_knows_is_refused(folder: Path, monkeypatch: pytes
 
 
 def hub_questions(ids: tuple[int, ...]) -> list[dict[str, Any]]:
-    rows = [
+    return [
         {
             "question_id": str(number),
             "question": f"Is there a thing {number} in the image?",
@@ -169,7 +169,6 @@ def hub_questions(ids: tuple[int, ...]) -> list[dict[str, Any]]:
         }
         for number, image_id in enumerate(image_id for image_id in ids for _ in range(6))
     ]
-    return rows
 
 
 def test_the_hubs_questions_come_before_building_when_they_can_be_had(folder: Path, on_hub: Any) -> None:
@@ -208,7 +207,7 @@ def test_where_the_hub_is_out_of_reach_questions_are_built_and_it_is_said(
 
 def test_a_folder_with_some_of_popes_images_is_not_sampled(folder: Path, on_hub: Any) -> None:
     ids = image_lists.load("pope_coco").ids
-    write_coco(folder, dict.fromkeys(ids[:7], ["cat", "dog", "cup"]) | dict.fromkeys([2], ["bus", "car", "tv"]))
+    write_coco(folder, {i: ["cat", "dog", "cup"] for i in ids[:7]} | {2: ["bus", "car", "tv"]})
     with pytest.raises(DataError, match="493 of 500 image ids are not in"):
         pope.coco_random_documents(None)
 
