@@ -228,7 +228,7 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _progress(items: Sequence[Any], unit: str) -> Any:
     """Return the items, behind a progress bar on a terminal once they take longer than two seconds."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     return tqdm(items, unit=f" {unit}", delay=2, leave=False, disable=None)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from itertools import zip_longest
 from typing import NamedTuple
 
 _ROWS = tuple(
@@ -66,7 +67,7 @@ def mentions(lemmas: Sequence[str | None]) -> Mentions:
     """
     merged: list[str | None] = []
     skip = False
-    for lemma, following in zip(lemmas, (*lemmas[1:], None), strict=True):
+    for lemma, following in zip_longest(lemmas, lemmas[1:]):
         if skip:
             skip = False
         elif lemma in _FIRST_WORDS and (pair := DOUBLE_WORDS.get((lemma or "", following or ""))) is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import zip_longest
 
 # Abbreviations that end no sentence in Punkt's English model, as far as lower-cased captions can hold them.
 _ABBREVIATIONS = frozenset(
@@ -45,7 +46,7 @@ def tokenise(text: str) -> list[str]:
     """Return the tokens of a text, which must be lower-cased; an empty text has none."""
     chunks = text.split()
     tokens: list[str] = []
-    for chunk, following in zip(chunks, (*chunks[1:], ""), strict=True):
+    for chunk, following in zip_longest(chunks, chunks[1:], fillvalue=""):
         # What follows matters to a period alone, and of that its first character: chunks stay few enough to remember.
         tokens += _split(chunk, following[:1]) if "." in chunk else _split(chunk, "x")
     return tokens
