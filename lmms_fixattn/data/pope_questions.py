@@ -22,12 +22,16 @@ PRESENT = 3  # objects asked for that an image shows, and as many that it does n
 
 @dataclass(frozen=True)
 class PopeQuestion:
-    """Hold one question and its answer, "yes" or "no"."""
+    """Hold one question and its answer, "yes" or "no"; ValueError for another."""
 
     question_id: int
     image_id: int
     question: str
     label: str
+
+    def __post_init__(self) -> None:
+        if self.label not in ("yes", "no"):
+            raise ValueError(f"label {self.label!r} of POPE question {self.question_id} is neither yes nor no")
 
 
 def question(name: str) -> str:
@@ -55,10 +59,8 @@ def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]
             try:
                 row = json.loads(line)
                 name, label = Path(row["image"]).name, str(row["label"]).strip().lower()
-                if label not in ("yes", "no"):
-                    raise ValueError(f"label {row['label']!r} is neither yes nor no")
                 known = image_id_of(name)
-                image_id = _trailing_number(name) if known is None else known
+                image_id = trailing_id(name) if known is None else known
                 questions.append(PopeQuestion(int(row["question_id"]), image_id, str(row["text"]), label))
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
@@ -70,10 +72,11 @@ def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]
     return questions
 
 
-def _trailing_number(file_name: str) -> int:
-    match = re.search(r"(\d+)(?:\.\w+)?$", file_name)
+def trailing_id(name: str) -> int:
+    """Return the id that ends the name of a COCO image, with or without a suffix; ValueError when there is none."""
+    match = re.search(r"(\d+)(?:\.\w+)?$", name)
     if match is None:
-        raise ValueError(f"image {file_name!r} is not in the data set and its name ends in no id")
+        raise ValueError(f"image {name!r} is not in the data set and its name ends in no id")
     return int(match[1])
 
 

@@ -47,6 +47,8 @@ class Documents(ABC):
         """
         try:
             dataset = self.load()
+        except DataError:
+            raise
         except (ValueError, ImportError, OSError) as error:
             raise DataError(str(error)) from error
         self.data_sha256 = _digest(dataset)

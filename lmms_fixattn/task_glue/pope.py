@@ -107,9 +107,13 @@ class PopeDocuments(Documents):
     def _of_hub(self) -> Any:
         dataset = hub.load(hub.POPE, "Full", self.kind, hub.POPE_COLUMNS)
         questions = [
-            PopeQuestion(int(row["question_id"]), int(row["image_source"].rsplit("_", 1)[-1]), row["question"], label)
+            PopeQuestion(
+                question_id=int(row["question_id"]),
+                image_id=pope_questions.trailing_id(row["image_source"]),
+                question=row["question"],
+                label=row["answer"].strip().lower(),
+            )
             for row in dataset.remove_columns("image")
-            for label in [row["answer"].strip().lower()]
         ]
         self._record(_images_of(questions), f"hub {hub.POPE}", f"hub {hub.POPE}, split {self.kind}")
         if not self.chat:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmms_fixattn.data import DataError
-from lmms_fixattn.data.pope_questions import KINDS, PopeQuestion, build, choose_images, question, read
+from lmms_fixattn.data.pope_questions import KINDS, PopeQuestion, build, choose_images, question, read, trailing_id
 
 NAMES = ["cat", "dog", "cup", "bus", "oven", "apple", "kite", "tv", "bed", "fork", "car", "bear"]
 
@@ -36,6 +36,22 @@ def test_the_article_follows_the_first_letter() -> None:
     assert question("umbrella") == "Is there an umbrella in the image?"
     assert [question(f"{letter}x").split()[2] for letter in "aeiou"] == ["an"] * 5
     assert [question(f"{letter}x").split()[2] for letter in "bchwyz"] == ["a"] * 6
+
+
+def test_the_published_questions_are_in_these_words_and_this_order(reference: Path) -> None:
+    rows = [json.loads(line) for line in (reference / "pope" / "single.jsonl").read_text().splitlines()]
+    assert len(rows) > 100  # the first answers of a run, cut off in the middle of an image
+    assert [row["label"] for row in rows] == (["yes", "no"] * len(rows))[: len(rows)]
+    names = [in_question(row["question"]) for row in rows]
+    assert [question(name) for name in names] == [row["question"] for row in rows]
+    assert all(len(set(names[start : start + 6])) == 6 for start in range(0, len(rows) - 5, 6))
+
+
+def test_an_image_name_ends_in_its_id() -> None:
+    for name in ("COCO_val2014_000000310196.jpg", "COCO_val2014_000000310196", "000000310196.png"):
+        assert trailing_id(name) == 310196
+    with pytest.raises(ValueError, match=r"'mine.jpg' is not in the data set"):
+        trailing_id("mine.jpg")
 
 
 @given(data_sets(), st.sampled_from(KINDS), st.integers(0, 3))
@@ -153,7 +169,7 @@ def test_a_published_file_is_read_as_it_is(tmp_path: Path) -> None:
         ("{", "JSONDecodeError"),
         ("[1]", "TypeError"),
         (json.dumps({"question_id": 1}), "KeyError: 'image'"),
-        (json.dumps(published(label="maybe")), "label 'maybe' is neither yes nor no"),
+        (json.dumps(published(label="maybe")), "label 'maybe' of POPE question 1 is neither yes nor no"),
         (json.dumps(published(image="mine.jpg")), "'mine.jpg' is not in the data set"),
         (json.dumps(published(question_id="x")), "invalid literal"),
     ],
