@@ -15,8 +15,7 @@ class Settings:
         images: LMMS_FIXATTN_IMAGES, the image list of chair_coco: a name or a file of ids.
         pope: LMMS_FIXATTN_POPE, where POPE's questions come from: a folder of the published files, "hub", "build" (from
             the annotations, on POPE's own images), "sample" (the same on images of the folder's first split, drawn by a
-            seed); without it the hub, and where that is out of reach and there is a folder, "build", or "sample" on a
-            folder with none of POPE's images.
+            seed). Without it: "sample" on a folder with none of POPE's images, else the hub, else "build".
         pope_parser: LMMS_FIXATTN_POPE_PARSER, how answers become yes or no.
         analyser: LMMS_FIXATTN_CHAIR_ANALYSER, how captions become objects.
     """

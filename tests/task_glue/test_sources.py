@@ -15,7 +15,7 @@ from PIL import Image
 
 from lmms_fixattn.data import DataError, hub, image_lists
 from lmms_fixattn.data.pope_questions import KINDS, build
-from lmms_fixattn.task_glue import chair, pope
+from lmms_fixattn.task_glue import chair, pope, pope_documents
 from lmms_fixattn.task_glue.visual import doc_to_visual
 
 SHOWN = {1: ["cat", "dog", "cup"], 2: ["dog", "cup", "bus"], 3: ["bus", "car", "tv"], 4: ["cat"]}
@@ -23,9 +23,9 @@ SHOWN = {1: ["cat", "dog", "cup"], 2: ["dog", "cup", "bus"], 3: ["bus", "car", "
 
 @pytest.fixture(autouse=True)
 def _ask_the_hub_anew() -> Iterator[None]:
-    pope._hub_error.cache_clear()
+    pope_documents._hub_error.cache_clear()
     yield
-    pope._hub_error.cache_clear()
+    pope_documents._hub_error.cache_clear()
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_unexpected_columns_of_the_hub_are_named(on_hub: Any) -> None:
 
 
 def test_without_folder_and_hub_one_line_says_both_ways(on_hub: Any) -> None:
-    for documents in (chair.coco_documents, pope.coco_random_documents):
+    for documents in (chair.coco_documents, pope_documents.coco_random):
         with pytest.raises(DataError) as caught:
             documents(None)
         message = str(caught.value)
@@ -147,15 +147,15 @@ def test_without_folder_and_hub_one_line_says_both_ways(on_hub: Any) -> None:
 def test_a_setting_that_no_one_knows_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LMMS_FIXATTN_POPE", "hbu")
     with pytest.raises(DataError, match="LMMS_FIXATTN_POPE=hbu is neither a folder nor one of hub, build, sample"):
-        pope.coco_random_documents(None)
+        pope_documents.coco_random(None)
     monkeypatch.setenv("LMMS_FIXATTN_POPE_PARSER", "oficial")
     with pytest.raises(DataError, match="did you mean 'official'"):
-        pope.coco_random_documents(None)
+        pope_documents.coco_random(None)
     monkeypatch.delenv("LMMS_FIXATTN_COCO")
     monkeypatch.delenv("LMMS_FIXATTN_POPE_PARSER")
     monkeypatch.setenv("LMMS_FIXATTN_POPE", "build")
     with pytest.raises(DataError, match="LMMS_FIXATTN_POPE=build needs images: set LMMS_FIXATTN_COCO"):
-        pope.coco_random_documents(None)
+        pope_documents.coco_random(None)
 
 
 def hub_questions(ids: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -173,8 +173,9 @@ def hub_questions(ids: tuple[int, ...]) -> list[dict[str, Any]]:
 
 def test_the_hubs_questions_come_before_building_when_they_can_be_had(folder: Path, on_hub: Any) -> None:
     ids = image_lists.load("pope_coco").ids
+    write_coco(folder, {ids[0]: ["cat", "dog", "cup"]})
     on_hub(hub.POPE, hub_questions(ids[::-1]))
-    documents = pope.coco_popular_documents
+    documents = pope_documents.coco_popular
     docs = documents(None)
     assert len(docs) == 3000
     assert docs[6]["image_id"] == ids[-2]
@@ -183,49 +184,48 @@ def test_the_hubs_questions_come_before_building_when_they_can_be_had(folder: Pa
     record = asdict(documents)
     assert record["questions"] == f"hub {hub.POPE}, split popular"
     assert record["image_list"] == "pope_coco"
-    chats = pope.coco_popular_chats(None)
+    chats = pope_documents.coco_popular_chat(None)
     assert tuple(chats["image_id"]) == ids
     assert chats[0]["questions"] == [f"Is there a thing {number} in the image?" for number in range(2994, 3000)]
     assert doc_to_visual(chats[0])[0].getpixel((0, 0)) == (ids[0] % 256,) * 3
 
 
-def test_where_the_hub_is_out_of_reach_questions_are_built_and_it_is_said(
-    folder: Path, on_hub: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_another_data_set_gets_questions_of_its_own_whatever_the_hub_holds(folder: Path, on_hub: Any) -> None:
+    on_hub(hub.POPE, hub_questions(image_lists.load("pope_coco").ids))
     for kind in KINDS:
-        documents = getattr(pope, f"coco_{kind}_documents")
+        documents = getattr(pope_documents, f"coco_{kind}")
         docs = documents(None)
         expected = build({image_id: SHOWN[image_id] for image_id in (1, 2, 3)}, kind)
         assert docs["question"] == [question.question for question in expected]
         assert docs["label"] == [question.label for question in expected]
         assert documents.questions == "built from the annotations, seed 0"
         assert documents.image_list == "drawn by seed 0"
-    assert "Couldn't reach" in caplog.text
-    assert f"built from the annotations of {folder}" in caplog.text
-    assert "set LMMS_FIXATTN_COCO" not in caplog.text
 
 
 def test_a_folder_with_some_of_popes_images_is_not_sampled(folder: Path, on_hub: Any) -> None:
     ids = image_lists.load("pope_coco").ids
     write_coco(folder, {i: ["cat", "dog", "cup"] for i in ids[:7]} | {2: ["bus", "car", "tv"]})
     with pytest.raises(DataError, match="493 of 500 image ids are not in"):
-        pope.coco_random_documents(None)
+        pope_documents.coco_random(None)
 
 
-def test_popes_own_images_are_built_on_when_the_folder_has_them(
-    folder: Path, on_hub: Any, monkeypatch: pytest.MonkeyPatch
+def test_popes_own_images_are_built_on_when_the_hub_is_out_of_reach_and_it_is_said(
+    folder: Path, on_hub: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = image_lists.load("pope_coco").ids
     names = ["cat", "dog", "cup", "bus", "car", "tv"]
     shown = {i: [names[(i + k) % 6] for k in range(3)] for i in (*ids, 2)}
     write_coco(folder, shown)
-    documents = pope.coco_adversarial_documents
+    documents = pope_documents.coco_adversarial
     docs = documents(None)
     assert documents.image_list == "pope_coco"
     assert documents.image_list_sha256 == image_lists.load("pope_coco").sha256
     assert docs["question"] == [q.question for q in build({i: shown[i] for i in ids}, "adversarial")]
+    assert "Couldn't reach" in caplog.text
+    assert f"built from the annotations of {folder}" in caplog.text
+    assert "set LMMS_FIXATTN_COCO" not in caplog.text
     monkeypatch.setenv("LMMS_FIXATTN_POPE", "sample")
-    sampled = pope.coco_adversarial_documents
+    sampled = pope_documents.coco_adversarial
     sampled(None)
     assert sampled.image_list == "drawn by seed 0"
 
@@ -234,9 +234,9 @@ def test_a_chat_needs_six_questions_an_image(folder: Path, monkeypatch: pytest.M
     monkeypatch.setenv("LMMS_FIXATTN_POPE", str(folder))
     row = {"question_id": 1, "image": "COCO_val2014_000000000003.png", "text": "Is there a cat?", "label": "no"}
     (folder / "coco_pope_random.json").write_text(json.dumps(row) + "\n")
-    assert len(pope.coco_random_documents(None)) == 1
+    assert len(pope_documents.coco_random(None)) == 1
     with pytest.raises(DataError, match="image 3 has 1 POPE questions of kind random, not 6"):
-        pope.coco_random_chats(None)
+        pope_documents.coco_random_chat(None)
 
 
 def test_a_chat_answered_in_part_is_refused() -> None:
@@ -251,7 +251,7 @@ def test_a_model_without_conversations_is_told_so() -> None:
         pope.chat_to_text({"questions": ["A?"]}, round_idx=1, previous_output=["Yes"])
 
 
-@pytest.mark.parametrize("module", [chair, pope])
+@pytest.mark.parametrize("module", [chair, pope_documents])
 def test_an_unknown_name_is_no_document(module: Any) -> None:
     with pytest.raises(AttributeError, match="has no attribute 'moon_documents'"):
         _ = module.moon_documents
