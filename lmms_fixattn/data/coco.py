@@ -47,13 +47,16 @@ class CocoFolder:
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
             raise DataError(f"COCO folder {self.root} does not exist; {HOW_TO_GET_COCO}")
-        found = [path.stem.removeprefix("instances_") for path in self._annotations.glob("instances_*.json")]
-        if not found:
-            raise DataError(
-                f"missing annotation file {self._annotations / 'instances_val2014.json'} (any instances_SPLIT.json "
-                f"will do); {HOW_TO_GET_COCO}"
-            )
+        # What has captions or is a folder of COCO's names is a split too: its missing instances file can then be named.
+        annotated = {
+            path.stem.removeprefix(kind)
+            for kind in ("instances_", "captions_")
+            for path in self._annotations.glob(f"{kind}*.json")
+        }
+        pictured = {split for split in ("val2014", "train2014") if (self.root / split).is_dir()}
+        found = annotated | pictured or {"val2014"}
         self.splits = tuple(sorted(found, key=lambda split: (not split.startswith("val"), split)))
+        self._file("instances", self.splits[0])
 
     @property
     def _annotations(self) -> Path:
@@ -132,14 +135,18 @@ class CocoFolder:
         return CocoImage(image_id, path, tuple(dict.fromkeys(instances.objects.get(image_id, ()))))
 
     def _instances(self, split: str) -> _Instances:
-        path = self._annotations / f"instances_{split}.json"
+        path = self._file("instances", split)
         return _read_instances(path, *_version(path))
 
     def _captions(self, split: str) -> dict[int, tuple[str, ...]]:
-        path = self._annotations / f"captions_{split}.json"
-        if not path.is_file():
-            raise DataError(f"missing annotation file {path}, which holds the reference captions; {HOW_TO_GET_COCO}")
+        path = self._file("captions", split)
         return _read_captions(path, *_version(path))
+
+    def _file(self, kind: str, split: str) -> Path:
+        path = self._annotations / f"{kind}_{split}.json"
+        if not path.is_file():
+            raise DataError(f"missing annotation file {path}; {HOW_TO_GET_COCO}")
+        return path
 
 
 @dataclass(frozen=True)

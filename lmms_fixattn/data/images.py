@@ -15,7 +15,7 @@ from lmms_fixattn.data import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
-Source = str | Mapping[str, Any]  # a path, or {"bytes": ..., "path": ...} as in datasets.Image(decode=False)
+Source = str | Mapping[str, Any]  # a path, or as in datasets.Image(decode=False) {"bytes": ... or None, "path": ...}
 
 _STRICT = threading.Lock()
 
@@ -28,16 +28,13 @@ def open_rgb(image_id: int, source: Source) -> PilImage:
     """
     from PIL import Image, ImageFile
 
-    if isinstance(source, str):
-        file: str | io.BytesIO = source
-        place = source
-    else:
-        file, place = io.BytesIO(source["bytes"]), f"bytes of {source['path']}"
+    data = _data(source)
+    place = data if isinstance(data, str) else f"{len(data)} bytes of the hub"
     # lmms-eval tells PIL to pad truncated files with grey, which would be captioned as if nothing were wrong.
     with _STRICT:
         padded, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
         try:
-            with Image.open(file) as image:
+            with Image.open(data if isinstance(data, str) else io.BytesIO(data)) as image:
                 picture: PilImage = image.convert("RGB")
                 return picture
         except (OSError, SyntaxError, ValueError) as error:
@@ -49,10 +46,16 @@ def open_rgb(image_id: int, source: Source) -> PilImage:
 
 def digest(source: Source) -> str:
     """Return the sha256 of an image's bytes, so that equal data have equal digests wherever they lie."""
-    if not isinstance(source, str):
-        return hashlib.sha256(source["bytes"]).hexdigest()
-    stat = Path(source).stat()
-    return _file_digest(source, stat.st_mtime_ns, stat.st_size)
+    data = _data(source)
+    if isinstance(data, bytes):
+        return hashlib.sha256(data).hexdigest()
+    stat = Path(data).stat()
+    return _file_digest(data, stat.st_mtime_ns, stat.st_size)
+
+
+def _data(source: Source) -> str | bytes:
+    data: str | bytes = source if isinstance(source, str) else source["bytes"] or source["path"] or b""
+    return data
 
 
 @lru_cache(maxsize=65536)

@@ -96,6 +96,14 @@ def test_missing_annotation_files_are_named(tmp_path: Path) -> None:
         list(folder.captions([1]))
 
 
+@pytest.mark.parametrize("kept", ["val2014", "annotations/captions_val2014.json"])
+def test_a_split_without_instances_is_named_though_another_has_them(tmp_path: Path, kept: str) -> None:
+    write_coco(tmp_path, {1: ["cat"]}, {1: []}, split="train2014")
+    (tmp_path / kept).touch() if kept.endswith("json") else (tmp_path / kept).mkdir()
+    with pytest.raises(DataError, match=r"missing annotation file .*instances_val2014.json"):
+        CocoFolder(tmp_path)
+
+
 @pytest.mark.parametrize(
     "content",
     [
