@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from loguru import logger
 from transformers import AutoConfig, AutoProcessor, GenerationConfig, LlavaForConditionalGeneration
 
 DEMO = Path(__file__).with_name("demo") / "model"
+_WANTED = "expected a LLaVA-1.5 checkpoint in the transformers layout, such as llava-hf/llava-1.5-7b-hf"
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,9 @@ class Checkpoint:
             raise ValueError(f"pretrained={pretrained}: there is no directory {local}")
         else:
             place, revision_here = pretrained, revision
-        try:
+        with _reading("configuration", place):
             config = AutoConfig.from_pretrained(place, **_source(revision_here))
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"pretrained={pretrained}: no configuration could be read ({_first_line(error)}); "
-                "expected a hub id such as llava-hf/llava-1.5-7b-hf, a local directory, or demo"
-            ) from error
-        _check_architecture(pretrained, config)
+        _check_architecture(place, config)
         return cls(place, revision_here, config)
 
     @property
@@ -61,7 +59,8 @@ class Checkpoint:
 
     def load_processor(self) -> Any:
         """Load the tokenizer and the image processor, set up for batches that are padded on the left."""
-        processor = AutoProcessor.from_pretrained(self.place, **_source(self.revision))
+        with _reading("processor", self.place):
+            processor = AutoProcessor.from_pretrained(self.place, **_source(self.revision))
         processor.tokenizer.padding_side = "left"
         if processor.tokenizer.pad_token_id is None:
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
@@ -76,21 +75,21 @@ class Checkpoint:
         Raises:
             ValueError: weights are missing, so that part of the model would be random.
         """
-        model, info = LlavaForConditionalGeneration.from_pretrained(
-            self.place,
-            config=self.config,
-            dtype=dtype,
-            device_map=device_map or None,
-            attn_implementation=attention,
-            use_safetensors=True,
-            output_loading_info=True,
-            **_source(self.revision),
-        )
+        with _reading("weights (safetensors)", self.place):
+            model, info = LlavaForConditionalGeneration.from_pretrained(
+                self.place,
+                config=self.config,
+                dtype=dtype,
+                device_map=device_map or None,
+                attn_implementation=attention,
+                use_safetensors=True,
+                output_loading_info=True,
+                **_source(self.revision),
+            )
         missing = sorted(info["missing_keys"])
         if missing:
             raise ValueError(
-                f"{self.place} lacks {len(missing)} of the model's weights, such as {missing[0]}; expected a "
-                "checkpoint in the transformers layout, such as llava-hf/llava-1.5-7b-hf"
+                f"{self.place} lacks {len(missing)} of the model's weights, such as {missing[0]}; {_WANTED}"
             )
         # A checkpoint's sampling defaults (Vicuna's temperature 0.9, top_p 0.6) must not leak into a task's settings.
         tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -103,14 +102,23 @@ def _source(revision: str | None) -> dict[str, Any]:
     return {**place, "trust_remote_code": False}
 
 
-def _check_architecture(pretrained: str, config: Any) -> None:
-    wanted = "expected a LLaVA-1.5 checkpoint in the transformers layout, such as llava-hf/llava-1.5-7b-hf"
+def _check_architecture(place: str, config: Any) -> None:
     if config.model_type != "llava":
-        raise ValueError(f"pretrained={pretrained} is a {config.model_type} model; {wanted}")
+        raise ValueError(f"{place} is a {config.model_type} model; {_WANTED}")
     tower = getattr(config.vision_config, "model_type", None)
     if tower != "clip_vision_model":
-        raise ValueError(f"pretrained={pretrained} has a {tower} vision tower, not CLIP's; {wanted}")
+        raise ValueError(f"{place} has a {tower} vision tower, not CLIP's; {_WANTED}")
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+@contextmanager
+def _reading(what: str, place: str) -> Iterator[None]:
+    """Turn what transformers says of an unreadable part into one line that says what was expected."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"no {what} could be read from {place} ({cause}); {_WANTED}, a local directory of one, or demo"
+        ) from error

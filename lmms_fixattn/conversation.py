@@ -126,7 +126,7 @@ def _turn(message: Mapping[str, Any]) -> _Turn:
         elif kind == "image":
             images.append(part["url"] if "url" in part else part["image"])
         else:
-            raise ValueError(f"llava_fixattn reads text and images; the document has a {kind} part")
+            raise ValueError(f"llava_fixattn reads text and images, not {kind}")
     text = "\n".join(texts)
     marks = text.count(IMAGE)
     marked = marks > 0 and marks == len(images)

@@ -24,7 +24,7 @@ from lmms_fixattn.conversation import check_form
 from lmms_fixattn.generation import Answer, Settings, StopAtStrings, finish
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.lmms_run import record_runs
-from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder
+from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder, whole_pictures
 from lmms_fixattn.versions import check_versions, installed
 
 record_runs()
@@ -257,7 +257,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         """Run with the method installed and a progress bar; report the throughput to lmms-eval."""
         with tqdm(total=total, disable=self._rank != 0, desc="llava_fixattn") as bar:
             tally = _Tally(bar)
-            with intervene(self.model, self.method):
+            with intervene(self.model, self.method), whole_pictures():
                 yield tally
         if tally.seconds:
             log_metrics(tally.seconds, tally.tokens, tally.tokens / tally.seconds, {"total_requests": total})

@@ -82,10 +82,10 @@ def resolve_method(name: str, given: Mapping[str, Any], own: Iterable[str]) -> M
 
 
 def own_names(constructor: Any) -> list[str]:
-    """Return the names of a constructor's own keyword arguments, in order."""
-    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    """Return the names of a constructor's own keyword arguments that a user may set, in order."""
+    named = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = inspect.signature(constructor).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind not in kinds and parameter.name != "self"]
+    return [p.name for p in parameters if p.kind is named and p.name not in ("self", "max_batch_size")]
 
 
 def batch_size(value: Any, largest: Any = None) -> int:
@@ -97,7 +97,7 @@ def batch_size(value: Any, largest: Any = None) -> int:
         size = int(value)
         if isinstance(value, bool) or size != float(value) or size < 1:
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"batch_size must be a whole number of at least 1, got {value!r}; {advice}") from None
     return size
 
@@ -149,7 +149,7 @@ def attention(value: Any) -> str | None:
     """
     if value is None or str(value).lower() in ("", "none", "auto"):
         return None
-    known = ["eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()]
+    known = ["eager", *(name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if "paged" not in name)]
     if value not in known:
         raise ValueError(
             f"attn_implementation must be one of {', '.join(known)}, got {value!r}{did_you_mean(value, known)}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from transformers.image_utils import load_image
 
 from lmms_fixattn.conversation import IMAGE, Prompt, build_prompt, check_form
@@ -106,14 +107,26 @@ def open_picture(source: Any) -> Image.Image:
         OSError: the file is missing or broken.
         ValueError: none of these.
     """
-    if isinstance(source, dict) and (source.get("bytes") or source.get("path")):
-        source = source.get("bytes") or source["path"]
-    if isinstance(source, bytes):
-        source = Image.open(io.BytesIO(source))
-    elif isinstance(source, str) and source.startswith(("http://", "https://", "data:")):
-        source = load_image(source)
-    elif isinstance(source, str | Path):
-        source = Image.open(str(source).removeprefix("file://"))
-    if not isinstance(source, Image.Image):
-        raise ValueError(f"expected a picture (PIL image, path, URL or bytes), got {type(source).__name__}")
-    return source.convert("RGB")
+    if isinstance(source, dict):
+        source = source.get("bytes") or source.get("path")
+    with whole_pictures():
+        if isinstance(source, str) and source.startswith(("http://", "https://", "data:")):
+            source = load_image(source)
+        if isinstance(source, Image.Image):
+            return Image.Image.convert(source, "RGB")
+        if not isinstance(source, str | Path | bytes):
+            raise ValueError(f"expected a picture (PIL image, path, URL or bytes), got {type(source).__name__}")
+        file = io.BytesIO(source) if isinstance(source, bytes) else str(source).removeprefix("file://")
+        with Image.open(file) as picture:
+            return picture.convert("RGB")
+
+
+@contextmanager
+def whole_pictures() -> Iterator[None]:
+    """Make a truncated picture an error inside the block; lmms-eval tells PIL to fill the missing part with grey."""
+    fills = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = fills

@@ -1,0 +1,317 @@
+"""The lmms-eval model on the demo checkpoint: batches, order, settings, rounds, and errors that name their document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lmms_eval.api.instance import Instance
+from PIL import Image
+
+from lmms_fixattn import METHODS, intervene
+from lmms_fixattn.lmms_model import DocumentError, LlavaFixattn, LlavaFixattnSimple
+
+TASK, SPLIT, CAP = "shapes", "test", 13
+Doc = dict[str, Any]
+
+
+def picture(seed: int) -> Image.Image:
+    draw = torch.Generator().manual_seed(seed)
+    tiles = torch.randint(0, 256, (5, 7, 3), generator=draw, dtype=torch.uint8)
+    return Image.fromarray(tiles.numpy()).resize((91, 65), Image.Resampling.NEAREST)
+
+
+def make_docs() -> list[Doc]:
+    """Eleven documents with no, one, two or three pictures and texts of different lengths."""
+    texts = ["Is there a dog in the image?", "Hi", "Please describe this image in detail. " * 3, "What is this? A cat?"]
+    pictures = [1, 0, 2, 1, 1, 0, 3, 1, 2, 1, 1]
+    return [
+        {"text": texts[index % 4] + " no" * index, "pictures": [picture(10 * index + n) for n in range(count)]}
+        for index, count in enumerate(pictures)
+    ]
+
+
+DOCS = make_docs()
+
+
+def to_messages(doc: Doc) -> list[dict[str, Any]]:
+    """The messages that lmms-eval builds from doc_to_visual and doc_to_text."""
+    images = [{"type": "image", "url": picture} for picture in doc["pictures"]]
+    return [{"role": "user", "content": [*images, {"type": "text", "text": doc["text"]}]}]
+
+
+def request(doc_id: int, *arguments: Any, kind: str = "generate_until") -> Instance:
+    metadata = {"task": TASK, "doc_id": doc_id, "repeats": 1}
+    return Instance(kind, (DOCS[doc_id % len(DOCS)]["text"], *arguments, doc_id, TASK, SPLIT), 0, metadata)
+
+
+def requests(doc_ids: Sequence[int] = range(len(DOCS)), write: Any = to_messages, **kwargs: Any) -> list[Instance]:
+    return [request(doc_id, write, {"max_new_tokens": CAP, **kwargs}) for doc_id in doc_ids]
+
+
+def make(cls: type[LlavaFixattn] = LlavaFixattn, docs: Sequence[Doc] = tuple(DOCS), **arguments: Any) -> LlavaFixattn:
+    lm = cls(pretrained="demo", device="cpu", **{"batch_size": 8, **arguments})
+    lm.task_dict[TASK] = {SPLIT: docs}
+    return lm
+
+
+@pytest.fixture(scope="module")
+def lm() -> LlavaFixattn:
+    return make()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def naive_answer(lm: LlavaFixattn, doc: Doc, **kwargs: Any) -> tuple[str, int, int]:
+    """Answer one document alone with transformers' own processor, as its documentation shows."""
+    content = [*[{"type": "image"}] * len(doc["pictures"]), {"type": "text", "text": doc["text"]}]
+    processor = lm.encoder.processor
+    prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    inputs = processor(text=prompt, images=doc["pictures"] or None, return_tensors="pt")
+    with torch.inference_mode(), intervene(lm.model, lm.method):
+        row = lm.model.generate(**inputs, max_new_tokens=CAP, **kwargs)[0, inputs["input_ids"].shape[1] :]
+    text = processor.decode(row, skip_special_tokens=True)
+    return text, inputs["input_ids"].shape[1], len(row)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_batches_give_the_answers_of_single_documents_in_the_order_of_the_requests(method: str) -> None:
+    lm = make(method=method)
+    order = [3, 7, 0, 10, 2, 5, 8, 1, 9, 4, 6]
+    results = lm.generate_until(requests(order))
+    for doc_id, result in zip(order, results, strict=True):
+        text, read, written = naive_answer(lm, DOCS[doc_id], do_sample=False)
+        assert (result.text, result.token_counts.input_tokens) == (text, read)
+        assert result.token_counts.output_tokens == result.text.tokens == written
+        assert result.text.terminated is (written < CAP or not result.text.endswith(text))
+    lm.batch_size = 1
+    assert [result.text for result in lm.generate_until(requests(order))] == [result.text for result in results]
+
+
+@pytest.mark.parametrize("conversation", ["llava_v1", "pai"])
+def test_every_prompt_form_batches(conversation: str) -> None:
+    lm = make(conversation=conversation)
+    together = lm.generate_until(requests())
+    lm.batch_size = 1
+    assert [result.text for result in together] == [result.text for result in lm.generate_until(requests())]
+
+
+def test_methods_change_answers_but_not_those_about_no_picture() -> None:
+    plain, amplified = make(method="vanilla"), make(method="fixattn", alpha="0.9", gamma="1")
+    pairs = list(zip(plain.generate_until(requests()), amplified.generate_until(requests()), strict=True))
+    without = [index for index, doc in enumerate(DOCS) if not doc["pictures"]]
+    assert all(pairs[index][0].text == pairs[index][1].text for index in without)
+    assert sum(one.text != other.text for one, other in pairs) >= len(DOCS) // 2
+
+
+def test_the_vision_tower_runs_once_a_picture(lm: LlavaFixattn) -> None:
+    seen: list[int] = []
+    hook = lm.model.model.vision_tower.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(args[0] if args else kwargs["pixel_values"])), with_kwargs=True
+    )
+    lm.generate_until(requests())
+    hook.remove()
+    assert sum(seen) == sum(len(doc["pictures"]) for doc in DOCS)
+
+
+def test_requests_of_different_settings_each_get_their_own(lm: LlavaFixattn) -> None:
+    caps = [2, 5, 2, 9, 5, 2, 9, 9, 2, 5, 2]
+    mixed = [request(index, to_messages, {"max_new_tokens": cap}) for index, cap in enumerate(caps)]
+    for cap, result, whole in zip(caps, lm.generate_until(mixed), lm.generate_until(requests()), strict=True):
+        assert result.token_counts.output_tokens == min(cap, whole.token_counts.output_tokens)
+        assert whole.text.startswith(result.text)
+
+
+def test_answers_end_before_the_first_stop_string(lm: LlavaFixattn) -> None:
+    whole = lm.generate_until(requests())
+    stop = whole[0].text.split()[3]
+    cut = lm.generate_until(requests(until=[stop, "never said"]))
+    assert whole[0].text != cut[0].text
+    for long, short in zip(whole, cut, strict=True):
+        assert short.text == long.text.split(stop)[0]
+        if stop in long.text:
+            assert short.text.terminated
+            assert short.token_counts.output_tokens <= long.token_counts.output_tokens
+
+
+def test_beams_are_those_of_transformers(lm: LlavaFixattn) -> None:
+    for index, result in enumerate(lm.generate_until(requests(range(4), num_beams=3))):
+        assert result.text == naive_answer(lm, DOCS[index], do_sample=False, num_beams=3)[0]
+
+
+def test_sampling_follows_the_seed_and_zero_temperature_is_greedy(lm: LlavaFixattn) -> None:
+    def draw(seed: int, **kwargs: Any) -> list[str]:
+        torch.manual_seed(seed)
+        return [result.text for result in lm.generate_until(requests(**kwargs))]
+
+    hot = {"temperature": 2.0, "top_p": 0.95}
+    assert draw(1, **hot) == draw(1, **hot) != draw(2, **hot)
+    assert draw(1, temperature=0, top_p=0.95, do_sample=True) == draw(2) == draw(3, temperature=2.0, do_sample=False)
+
+
+def test_simple_form_answers_as_the_chat_form_does(lm: LlavaFixattn) -> None:
+    simple = make(LlavaFixattnSimple)
+    asked = [request(index, {"max_new_tokens": CAP}, lambda doc: doc["pictures"]) for index in range(len(DOCS))]
+    assert simple.is_simple
+    assert not lm.is_simple
+    assert simple.generate_until(asked) == lm.generate_until(requests())
+
+
+def test_model_is_loaded_again_after_lmms_eval_has_cleaned_it_up() -> None:
+    lm = make()
+    before = lm.generate_until(requests())
+    lm.clean()
+    assert not any(isinstance(value, torch.nn.Module) for value in vars(lm).values())
+    assert lm.generate_until(requests()) == before
+
+
+# Several rounds
+
+
+def conversation(doc: Doc, said: Sequence[str]) -> list[dict[str, Any]]:
+    turns = to_messages(doc)
+    for answer in said:
+        turns += [{"role": "assistant", "content": answer}, {"role": "user", "content": "And then?"}]
+    return turns
+
+
+def next_round(doc: Doc, round_idx: int = 0, previous_output: Any = (), previous_round_info: Any = None) -> Any:
+    """A task of one to three rounds, as the document says, which writes the whole conversation each time."""
+    turns = conversation(doc, previous_output)
+    if round_idx == 0:
+        return turns
+    assert previous_round_info == (None if round_idx == 1 else round_idx - 1)
+    ended = round_idx == len(doc["text"]) % 3 + 1
+    return None if ended else turns, ended, previous_output, round_idx
+
+
+def test_each_round_reads_the_answers_before_it_and_batches_equal_single_conversations(lm: LlavaFixattn) -> None:
+    results = lm.generate_until_multi_round(requests(write=next_round))
+    assert {len(answers) for answers in results} == {1, 2, 3}
+    for doc, answers in zip(DOCS, results, strict=True):
+        assert len(answers) == len(doc["text"]) % 3 + 1
+        for index, answer in enumerate(answers):
+            alone = lm.generate_until(requests([0], lambda _, d=doc, said=answers[:index]: conversation(d, said)))
+            assert (alone[0].text, alone[0].text.terminated) == (answer, answer.terminated)
+
+
+def test_a_task_of_one_round_is_answered_once(lm: LlavaFixattn) -> None:
+    results = lm.generate_until_multi_round(requests(write=lambda doc, **_: to_messages(doc)))
+    assert results == [[result.text] for result in lm.generate_until(requests())]
+
+
+def test_rounds_of_a_simple_task_come_from_its_text() -> None:
+    simple = make(LlavaFixattnSimple)
+
+    def to_text(doc: Doc, round_idx: int, previous_output: Any, previous_round_info: Any) -> Any:
+        return doc["pictures"], f"{previous_output[-1]} And then?", round_idx == 2, previous_output, None
+
+    kwargs = {"max_new_tokens": CAP}
+    asked = [request(index, kwargs, lambda doc: doc["pictures"], to_text) for index in range(3)]
+    results = simple.generate_until_multi_round(asked)
+    assert [len(answers) for answers in results] == [2, 2, 2]
+    assert [answers[0] for answers in results] == [result.text for result in make().generate_until(requests(range(3)))]
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("bad", "cause"),
+    [
+        ("missing.png", "FileNotFoundError: .*missing.png"),
+        ("broken.png", "UnidentifiedImageError: cannot identify image file"),
+        ("cut.png", "OSError: .*truncated"),
+        (7, "ValueError: expected a picture .*got int"),
+    ],
+)
+def test_document_that_cannot_be_read_ends_the_run_with_its_name(tmp_path: Path, bad: Any, cause: str) -> None:
+    (tmp_path / "broken.png").write_bytes(b"this is no picture")
+    picture(1).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
+    docs = [dict(doc) for doc in DOCS]
+    docs[4]["pictures"] = [tmp_path / bad if isinstance(bad, str) else bad]
+    lm = make(docs=docs)
+    with pytest.raises(DocumentError, match=rf"stopped at document 4 of shapes \(split test\): {cause}"):
+        lm.generate_until(requests())
+    with pytest.raises(DocumentError, match="document 4 of shapes"):
+        lm.generate_until_multi_round(requests(write=next_round))
+
+
+def test_prompt_longer_than_the_model_ends_the_run_with_its_name() -> None:
+    docs = [*DOCS[:3], {"text": "dog " * 3000, "pictures": []}]
+    with pytest.raises(DocumentError, match=r"document 3 of shapes .*tokens, but the model has 2048 positions"):
+        make(docs=docs).generate_until(requests(range(4)))
+
+
+def test_failure_while_generating_names_the_documents_of_the_batch(
+    lm: LlavaFixattn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(lm.model.lm_head, "forward", fail)
+    with pytest.raises(DocumentError, match=r"document 0 .*, document 1 .*OutOfMemoryError: no room; use a smaller"):
+        lm.generate_until(requests([0, 1]))
+
+
+def test_settings_that_cannot_be_meant_name_the_task(lm: LlavaFixattn) -> None:
+    with pytest.raises(ValueError, match="task shapes, generation_kwargs: max_new_tokens must be"):
+        lm.generate_until(requests(max_new_tokens=0))
+
+
+def test_likelihoods_are_refused(lm: LlavaFixattn) -> None:
+    with pytest.raises(NotImplementedError, match="generation tasks only"):
+        lm.loglikelihood([])
+
+
+# Construction
+
+
+def test_arguments_of_the_command_line_make_the_model() -> None:
+    text = "pretrained=demo,device=cpu,method=pai,alpha=0.4,layers=1-3,batch_size=3,conversation=pai,dtype=float32"
+    lm = LlavaFixattn.create_from_arg_string(text, {"batch_size": 1, "device": None, "max_batch_size": None})
+    record = lm.record()
+    assert (lm.batch_size, lm.encoder.form) == (3, "pai")
+    assert record["method"] | {"gamma": 1.1, "cutoff": 0.1} == record["method"]
+    assert (record["method"]["name"], record["method"]["alpha"], record["method"]["layers"]) == ("pai", 0.4, (1, 3))
+
+
+def test_record_says_what_was_run_and_json_can_hold_it(lm: LlavaFixattn) -> None:
+    record = json.loads(json.dumps(lm.record()))
+    assert record["method"]["name"] == "fixattn"
+    assert (record["conversation"], record["dtype"], record["device"]) == ("default", "float32", "cpu")
+    assert set(record["attention"]) == {"text", "vision"}
+    assert {"lmms-fixattn", "lmms-eval", "torch", "transformers"} <= set(record["versions"])
+    assert "0x" not in repr(lm)
+
+
+@pytest.mark.parametrize("changed", [{"method": "pai"}, {"alpha": 0.6}, {"conversation": "pai"}, {"dtype": "float16"}])
+def test_identity_tells_models_apart_whose_answers_differ(lm: LlavaFixattn, changed: dict[str, Any]) -> None:
+    assert make(batch_size=3).identity() == lm.identity()
+    assert make(**changed).identity() != lm.identity()
+
+
+def test_a_new_package_version_is_another_identity(lm: LlavaFixattn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmms_fixattn.lmms_model.installed", lambda: {"lmms-fixattn": "99"})
+    assert make().identity() != lm.identity()
+
+
+def test_layers_outside_the_model_are_an_error_at_construction() -> None:
+    with pytest.raises(ValueError, match="layers 2-99 lie outside the model"):
+        make(layers="2-99")
+
+
+def test_chat_template_flag_of_lmms_eval_is_refused(lm: LlavaFixattn) -> None:
+    with pytest.raises(ValueError, match="leave out --apply_chat_template"):
+        _ = lm.chat_template

@@ -1,0 +1,129 @@
+"""--model_args: splitting, checking, and errors that say what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmms_fixattn import METHODS, model_args
+
+OWN = ["pretrained", "method", "batch_size", "dtype"]
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("pretrained=demo", {"pretrained": "demo"}),
+        ("layers=2-32,revision=1234567,dtype=1e5", {"layers": "2-32", "revision": "1234567", "dtype": "1e5"}),
+        ("a=[1,2],b={x,y},c=(3,4),", {"a": "[1,2]", "b": "{x,y}", "c": "(3,4)"}),
+        ("pretrained='my,folder',b=\"\"", {"pretrained": "my,folder", "b": ""}),
+        ("pretrained=a=b", {"pretrained": "a=b"}),
+        ({"alpha": 0.5}, {"alpha": 0.5}),
+    ],
+)
+def test_arguments_are_split_and_stay_strings(text: Any, expected: dict[str, Any]) -> None:
+    assert model_args.split_args(text) == expected
+
+
+NAMES = st.text("abc_", min_size=1, max_size=5)
+VALUES = st.text("xyz0.5-/ =", max_size=8).map(str.strip)
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=5))
+def test_joined_arguments_split_back(args: dict[str, str]) -> None:
+    assert model_args.split_args(",".join(f"{name}={value}" for name, value in args.items())) == args
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("pretrained", "expected name=value pairs separated by commas, got 'pretrained'"),
+        ("=demo", "got '=demo'"),
+        ("method=pai,alpha=1,method=fixattn", r"method is given twice \('pai' and 'fixattn'\)"),
+        ("layers=[2,32", "not closed"),
+        ("pretrained='demo", "not closed"),
+    ],
+)
+def test_malformed_arguments_raise(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        model_args.split_args(text)
+
+
+def test_hyper_parameters_arrive_as_strings_or_typed() -> None:
+    typed = model_args.resolve_method("fixattn", {"alpha": 0.5, "layers": (2, 32)}, OWN)
+    assert model_args.resolve_method("fixattn", {"alpha": "0.5", "layers": "2-32"}, OWN) == typed
+    assert typed != METHODS["fixattn"]()
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "complaint"),
+    [
+        ("fixatn", {}, r"unknown method 'fixatn' \(did you mean 'fixattn'\?\)"),
+        ("fixattn", {"alpa": 1}, r"no model_arg 'alpa' \(did you mean 'alpha'\?\); it takes pretrained, method"),
+        ("vanilla", {"batchsize": 1}, r"\(did you mean 'batch_size'\?\).*for method vanilla: nothing more"),
+        ("pai", {"beta": 0.3}, r"method pai has no hyper-parameter 'beta' \(fixattn has it\)"),
+        ("fixattn", {"alpha": "big"}, "alpha must be a number"),
+        ("fixattn", {"trust_remote_code": True}, "does not take trust_remote_code: .* never runs code"),
+    ],
+)
+def test_unknown_name_or_value_says_what_is_allowed(method: str, given: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        model_args.resolve_method(method, given, OWN)
+
+
+@pytest.mark.parametrize(("value", "size"), [(1, 1), ("8", 8), (3.0, 3)])
+def test_batch_size_is_a_whole_number(value: Any, size: int) -> None:
+    assert model_args.batch_size(value) == size
+
+
+@pytest.mark.parametrize("value", [0, -1, "0", "auto", "auto:4", 1.5, True, None, "", float("nan"), float("inf")])
+def test_other_batch_sizes_raise(value: Any) -> None:
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got"):
+        model_args.batch_size(value)
+
+
+def test_largest_size_of_an_automatic_batch_raises() -> None:
+    with pytest.raises(ValueError, match="max_batch_size belongs to an automatic batch size"):
+        model_args.batch_size(1, 64)
+
+
+@pytest.mark.parametrize(
+    ("value", "device", "expected"),
+    [
+        ("auto", CPU, torch.float32),
+        ("auto", GPU, torch.float16),
+        ("half", CPU, torch.float16),
+        ("torch.bfloat16", GPU, torch.bfloat16),
+        (torch.float32, GPU, torch.float32),
+    ],
+)
+def test_dtype_auto_is_the_checkpoints_own_except_on_a_cpu(value: Any, device: Any, expected: torch.dtype) -> None:
+    assert model_args.dtype(value, device, torch.float16) == expected
+
+
+@pytest.mark.parametrize("value", ["float61", "int8", torch.int32])
+def test_unknown_dtype_raises(value: Any) -> None:
+    with pytest.raises(ValueError, match="dtype must be one of auto, float32"):
+        model_args.dtype(value, CPU, torch.float16)
+
+
+def test_device_that_is_not_there_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert model_args.device("cuda:0") == torch.device("cuda:0")
+    with pytest.raises(ValueError, match="torch sees 1 CUDA devices here"):
+        model_args.device("cuda:1")
+    with pytest.raises(ValueError, match="device must be cpu, cuda or cuda:N"):
+        model_args.device("gpu")
+
+
+def test_attention_backend_is_one_that_transformers_registers() -> None:
+    assert [model_args.attention(name) for name in (None, "", "eager", "sdpa")] == [None, None, "eager", "sdpa"]
+    for name in ("spda", "some-hub/kernel"):
+        with pytest.raises(ValueError, match="attn_implementation must be one of eager"):
+            model_args.attention(name)
