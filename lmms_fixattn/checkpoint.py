@@ -31,13 +31,15 @@ class Checkpoint:
         Args:
             pretrained: ``demo`` (ships in the package), a local directory, or a hub id. A directory wins over a hub id
                 of the same name, and the log says so.
-            revision: branch, tag or commit on the hub; a local directory has none.
+            revision: branch, tag or commit on the hub; a local directory has only ``main``.
 
         Raises:
-            ValueError: nothing there, or no LLaVA with a CLIP vision tower.
+            ValueError: nothing there, no LLaVA with a CLIP vision tower, or a revision of a local directory.
         """
         local = DEMO if pretrained == "demo" else Path(pretrained).expanduser()
         if local.is_dir():
+            if revision != "main":
+                raise ValueError(f"revision={revision}: the local directory {local} has no revisions; leave it out")
             place, revision_here = str(local.resolve()), None
             logger.info(f"llava_fixattn: pretrained={pretrained} is the local directory {place}")
         elif pretrained == "demo" or pretrained.startswith(("/", "./", "../", "~")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,11 +113,11 @@ def open_picture(source: Any) -> Image.Image:
         if isinstance(source, str) and source.startswith(("http://", "https://", "data:")):
             source = load_image(source)
         if isinstance(source, Image.Image):
-            return Image.Image.convert(source, "RGB")
+            return source.convert("RGB")
         if not isinstance(source, str | Path | bytes):
             raise ValueError(f"expected a picture (PIL image, path, URL or bytes), got {type(source).__name__}")
         file = io.BytesIO(source) if isinstance(source, bytes) else str(source).removeprefix("file://")
-        with Image.open(file) as picture:
+        with closing(Image.open(file)) as picture:
             return picture.convert("RGB")
 
 

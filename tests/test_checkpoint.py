@@ -56,6 +56,11 @@ def test_loaded_weights_are_the_files(copy: Path) -> None:
     torch.testing.assert_close(model.lm_head.weight, head.float())
 
 
+def test_revision_of_a_directory_raises_instead_of_counting_for_nothing() -> None:
+    with pytest.raises(ValueError, match=r"revision=v2: the local directory .* has no revisions"):
+        Checkpoint.find("demo", "v2")
+
+
 @pytest.mark.parametrize("place", ["./nowhere", "/nowhere/at/all", "~/nowhere"])
 def test_path_without_a_directory_raises(place: str) -> None:
     with pytest.raises(ValueError, match=f"pretrained={place}: there is no directory"):
