@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from importlib.metadata import version
@@ -40,3 +41,14 @@ def check_versions() -> None:
                 "run its tests before you trust the numbers",
                 stacklevel=2,
             )
+
+
+def keeps_images_in_order_under_beams() -> bool:
+    """Say whether the installed transformers repeats a prompt's images as one group for its beams.
+
+    Older ones repeat each image on its own, so that a prompt of several images sees the first one several times. The
+    difference came with images being encoded before the prompts are repeated, which the forward signature shows.
+    """
+    from transformers import LlavaForConditionalGeneration
+
+    return "mm_encoder_outputs" in inspect.signature(LlavaForConditionalGeneration.forward).parameters

@@ -12,6 +12,7 @@ from tiny_llava import IMAGE, PAD, PATCHES, batch, build_llava, make_prompt
 from transformers import DynamicCache
 
 from lmms_fixattn import intervene, make_method
+from lmms_fixattn.versions import keeps_images_in_order_under_beams
 
 STEPS = 4
 CASES = {
@@ -102,10 +103,13 @@ def test_the_untouched_rows_may_use_any_of_the_model_s_own_kernels(llava, attent
     assert other.model.language_model.config._attn_implementation == attention
 
 
+@pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize("case", ["pai-refined", "fixattn-proportional", "fixattn"])
-def test_beam_search_scores_its_sequence_as_the_naive_model_does(llava, case):
+def test_beam_search_scores_its_sequence_as_the_naive_model_does(llava, case, images):
+    if images > 1 and not keeps_images_in_order_under_beams():
+        pytest.skip("this transformers mixes up the images of a prompt under beam search, with or without a method")
     method, fix = CASES[case]
-    prompts = [make_prompt(seed=41, images=2), make_prompt(seed=42)]
+    prompts = [make_prompt(seed=41, images=images), make_prompt(seed=42)]
     inputs = batch(prompts)
     settings = {"num_beams": 3, "max_new_tokens": STEPS, "do_sample": False, "length_penalty": 0.0}
     with intervene(llava, method):
