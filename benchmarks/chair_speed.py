@@ -22,10 +22,8 @@ from lmms_fixattn.data.coco import CocoFolder
 from lmms_fixattn.metrics import chair
 from lmms_fixattn.metrics.coco_objects import CATEGORIES
 
-_PLACES = "a kitchen, a park, the street, a snowy slope, the beach, a living room, a field, an airport".split(", ")
-_VERBS = "standing next to, sitting on, looking at, placed near, walking past, riding towards, parked behind".split(
-    ", "
-)
+_PLACES = ["a kitchen", "a park", "the street", "a snowy slope", "the beach", "a living room", "a field", "an airport"]
+_VERBS = ["standing next to", "sitting on", "looking at", "placed near", "walking past", "riding towards", "parked behind"]
 
 
 def sentence(draw: random.Random) -> str:

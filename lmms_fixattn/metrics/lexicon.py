@@ -1,15 +1,15 @@
-"""The default analyser: a closed vocabulary in place of NLTK's dictionary, and a question of mood in place of its tagger.
+"""The default analyser: a closed vocabulary for NLTK's dictionary, and one question of mood for its tagger.
 
-The reference scorer lemmatises a word as the noun, verb or adjective that a tagger takes it for. For nearly all words
-that name objects this changes nothing, so a table of their forms will do (`word_forms.txt`: lemma: forms). It matters
-to two kinds and to a few plain nouns that the tagger often mistakes. "Skiing" counts as a pair of skis where it is a
-verb but not in "a skiing trip", and "seated" as a seat but not in "the seated man"; "umbrellas" and "stove" count unless
-they are mistaken for something else. For these alone a score of the two words on either side decides:
+The reference scorer lemmatises a word as the noun, verb or adjective that a tagger takes it for. For nearly every word
+that names an object this changes nothing, and a table of forms will do (`word_forms.txt`, lemma: forms). It matters to
+gerunds and participles, and to a few nouns that the tagger often mistakes: "skiing" counts as skis where it is a verb
+but not in "a skiing trip", "seated" as a seat but not in "the seated man"; "umbrellas" and "stove" count where they are
+taken for nouns. For these alone, a score of the two words on either side decides:
 
-    count  if  w0[form] + w-2[word] + w-1[word] + w+1[word] + w+2[word] > 0
+    the form counts  if  w[0, form] + w[-2, word] + w[-1, word] + w[+1, word] + w[+2, word] > 0
 
-with weights fitted to the tagger's own decisions (`word_moods.tsv`: group, position, word, weight; 0 for other words).
-docs/chair.md has the measured agreement.
+The weights were fitted to the tagger's own decisions (`word_moods.tsv`: group, position, word, weight; 0 for any other
+word; "^" and "$" stand before and after the caption, "*" for any other form). docs/chair.md has the agreement measured.
 """
 
 from __future__ import annotations
@@ -38,18 +38,16 @@ def _read_moods() -> dict[str, dict[int, dict[str, float]]]:
     return moods
 
 
-def _group_of(form: str, lemma: str) -> str | None:
-    if lemma not in NODE_WORD or form == lemma:
-        # Of the plain nouns, those that are their group's only members.
-        return form if form in _MOODS else None
-    return next((group for group, ending in _ENDINGS.items() if form.endswith(ending)), _OWN_GROUP.get(form))
-
-
 _FORMS = _read_forms()
 _MOODS = _read_moods()
-_ENDINGS = {"gerund": "ing", "participle": "ed"}
-_OWN_GROUP = {form: group for group, weights in _MOODS.items() if group not in _ENDINGS for form in weights[0]}
-_GROUP = {form: group for form, lemma in _FORMS.items() if (group := _group_of(form, lemma))}
+_ENDINGS = {"ing": "gerund", "ed": "participle"}
+# The other groups have one form each, of the same name: umbrellas, stove, ...
+_GROUP = {group: group for group in _MOODS if group not in _ENDINGS.values()} | {
+    form: group
+    for form, lemma in _FORMS.items()
+    for ending, group in _ENDINGS.items()
+    if form.endswith(ending) and form != lemma and lemma in NODE_WORD
+}
 
 
 class LexiconAnalyser:
@@ -62,13 +60,23 @@ class LexiconAnalyser:
         tokens = tokenise(caption.lower())
         lemmas = [_FORMS.get(token) for token in tokens]
         for position, token in enumerate(tokens):
-            if token in _GROUP and not _counts(tokens, position):
+            if token in _GROUP and not (_is_paired(tokens, lemmas, position) or _counts(tokens, position)):
                 lemmas[position] = None
         return mentions(lemmas)
 
 
+def _is_paired(tokens: Sequence[str], lemmas: Sequence[str | None], position: int) -> bool:
+    """Return whether a gerund is joined to one that counts (skiing or snowboarding): a tagger then repeats itself."""
+    return (
+        position > 1
+        and tokens[position - 1] in ("and", "or")
+        and _GROUP[tokens[position]] == _GROUP.get(tokens[position - 2]) == "gerund"
+        and lemmas[position - 2] is not None
+    )
+
+
 def _counts(tokens: Sequence[str], position: int) -> bool:
-    """Return whether the swinging form at a position keeps its lemma."""
+    """Return whether the score of a swinging form and its neighbours keeps its lemma."""
     form = tokens[position]
     weights = _MOODS[_GROUP[form]]
     score = weights[0].get(form, weights[0].get("*", 0.0))

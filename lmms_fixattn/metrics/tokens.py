@@ -53,9 +53,7 @@ def tokenise(text: str) -> list[str]:
 
 
 def _ends_sentence(before: str, after: str) -> bool:
-    """Return whether a period after a text ends a sentence; after = the next character, none at the caption's end."""
-    if not after:
-        return True
+    """Return whether a period between a text and a character (blanks left out) ends a sentence."""
     found = _WORD_BEFORE.search(before)
     word = found.group().lstrip("-,&#`") if found else ""
     if word in _ABBREVIATIONS or word.rpartition("-")[2] in _ABBREVIATIONS:
@@ -74,7 +72,8 @@ def _split(chunk: str, following: str) -> tuple[str, ...]:
     end = ends[-1] if ends else 0
     if end > 0 and chunk[end] == "." and chunk[end - 1] != ".":
         after = chunk[end + 1 :]
-        if _ends_sentence(chunk[:end], after[0] if after.strip(")]}>\"'»”’") else following):
+        caption_ends = not following and not after.strip(")]}>\"'»”’")
+        if caption_ends or _ends_sentence(chunk[:end], after[:1] or following):
             return (*_split_words(chunk[:end]), ".", *_split_words(after))
     return tuple(_split_words(chunk))
 
