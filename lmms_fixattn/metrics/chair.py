@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from difflib import get_close_matches
 from typing import Any, Protocol
 
-from lmms_fixattn.metrics.coco_objects import Mentions, node_words_of_categories
+from lmms_fixattn.metrics.coco_objects import Mentions, check_categories
 from lmms_fixattn.metrics.degeneration import LOOPED_ABOVE, looks_terminated, rep_n
 
 
@@ -71,7 +71,7 @@ def ground_truth(
             categories[category].add(image_id)
         else:
             categories[category] = {image_id}
-    node_words_of_categories(categories)
+    check_categories(categories)
     truth: dict[int, set[str]] = {}
     for category, image_ids in categories.items():
         for image_id in image_ids:

@@ -81,9 +81,7 @@ def mentions(lemmas: Sequence[str | None]) -> Mentions:
     return Mentions([NODE_WORD[word] for word in named if word is not None], len(merged))
 
 
-def node_words_of_categories(categories: Iterable[str]) -> frozenset[str]:
-    """Return the node words of COCO category names; ValueError for a name that is none of the 80."""
-    names = frozenset(categories)
-    if unknown := sorted(names - NODE_WORD.keys()):
+def check_categories(names: Iterable[str]) -> None:
+    """Raise ValueError for a category name that is none of the 80."""
+    if unknown := sorted(set(names) - set(CATEGORIES)):
         raise ValueError(f"CHAIR knows the 80 COCO categories, not {unknown[0]!r}; rename or leave out that category")
-    return frozenset(NODE_WORD[name] for name in names)

@@ -31,7 +31,7 @@ class NltkAnalyser:
             # loaders, which are not safe in threads, run once.
             wordnet.ensure_loaded()
             nltk.pos_tag(nltk.word_tokenize("a caption."))
-        except LookupError as error:
+        except (LookupError, OSError) as error:  # OSError: a WordNet folder that lacks a file
             raise LookupError(
                 "CHAIR analyser 'nltk' needs NLTK's data punkt_tab, averaged_perceptron_tagger_eng and wordnet "
                 f"in a folder that NLTK_DATA names; {_HOW_TO}"
