@@ -100,6 +100,11 @@ class Settings:
         )
         return settings, tuple(sorted(given))
 
+    @property
+    def beams(self) -> int:
+        """The number of beams; 1 is no beam search."""
+        return int(dict(self.others).get("num_beams", 1))
+
     def config(self, special: Mapping[str, Any]) -> GenerationConfig:
         """Return transformers' settings; ``special`` names the special tokens."""
         sampling = {} if self.temperature is None else {"temperature": self.temperature}

@@ -25,7 +25,7 @@ from lmms_fixattn.generation import Answer, Settings, StopAtStrings, finish
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.lmms_run import record_runs
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder, whole_pictures
-from lmms_fixattn.versions import check_versions, installed
+from lmms_fixattn.versions import check_versions, installed, keeps_images_in_order_under_beams
 
 record_runs()
 
@@ -222,6 +222,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         for request, messages in zip(group, conversations, strict=True):
             with _naming(request):
                 encoded.append(self.encoder.encode(messages))
+                _check_beams(encoded[-1], request.settings)
             if encoded[-1].dropped_marks:
                 self._warn_once(f"{request.task}: left out literal <image> marks of the text that stand for no image")
             if request.ignored:
@@ -388,6 +389,15 @@ def _naming(*requests: _Request) -> Iterator[None]:
         message = f"llava_fixattn stopped at {which}: {type(error).__name__}: {cause}{hint}"
         logger.critical(message)
         raise DocumentError(message) from error
+
+
+def _check_beams(prompt: Encoded, settings: Settings) -> None:
+    several = prompt.pixels is not None and len(prompt.pixels) > 1
+    if several and settings.beams > 1 and not keeps_images_in_order_under_beams():
+        raise ValueError(
+            "this version of transformers mixes up the images of a prompt under beam search; "
+            "install a newer one, or use num_beams=1 where a document has several images"
+        )
 
 
 def _as_chat(instance: Instance) -> Instance:

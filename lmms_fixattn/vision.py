@@ -101,7 +101,7 @@ def _encoder_layers(tower: nn.Module) -> Any:
 def _project(attention: Any, projection: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     """Return [images, heads, tokens, head size], float32."""
     projected: torch.Tensor = projection(hidden).float()
-    return projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+    return projected.view(*hidden.shape[:2], -1, attention.head_dim).transpose(1, 2)
 
 
 def _cls_row(attention: Any, hidden: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from lmms_fixattn import METHODS, intervene
 from lmms_fixattn.lmms_model import DocumentError, LlavaFixattn, LlavaFixattnSimple
+from lmms_fixattn.versions import keeps_images_in_order_under_beams
 
 TASK, SPLIT, CAP = "shapes", "test", 13
 Doc = dict[str, Any]
@@ -147,8 +148,18 @@ def test_answers_end_before_the_first_stop_string(lm: LlavaFixattn) -> None:
 
 
 def test_beams_are_those_of_transformers(lm: LlavaFixattn) -> None:
-    for index, result in enumerate(lm.generate_until(requests(range(4), num_beams=3))):
+    ids = [index for index in range(6) if len(DOCS[index]["pictures"]) < 2 or keeps_images_in_order_under_beams()]
+    for index, result in zip(ids, lm.generate_until(requests(ids, num_beams=3)), strict=True):
         assert result.text == naive_answer(lm, DOCS[index], do_sample=False, num_beams=3)[0]
+
+
+def test_beams_over_several_images_are_refused_where_transformers_mixes_the_images_up(
+    lm: LlavaFixattn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmms_fixattn.lmms_model.keeps_images_in_order_under_beams", lambda: False)
+    assert len(lm.generate_until(requests([0, 1], num_beams=2))) == 2
+    with pytest.raises(DocumentError, match=r"document 2 of shapes.*mixes up the images .*num_beams=1"):
+        lm.generate_until(requests([0, 2], num_beams=2))
 
 
 def test_sampling_follows_the_seed_and_zero_temperature_is_greedy(lm: LlavaFixattn) -> None:
