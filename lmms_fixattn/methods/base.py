@@ -133,7 +133,7 @@ def layer_range(default: Layers, meaning: str) -> Any:
             raise ValueError
         return start, end
 
-    return _declare(default, meaning, 'a range of layers with the end excluded, such as "2-32", "2-" or (2, 32)', parse)
+    return _declare(default, meaning, 'a range of layers with the end excluded ("2-32", "2-")', parse)
 
 
 def did_you_mean(word: Any, known: Iterable[str]) -> str:
