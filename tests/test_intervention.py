@@ -20,11 +20,11 @@ CASES = {
     "pai": (make_method("pai", alpha=0.6, gamma=1), Fix(alpha=0.6, layers=(2, 5))),
     "pai-some-layers": (make_method("pai", alpha=0.6, gamma=1, layers="1-3"), Fix(alpha=0.6, layers=(1, 3))),
     "pai-refined": (
-        make_method("pai", alpha=0.6, gamma=1.3),
+        make_method("pai", alpha=0.6, gamma=1.3, released_first_token=True),
         Fix(alpha=0.6, layers=(2, 5), gamma=1.3, edit_prefill=False),
     ),
     "pai-refined-from-first-token": (
-        make_method("pai", alpha=0.6, gamma=1.3, released_first_token=False),
+        make_method("pai", alpha=0.6, gamma=1.3),
         Fix(alpha=0.6, layers=(2, 5), gamma=1.3),
     ),
     "fixattn": (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lmms_fixattn.heads import proportional_gains, top_gains
-from lmms_fixattn.methods.base import Layers, choice, layer_range, number
+from lmms_fixattn.methods.base import Layers, choice, layer_range, number, switch
 from lmms_fixattn.methods.refine import Refined
 from lmms_fixattn.selection import select_tokens
 
@@ -34,7 +34,8 @@ class FixAttn(Refined):
     ``share`` of heads of the layer with the largest r and 0 for the others ("top").
 
     Source: arXiv:2501.12206 and its released code. The defaults give the best row of its Table 1 (CHAIR_s 17.6 on 500
-    COCO images); ``spatial_ratio=0.05`` gives its row "with spatial".
+    COCO images), so ``released_first_token`` is on, see :class:`~lmms_fixattn.methods.refine.Refined`;
+    ``spatial_ratio=0.05`` gives its row "with spatial".
     """
 
     name: ClassVar[str] = "fixattn"
@@ -51,6 +52,7 @@ class FixAttn(Refined):
         ("received", "released"),
     )
     layers: Layers = layer_range((2, None), "decoder layers to edit, end excluded")
+    released_first_token: bool = switch(True, "with the refine on, leave the prefill unamplified, as released")
     head_modulation: str = choice("off", "gain of each head by its visual sensitivity", ("off", "proportional", "top"))
     g_max: float = number(2.0, "largest head gain (head_modulation=proportional)", low=0)
     share: float = number(0.5, "share of heads that are amplified (head_modulation=top)", low=0, high=1)

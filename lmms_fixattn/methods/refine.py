@@ -20,14 +20,14 @@ class Refined(Method):
 
         out = gamma * (lc - lu) + lu,   -inf where lc < log(cutoff) + max(lc)
 
-    Source: PAI, arXiv:2407.21771, eq. 6, and its code LALBJ/PAI. With the refine on, that code (and FixAttn's, which
-    builds on it) does not amplify the prefill, from which the first token comes. The published tables were made so,
-    and it is the default; ``released_first_token=False`` amplifies it, as the papers describe.
+    Source: PAI, arXiv:2407.21771, eq. 6, and its code LALBJ/PAI. With the refine on, that code, and FixAttn's, which
+    builds on it, does not amplify the prefill, from which the first token comes; their published tables were made so.
+    By default it is amplified, as the papers describe; ``released_first_token=True`` does as the code does.
     """
 
     gamma: float = number(1.1, "strength of the logits refine; 1 turns it off", low=1)
     cutoff: float = number(0.1, "refine keeps tokens with at least this share of the top probability", low=0, high=1)
-    released_first_token: bool = switch(True, "with the refine on, leave the prefill unamplified, as released")
+    released_first_token: bool = switch(False, "with the refine on, leave the prefill unamplified, as released")
 
     @property
     def guides(self) -> bool:

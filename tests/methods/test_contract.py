@@ -27,7 +27,7 @@ MOVES = {
     "layers": [{"layers": "0-4"}],
     "gamma": [{"gamma": 1.7}],
     "cutoff": [{"cutoff": 0.9}],
-    "released_first_token": [{"released_first_token": False}],
+    "released_first_token": [{"released_first_token": False}, {"released_first_token": True}],
     "head_modulation": [{"head_modulation": "proportional"}],
     "g_max": [{"head_modulation": "proportional", "g_max": 0.6}, {"head_modulation": "proportional"}],
     "share": [{"head_modulation": "top", "share": 0.9}, {"head_modulation": "top"}],

@@ -10,13 +10,13 @@ from lmms_fixattn import make_method
 from lmms_fixattn.attention import NewestRow
 
 
-def test_the_defaults_are_the_released_command_line():
+def test_the_defaults_are_the_released_command_line_with_the_first_token_amplified():
     assert dataclasses.asdict(make_method("pai")) == {
         "alpha": 0.2,
         "layers": (2, None),
         "gamma": 1.1,
         "cutoff": 0.1,
-        "released_first_token": True,
+        "released_first_token": False,
     }
 
 
@@ -30,7 +30,7 @@ def test_scores_of_image_tokens_grow_by_alpha_of_their_size():
 
 
 def test_only_the_refine_of_the_released_code_leaves_the_prefill_alone():
-    assert not make_method("pai").needs_row(prefill=True)
-    assert make_method("pai").needs_row(prefill=False)
-    assert make_method("pai", released_first_token=False).needs_row(prefill=True)
-    assert make_method("pai", gamma=1).needs_row(prefill=True)
+    assert not make_method("pai", released_first_token=True).needs_row(prefill=True)
+    assert make_method("pai", released_first_token=True).needs_row(prefill=False)
+    assert make_method("pai", released_first_token=True, gamma=1).needs_row(prefill=True)
+    assert make_method("pai").needs_row(prefill=True)
