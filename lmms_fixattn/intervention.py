@@ -189,5 +189,8 @@ def _layers_in(model: Any, method: Method) -> range:
     start, end = method.edited_layers
     depth = model.config.text_config.num_hidden_layers
     if start >= depth or (end or depth) > depth:
-        raise ValueError(f"layers {start}-{end or ''} lie outside the model, which has {depth} layers: 0-{depth}")
+        raise ValueError(
+            f"layers {start}-{end or ''} lie outside the model, which has {depth} layers: "
+            f"use {min(start, depth - 1)}- for all from there to the last, or an end of at most {depth}"
+        )
     return range(start, end or depth)
