@@ -38,9 +38,7 @@ def main() -> None:
     from lmms_eval.evaluator import simple_evaluate
     from tabulate import tabulate
 
-    torch.set_num_threads(
-        1
-    )  # so small a model waits longer for its threads than they save, above all on a busy machine
+    torch.set_num_threads(1)  # a model this small waits longer for its threads than they save
 
     figures = {}
     for method in arguments.methods:
