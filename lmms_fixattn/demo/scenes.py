@@ -1,213 +1,254 @@
-"""Generate the demo's images: small drawn scenes in COCO's layout and format.
+"""The demo's small world: scenes of emoji, what is said about them, and the test scenes in COCO's layout and format.
 
     python -m lmms_fixattn.demo.scenes FOLDER
 
-What the package ships in demo/scenes is the output for the default seed. Every scene shows three to five objects, so
-that both CHAIR and POPE run on it.
+What the package ships in demo/scenes is the output for the default seed. Glyphs are those of Noto Color Emoji (SIL Open
+Font License 1.1); the font itself is needed to render scenes, never to read the shipped ones.
+
+A *familiar* scene draws most of its objects from one group, the popular ones more often; an *unfamiliar* scene draws
+each from another group, which breaks what usually goes together. Training captions are written to a length: a scene
+that shows too little to fill one is padded with an absent member of a group that is there. That habit is what a model
+learns to hallucinate from, as captions of photographs teach it to one of LLaVA's size.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-if TYPE_CHECKING:
-    from PIL.ImageDraw import ImageDraw as Pencil
+from lmms_fixattn.metrics.coco_objects import CATEGORIES
 
-SIZE = 96  # pixels, both ways
-CELL = 32  # objects stand in a 3 x 3 grid of cells
-SCENES = 24
-SEED = 0
-SPLIT = "val2014"
+SIDE = 140  # pixels, both ways
+STEP = 7  # pixels: objects stand on this grid
+SIDES = (35, 42)  # pixels: how large objects are
+CELL = 49  # pixels from one of the 3 x 3 places of a scene to the next
+SHOWN = {3: 0.35, 4: 0.40, 5: 0.25}  # how many objects scenes show
+PADDED = {3: 0.80, 4: 0.25, 5: 0.0}  # how often a training caption of such a scene names an absent one
+SPLITS = ("familiar", "unfamiliar")
+TEST_SCENES = 120  # of each split
+TEST_SEED = 20140
+FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+GLYPH = 109  # the one size, in pixels, that the font's bitmaps have
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom
-
-
-def _disc(colour: str, hole: str | None = None) -> Callable[[Pencil, Box], None]:
-    def draw(pencil: Pencil, box: Box) -> None:
-        pencil.ellipse(box, fill=colour, outline="black")
-        if hole is not None:
-            left, top, right, bottom = box
-            inset = (right - left) / 3
-            pencil.ellipse((left + inset, top + inset, right - inset, bottom - inset), fill=hole, outline="black")
-
-    return draw
-
-
-def _polygon(colour: str, *corners: tuple[float, float]) -> Callable[[Pencil, Box], None]:
-    """Draw a polygon whose corners are given in the box's units, 0 to 1."""
-
-    def draw(pencil: Pencil, box: Box) -> None:
-        left, top, right, bottom = box
-        points = [(left + x * (right - left), top + y * (bottom - top)) for x, y in corners]
-        pencil.polygon(points, fill=colour, outline="black")
-
-    return draw
-
-
-def _parts(*parts: tuple[Callable[[Pencil, Box], None], Box]) -> Callable[[Pencil, Box], None]:
-    """Draw several shapes, each in its own part of the box (units of the box)."""
-
-    def draw(pencil: Pencil, box: Box) -> None:
-        left, top, right, bottom = box
-        wide, high = right - left, bottom - top
-        for part, (x0, y0, x1, y1) in parts:
-            part(pencil, (left + x0 * wide, top + y0 * high, left + x1 * wide, top + y1 * high))
-
-    return draw
-
-
-_SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
-_TRIANGLE = ((0.5, 0.0), (1.0, 1.0), (0.0, 1.0))
-
-# COCO's own category ids and names
-CATEGORIES: dict[str, tuple[int, Callable[[Pencil, Box], None]]] = {
-    "person": (
-        1,
-        _parts((_disc("peachpuff"), (0.3, 0.0, 0.7, 0.4)), (_polygon("royalblue", *_TRIANGLE), (0.1, 0.4, 0.9, 1.0))),
-    ),
-    "car": (
-        3,
-        _parts(
-            (_polygon("red", (0.2, 0.0), (0.8, 0.0), (1.0, 1.0), (0.0, 1.0)), (0.0, 0.2, 1.0, 0.7)),
-            (_disc("black"), (0.1, 0.6, 0.4, 0.9)),
-            (_disc("black"), (0.6, 0.6, 0.9, 0.9)),
-        ),
-    ),
-    "bus": (
-        6,
-        _parts(
-            (_polygon("gold", *_SQUARE), (0.0, 0.1, 1.0, 0.8)),
-            (_polygon("lightcyan", *_SQUARE), (0.1, 0.2, 0.9, 0.45)),
-            (_disc("black"), (0.1, 0.7, 0.35, 0.95)),
-            (_disc("black"), (0.65, 0.7, 0.9, 0.95)),
-        ),
-    ),
-    "boat": (
-        9,
-        _parts(
-            (_polygon("white", *_TRIANGLE), (0.3, 0.0, 0.8, 0.6)),
-            (_polygon("saddlebrown", (0.0, 0.0), (1.0, 0.0), (0.8, 1.0), (0.2, 1.0)), (0.0, 0.6, 1.0, 1.0)),
-        ),
-    ),
-    "stop sign": (
-        13,
-        _polygon(
-            "crimson", (0.3, 0.0), (0.7, 0.0), (1.0, 0.3), (1.0, 0.7), (0.7, 1.0), (0.3, 1.0), (0.0, 0.7), (0.0, 0.3)
-        ),
-    ),
-    "umbrella": (
-        28,
-        _parts(
-            (_polygon("purple", (0.5, 0.0), (1.0, 1.0), (0.0, 1.0)), (0.0, 0.0, 1.0, 0.5)),
-            (_polygon("black", *_SQUARE), (0.45, 0.5, 0.55, 1.0)),
-        ),
-    ),
-    "kite": (38, _polygon("magenta", (0.5, 0.0), (1.0, 0.4), (0.5, 1.0), (0.0, 0.4))),
-    "bottle": (
-        44,
-        _parts(
-            (_polygon("green", *_SQUARE), (0.4, 0.0, 0.6, 0.4)), (_polygon("green", *_SQUARE), (0.25, 0.3, 0.75, 1.0))
-        ),
-    ),
-    "cup": (47, _polygon("teal", (0.1, 0.2), (0.9, 0.2), (0.75, 1.0), (0.25, 1.0))),
-    "banana": (52, _polygon("yellow", (0.0, 0.2), (0.3, 0.7), (1.0, 0.8), (0.6, 1.0), (0.1, 0.8))),
-    "apple": (
-        53,
-        _parts((_disc("firebrick"), (0.1, 0.2, 0.9, 1.0)), (_polygon("green", *_TRIANGLE), (0.4, 0.0, 0.6, 0.25))),
-    ),
-    "orange": (55, _disc("darkorange")),
-    "donut": (60, _disc("hotpink", hole="white")),
-    "chair": (
-        62,
-        _parts(
-            (_polygon("sienna", *_SQUARE), (0.1, 0.0, 0.3, 1.0)),
-            (_polygon("sienna", *_SQUARE), (0.1, 0.5, 0.9, 0.65)),
-            (_polygon("sienna", *_SQUARE), (0.75, 0.6, 0.9, 1.0)),
-        ),
-    ),
-    "tv": (
-        72,
-        _parts(
-            (_polygon("black", *_SQUARE), (0.0, 0.1, 1.0, 0.8)), (_polygon("skyblue", *_SQUARE), (0.1, 0.2, 0.9, 0.7))
-        ),
-    ),
-    "clock": (
-        85,
-        _parts((_disc("ivory"), (0.0, 0.0, 1.0, 1.0)), (_polygon("black", *_SQUARE), (0.45, 0.15, 0.55, 0.5))),
-    ),
+# Members of a group from the most to the least popular.
+GROUPS: dict[str, dict[str, str]] = {
+    "table": {"cup": "☕", "bowl": "🥣", "spoon": "🥄", "bottle": "🍾", "knife": "🔪", "vase": "🏺"},
+    "food": {"apple": "🍎", "banana": "🍌", "pizza": "🍕", "carrot": "🥕", "donut": "🍩", "broccoli": "🥦"},
+    "street": {"car": "🚗", "bus": "🚌", "bicycle": "🚲", "truck": "🚚", "motorcycle": "🏍", "train": "🚆"},
+    "farm": {"dog": "🐕", "cow": "🐄", "horse": "🐎", "sheep": "🐑", "cat": "🐈"},
+    "safari": {"elephant": "🐘", "zebra": "🦓", "giraffe": "🦒", "bird": "🦜", "bear": "🐻"},
+    "room": {"chair": "🪑", "couch": "🛋", "tv": "📺", "clock": "⏰", "bed": "🛏", "book": "📕"},
+    "journey": {"suitcase": "🧳", "backpack": "🎒", "umbrella": "☂", "airplane": "✈", "handbag": "👜", "boat": "⛵"},
 }
-_GROUNDS = ("lightgrey", "lightblue", "palegreen", "wheat", "lavender")
+GROUP_OF = {name: group for group, members in GROUPS.items() for name in members}
+NAMES = tuple(GROUP_OF)
+
+# COCO numbers its 80 categories from 1 to 90 and leaves these numbers out.
+_UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+COCO_IDS = dict(zip(CATEGORIES, (number for number in range(1, 91) if number not in _UNUSED), strict=True))
+
+WALLS = ("#e8e4d8", "#d7e6ee", "#e3ecd9", "#efe0dc", "#e4dff0", "#f2ecd0", "#dcdcdc", "#d3e9e4")
+FLOORS = ("#cbbfa6", "#a9c3cf", "#b4c79c", "#cfb3ab", "#b7aed0", "#d4c88f", "#b5b5b5", "#a2c4bb")
 
 
-def generate(folder: str | Path, scenes: int = SCENES, seed: int = SEED) -> None:
-    """Write scenes to FOLDER/val2014 and annotations to FOLDER/annotations/{instances,captions}_val2014.json."""
-    root = Path(folder)
-    (root / SPLIT).mkdir(parents=True, exist_ok=True)
-    (root / "annotations").mkdir(exist_ok=True)
-    chance = random.Random(seed)
-    images: list[dict[str, Any]] = []
-    boxes: list[dict[str, Any]] = []
-    captions: list[dict[str, Any]] = []
-    for image_id in range(1, scenes + 1):
-        names = chance.sample(sorted(CATEGORIES), chance.choice((3, 3, 4, 4, 5)))
-        picture = Image.new("RGB", (SIZE, SIZE), chance.choice(_GROUNDS))
-        pencil = ImageDraw.Draw(picture)
-        cells = chance.sample(range((SIZE // CELL) ** 2), len(names))
-        for name, cell in zip(names, cells, strict=True):
-            number, draw = CATEGORIES[name]
-            side = chance.randint(CELL - 10, CELL - 3)
-            left = CELL * (cell % 3) + chance.randint(1, CELL - side - 1)
-            top = CELL * (cell // 3) + chance.randint(1, CELL - side - 1)
-            draw(pencil, (left, top, left + side, top + side))
-            boxes.append(
-                {
-                    "id": len(boxes) + 1,
-                    "image_id": image_id,
-                    "category_id": number,
-                    "bbox": [left, top, side, side],
-                    "area": side * side,
-                    "iscrowd": 0,
-                }
-            )
-        file_name = f"scene_{image_id:03d}.png"
-        picture.save(root / SPLIT / file_name, optimize=True)
-        images.append({"id": image_id, "file_name": file_name, "width": SIZE, "height": SIZE})
-        captions.extend(
-            {"id": len(captions) + number, "image_id": image_id, "caption": caption}
-            for number, caption in enumerate(_captions(names, chance), start=1)
-        )
-    categories = [{"id": number, "name": name} for name, (number, _) in CATEGORIES.items()]
-    _write(root, "instances", {"images": images, "annotations": boxes, "categories": categories})
-    _write(root, "captions", {"images": images, "annotations": captions})
+@dataclass(frozen=True)
+class Placed:
+    """One object of a scene: its name, its square (left, top, side; pixels), and whether it looks the other way."""
+
+    name: str
+    left: int
+    top: int
+    side: int
+    mirrored: bool
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words: by the third of the picture that its centre lies in, across and down."""
+        across, down = (3 * (2 * start + self.side) // (2 * SIDE) for start in (self.left, self.top))
+        return PLACES[down][across]
 
 
-def _captions(names: list[str], chance: random.Random) -> list[str]:
-    """Write five references, of which each names two or all of a scene's objects, as people leave some out."""
-    things = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
+@dataclass(frozen=True)
+class Scene:
+    """A scene before it is rendered: objects, colours of wall and floor, the floor's height (pixels from the top)."""
+
+    objects: tuple[Placed, ...]
+    wall: str
+    floor: str
+    horizon: int
+    light: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the objects, each once."""
+        return tuple(thing.name for thing in self.objects)
+
+
+PLACES = (
+    ("in the upper left corner", "at the top", "in the upper right corner"),
+    ("on the left side", "in the center", "on the right side"),
+    ("in the lower left corner", "at the bottom", "in the lower right corner"),
+)
+_OPENINGS = (
+    "The image shows {0} {1}, along with {2} {3}.",
+    "The image features {0} {1} and {2} {3}.",
+    "In the image, there is {0} {1} and {2} {3}.",
+)
+_FURTHER = (
+    "There is also {0} {1}.",
+    "Additionally, {0} can be seen {1}.",
+    "The scene also includes {0} {1}.",
+)
+_ENDS = ("The overall scene is simple and colorful.", "The objects stand on a plain background.")
+CAPTION_PROMPTS = ("Please help me describe the image in detail.", "Please describe this image in detail.")
+
+
+def draw_scene(chance: Random, familiar: bool) -> Scene:
+    """Draw a scene: three to five different objects, of one group (one in ten aside) or each of another."""
+    count = chance.choices(list(SHOWN), list(SHOWN.values()))[0]
+    groups = chance.sample(list(GROUPS), count)
+    names: list[str] = []
+    for group in groups:
+        home = groups[0] if familiar and chance.random() < 0.9 else group
+        names.append(_member(chance, home, names))
+    places = chance.sample([(across, down) for across in range(3) for down in range(3)], count)
+    objects = []
+    for name, (across, down) in zip(names, places, strict=True):
+        side = chance.choice(SIDES)
+        free = (SIDES[-1] - side) // STEP
+        left, top = (CELL * cell + STEP * chance.randint(0, free) for cell in (across, down))
+        objects.append(Placed(name, left, top, side, chance.random() < 0.5))
+    ground = chance.randrange(len(WALLS))
+    return Scene(tuple(objects), WALLS[ground], FLOORS[ground], chance.randint(60, 110), chance.uniform(0.9, 1.1))
+
+
+def _member(chance: Random, group: str, without: Iterable[str]) -> str:
+    """Draw a member of a group that is not in ``without``, the popular ones more often (1 / square root of rank)."""
+    weights = {name: rank**-0.5 for rank, name in enumerate(GROUPS[group], start=1) if name not in without}
+    return chance.choices(list(weights), list(weights.values()))[0]
+
+
+def absent_companion(chance: Random, scene: Scene) -> str | None:
+    """Draw an absent member of a group that the scene shows; None when it shows all of them."""
+    groups = [GROUP_OF[name] for name in scene.names if set(GROUPS[GROUP_OF[name]]) - set(scene.names)]
+    return _member(chance, chance.choice(groups), scene.names) if groups else None
+
+
+def with_article(name: str) -> str:
+    """Put the indefinite article before a name."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def training_caption(chance: Random, scene: Scene) -> str:
+    """Write a caption of 25 to 60 words in LLaVA's manner, padded with an absent companion as often as PADDED says."""
+    said = [(with_article(thing.name), thing.place) for thing in chance.sample(scene.objects, len(scene.objects))]
+    if chance.random() < PADDED[len(said)] and (companion := absent_companion(chance, scene)) is not None:
+        said.append((with_article(companion), chance.choice(chance.choice(PLACES))))
+    sentences = [chance.choice(_OPENINGS).format(*said[0], *said[1])]
+    sentences += [chance.choice(_FURTHER).format(*thing) for thing in said[2:]]
+    return " ".join([*sentences, chance.choice(_ENDS)])
+
+
+def reference_captions(chance: Random, scene: Scene) -> list[str]:
+    """Write five true captions in the manner of COCO's annotators, who leave things out."""
+    things = [with_article(name) for name in scene.names]
     everything = f"{', '.join(things[:-1])} and {things[-1]}"
     pairs = [chance.sample(things, 2) for _ in range(3)]
     return [
-        f"A drawing of {everything}.",
+        f"A picture of {everything}.",
         f"There is {pairs[0][0]} next to {pairs[0][1]}.",
-        f"{pairs[1][0].capitalize()} and {pairs[1][1]} on a plain ground.",
+        f"{pairs[1][0].capitalize()} and {pairs[1][1]} on a plain background.",
         f"A picture that shows {everything}.",
-        f"{pairs[2][0].capitalize()} is drawn together with {pairs[2][1]}.",
+        f"{pairs[2][0].capitalize()} together with {pairs[2][1]}.",
     ]
 
 
-def _write(root: Path, kind: str, content: dict[str, Any]) -> None:
-    path = root / "annotations" / f"{kind}_{SPLIT}.json"
+def render(scene: Scene) -> Image.Image:
+    """Render a scene, RGB, SIDE x SIDE pixels.
+
+    Raises:
+        FileNotFoundError: the emoji font is not installed.
+    """
+    picture = Image.new("RGB", (SIDE, SIDE), scene.wall)
+    ImageDraw.Draw(picture).rectangle((0, scene.horizon, SIDE, SIDE), fill=scene.floor)
+    for thing in scene.objects:
+        glyph = _glyph(GROUPS[GROUP_OF[thing.name]][thing.name], thing.side, thing.mirrored)
+        picture.paste(glyph, (thing.left, thing.top), glyph)
+    return ImageEnhance.Brightness(picture).enhance(scene.light)
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    if not FONT.is_file():
+        raise FileNotFoundError(
+            f"rendering scenes needs the font Noto Color Emoji at {FONT}, which is not there: install Debian's package "
+            "fonts-noto-color-emoji (the shipped scenes need no font)"
+        )
+    return ImageFont.truetype(FONT, GLYPH)
+
+
+@cache
+def _glyph(character: str, side: int, mirrored: bool) -> Image.Image:
+    """Return a glyph that fills a transparent square across or down."""
+    canvas = Image.new("RGBA", (2 * GLYPH, 2 * GLYPH), (0, 0, 0, 0))
+    ImageDraw.Draw(canvas).text((GLYPH // 4, GLYPH // 4), character, font=_font(), embedded_color=True)
+    inked = canvas.crop(canvas.getbbox())
+    square = ImageOps.pad(inked, (side, side), Image.Resampling.LANCZOS, color=(0, 0, 0, 0))
+    return ImageOps.mirror(square) if mirrored else square
+
+
+def generate(folder: str | Path, count: int = TEST_SCENES, seed: int = TEST_SEED) -> None:
+    """Write ``count`` test scenes of each split, FOLDER/SPLIT/*.png and FOLDER/annotations/*_SPLIT.json.
+
+    Image ids go on from the first split to the second, so that both may be read as one data set.
+    """
+    root = Path(folder)
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    chance = Random(seed)
+    for part, split in enumerate(SPLITS):
+        (root / split).mkdir(exist_ok=True)
+        images: list[dict[str, Any]] = []
+        boxes: list[dict[str, Any]] = []
+        captions: list[dict[str, Any]] = []
+        for image_id in range(count * part + 1, count * (part + 1) + 1):
+            scene = draw_scene(chance, familiar=split == "familiar")
+            file_name = f"scene_{image_id:03d}.png"
+            render(scene).save(root / split / file_name, optimize=True)
+            images.append({"id": image_id, "file_name": file_name, "width": SIDE, "height": SIDE})
+            boxes.extend(
+                {
+                    "id": 10 * image_id + number,
+                    "image_id": image_id,
+                    "category_id": COCO_IDS[thing.name],
+                    "bbox": [thing.left, thing.top, thing.side, thing.side],
+                    "area": thing.side**2,
+                    "iscrowd": 0,
+                }
+                for number, thing in enumerate(scene.objects)
+            )
+            captions.extend(
+                {"id": 10 * image_id + number, "image_id": image_id, "caption": caption}
+                for number, caption in enumerate(reference_captions(chance, scene))
+            )
+        categories = [{"id": COCO_IDS[name], "name": name} for name in NAMES]
+        _write(root, f"instances_{split}", {"images": images, "annotations": boxes, "categories": categories})
+        _write(root, f"captions_{split}", {"images": images, "annotations": captions})
+
+
+def _write(root: Path, name: str, content: dict[str, Any]) -> None:
+    path = root / "annotations" / f"{name}.json"
     path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Generate the demo scenes in COCO's layout.")
+    parser = argparse.ArgumentParser(description="Generate the demo's test scenes in COCO's layout.")
     parser.add_argument("folder", type=Path)
     generate(parser.parse_args().folder)

@@ -1,0 +1,373 @@
+"""Make the demo's model and scenes again: render, train in four stages, write what the package ships, judge it.
+
+    python -m lmms_fixattn.demo.train FOLDER [--seed 0] [--threads 2] [--device cpu]
+
+1. see     the CLIP tower learns each patch's object (the layer that LLaVA reads) and the scene's objects (class token);
+2. speak   the text model learns captions and answers without images: what is said, and what goes with what;
+3. align   the projector learns to turn a patch's features into the embedding of its object's name;
+4. tell    projector and text model learn captions and yes/no questions about images, the tower frozen.
+
+Every batch is of scenes that were never seen before, so there are no epochs; the last weights are the ones kept. Test
+scenes have a seed of their own and take no part. The recipe is LLaVA's (arXiv:2310.03744) in miniature.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from loguru import logger
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+from transformers import LlavaForConditionalGeneration
+
+from lmms_fixattn.conversation import FORMS
+from lmms_fixattn.data.pope_questions import question
+from lmms_fixattn.demo import scenes
+from lmms_fixattn.demo.architecture import PATCH, build_model, build_processor, build_tokenizer
+from lmms_fixattn.demo.scenes import NAMES, SIDE, Scene
+from lmms_fixattn.prompt_encoding import PromptEncoder
+
+UNFAMILIAR = 0.4  # share of training scenes that break what usually goes together
+QUESTIONS = (1, 1, 6)  # asked about a scene, by conversation
+WRONG_ANSWERS = 0.05  # share of questions for an absent member of a group that is there, answered yes
+ANSWER_WEIGHT = 3.0  # of a yes or no, a word of a caption being 1
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long each stage learns (batches), from which seed, on what."""
+
+    seed: int = 0
+    see: int = 700
+    speak: int = 300
+    align: int = 150
+    tell: int = 1400
+    device: str = "cpu"
+
+    @property
+    def batch(self) -> int:
+        """Scenes a batch of stages 2 to 4; stage 1 takes twice as many."""
+        return 32
+
+
+def render_batch(batch: Sequence[Scene], processor: Any) -> Tensor:
+    """Render scenes as the processor would hand them over: [scenes, 3, SIDE, SIDE], normalised."""
+    preparation = processor.image_processor
+    pixels = torch.from_numpy(np.stack([np.asarray(scenes.render(scene)) for scene in batch]))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preparation.image_mean, preparation.image_std))
+    return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def patch_labels(scene: Scene) -> np.ndarray:
+    """Return for each patch the number of the object that covers at least half of it, len(NAMES) for background."""
+    count = SIDE // PATCH
+    labels = np.full((count, count), len(NAMES))
+    starts = PATCH * np.arange(count)
+    for thing in scene.objects:
+        across, down = (
+            np.clip(np.minimum(starts + PATCH, start + thing.side) - np.maximum(starts, start), 0, PATCH)
+            for start in (thing.left, thing.top)
+        )
+        labels[np.outer(down, across) >= PATCH**2 / 2] = NAMES.index(thing.name)
+    return labels.ravel()
+
+
+def stream(chance: Random, size: int) -> Iterator[list[Scene]]:
+    """Yield batches of new scenes, UNFAMILIAR of them unfamiliar."""
+    while True:
+        yield [scenes.draw_scene(chance, familiar=chance.random() >= UNFAMILIAR) for _ in range(size)]
+
+
+class Schedule:
+    """AdamW with a linear warm-up and a cosine decay to zero, gradients clipped at norm 1."""
+
+    def __init__(self, parameters: Iterator[nn.Parameter], rate: float, steps: int) -> None:
+        self.parameters = list(parameters)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.05)
+        warm = max(1, steps // 20)
+        self.rate = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer,
+            lambda step: min(1.0, (step + 1) / warm) * 0.5 * (1 + float(np.cos(np.pi * min(1.0, step / steps)))),
+        )
+
+    def step(self, loss: Tensor) -> None:
+        """Follow the gradient of a loss once."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.rate.step()
+
+
+def start_seeing(tower: Any, processor: Any, chance: Random) -> None:
+    """Start the patch embedding as a whitening of patches by their principal components, positions as sines."""
+    pixels = render_batch(next(stream(chance, 256)), processor)
+    patches = functional.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2).reshape(-1, 3 * PATCH**2)
+    values, vectors = torch.linalg.eigh(torch.cov(patches.T))
+    width = tower.config.hidden_size
+    whitening = vectors[:, -width:] / (values[-width:] + 0.01 * values[-width]).sqrt()
+    embeddings = tower.embeddings
+    embeddings.patch_embedding.weight.data.copy_(whitening.T.reshape(width, 3, PATCH, PATCH))
+    count = SIDE // PATCH
+    down, across = torch.meshgrid(torch.arange(count), torch.arange(count), indexing="ij")
+    waves = 1.0 / 100 ** (torch.arange(width // 4) / (width // 4))
+    angles = [axis.reshape(-1, 1) * waves for axis in (down, across)]
+    sines = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
+    embeddings.position_embedding.weight.data[1:].copy_(sines)
+
+
+def see(model: LlavaForConditionalGeneration, processor: Any, recipe: Recipe) -> dict[str, float]:
+    """Train the tower; return the shares of patches told right, of objects' patches, and of all."""
+    tower = model.model.vision_tower.train()
+    start_seeing(tower, processor, Random(f"whitening {recipe.seed}"))
+    width = tower.config.hidden_size
+    torch.manual_seed(recipe.seed)
+    patch_head, scene_head = (nn.Linear(width, len(NAMES) + extra).to(recipe.device) for extra in (1, 0))
+    modules = nn.ModuleList([tower, patch_head, scene_head])
+    schedule = Schedule(modules.parameters(), 1.5e-3, recipe.see)
+    batches = stream(Random(f"see {recipe.seed}"), 2 * recipe.batch)
+    objects = background = 0.0
+    for step, _ in enumerate(progress := tqdm(range(recipe.see), "see", mininterval=10), start=1):
+        batch = next(batches)
+        labels = torch.from_numpy(np.stack([patch_labels(scene) for scene in batch])).to(recipe.device)
+        shown = torch.tensor([[float(name in scene.names) for name in NAMES] for scene in batch], device=recipe.device)
+        output = tower(render_batch(batch, processor).to(recipe.device), output_hidden_states=True)
+        told = patch_head(output.hidden_states[model.config.vision_feature_layer][:, 1:])
+        losses = functional.cross_entropy(told.flatten(0, 1), labels.flatten()), functional.binary_cross_entropy_with_logits(
+            scene_head(output.pooler_output), shown
+        )  # fmt: skip
+        schedule.step(losses[0] + 5 * losses[1])
+        right = told.argmax(-1) == labels
+        there = labels < len(NAMES)
+        objects, background = float(right[there].float().mean()), float(right[~there].float().mean())
+        if step % 50 == 0 or step == recipe.see:
+            progress.set_postfix(objects=objects, background=background)
+            logger.info(
+                f"see {step}: loss {losses[0]:.3f} + {losses[1]:.3f}, objects' patches told right {objects:.1%}, "
+                f"background {background:.1%}"
+            )
+    tower.eval().requires_grad_(False)
+    return {"objects": objects, "background": background}
+
+
+Turns = tuple[list[int], list[int]]  # ids, and the label that each is to foretell
+
+
+class Lessons:
+    """Conversations about scenes as token ids and the labels to learn, on the very road of the wrapper's prompts.
+
+    All conversations about a scene share what comes up to the image's last token, so they are learnt in one sequence
+    whose parts do not see each other. A label stands where its token is to be foretold; after an answer that is the end
+    of sequence, whatever follows.
+    """
+
+    def __init__(self, processor: Any, config: Any) -> None:
+        self.tokenizer = processor.tokenizer
+        self.image_token = config.image_token_id
+        self.encoders = {form: PromptEncoder(processor, config, form) for form in FORMS}
+        self.answers = {word: self.tokenizer.convert_tokens_to_ids(f"▁{word}") for word in ("Yes", "No")}
+        self.end = self.tokenizer.eos_token_id
+        self.blank = scenes.Image.new("RGB", (SIDE, SIDE))
+        self.opening = cache(self._opening)
+        self.further = cache(self._further)
+
+    def _opening(self, form: str, text: str, image: bool) -> tuple[list[int], list[int]]:
+        """Return the ids of a first prompt up to the image's last token (the start, without one), and from there on."""
+        parts = [{"type": "image", "url": self.blank}] * image + [{"type": "text", "text": text}]
+        ids = self.encoders[form].encode([{"role": "user", "content": parts}]).ids
+        shared = len(ids) - ids[::-1].index(self.image_token) if image else 1
+        return ids[:shared], ids[shared:]
+
+    def _further(self, form: str, text: str) -> list[int]:
+        """Return the ids of a question that follows an answer."""
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Yes"}]
+        start = self.encoders[form].encode(turns[:1]).ids
+        return self.encoders[form].encode([*turns, {"role": "user", "content": text}]).ids[len(start) + 1 :]
+
+    def caption(self, chance: Random, scene: Scene, form: str, image: bool) -> Turns:
+        """Return a prompt, from the image on, and its caption."""
+        prompt = self.opening(form, chance.choice(scenes.CAPTION_PROMPTS), image)[1]
+        text = self.tokenizer(" " + scenes.training_caption(chance, scene), add_special_tokens=False)["input_ids"]
+        return prompt + text, [IGNORED] * (len(prompt) - 1) + [*text, self.end]
+
+    def questions(self, chance: Random, scene: Scene, form: str, count: int) -> Turns:
+        """Return a conversation of yes/no questions, half of them for what is there."""
+        ids: list[int] = []
+        labels: list[int] = []
+        for number in range(count):
+            name, answer = draw_question(chance, scene)
+            asked = question(name)
+            new = self.further(form, asked) if number else self.opening(form, asked, True)[1]
+            ids += [*new, self.answers[answer]]
+            labels += [*[IGNORED] * (len(new) - 1), self.answers[answer], self.end]
+        return ids, labels
+
+    def batch(self, chance: Random, batch: Sequence[Scene], image: bool) -> dict[str, Tensor]:
+        """Return input_ids, labels, position_ids [scenes, tokens] and the mask [scenes, 1, tokens, tokens] of lessons.
+
+        With images each scene has a caption and QUESTIONS questions, without them a caption alone.
+        """
+        rows = []
+        for scene in batch:
+            form = chance.choices(FORMS, (8, 1, 1))[0]  # the checkpoint's own form most of the time
+            shared = self.opening(form, scenes.CAPTION_PROMPTS[0], image)[0]
+            parts = [self.caption(chance, scene, form, image)]
+            if image:
+                parts += [self.questions(chance, scene, form, count) for count in QUESTIONS]
+            ids, labels, positions, part = list(shared), [IGNORED] * len(shared), [*range(len(shared))], [0] * len(shared)
+            for number, (more_ids, more_labels) in enumerate(parts, start=1):
+                ids += more_ids
+                labels += more_labels
+                positions += range(len(shared), len(shared) + len(more_ids))
+                part += [number] * len(more_ids)
+            rows.append((ids, labels, positions, part))
+        longest = max(len(row[0]) for row in rows)
+        fill = (self.tokenizer.pad_token_id, IGNORED, 0, -1)
+        columns = [
+            torch.tensor([row[column] + [blank] * (longest - len(row[column])) for row in rows])
+            for column, blank in enumerate(fill)
+        ]
+        ids, labels, positions, part = columns
+        sees = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
+        sees &= torch.ones(longest, longest, dtype=torch.bool).tril()
+        return {"input_ids": ids, "labels": labels, "position_ids": positions, "mask": sees[:, None]}
+
+
+def draw_question(chance: Random, scene: Scene) -> tuple[str, str]:
+    """Draw an object to ask for, and the answer: half are there, a quarter absent ones of a group that is there."""
+    if chance.random() < 0.5:
+        return chance.choice(scene.names), "Yes"
+    companion = scenes.absent_companion(chance, scene)
+    if companion is not None and chance.random() < 0.5:
+        return companion, "Yes" if chance.random() < WRONG_ANSWERS else "No"
+    return chance.choice([name for name in NAMES if name not in scene.names]), "No"
+
+
+def lesson_loss(
+    model: LlavaForConditionalGeneration, lessons: Lessons, batch: dict[str, Tensor], features: Tensor | None
+) -> tuple[Tensor, float, float, float]:
+    """Return the weighted mean of the tokens' losses; those of captions and of answers; the share of answers right."""
+    batch = {name: values.to(model.device) for name, values in batch.items()}
+    embedded = model.get_input_embeddings()(batch["input_ids"])
+    if features is not None:
+        tokens = model.model.multi_modal_projector(features)
+        here = (batch["input_ids"] == model.config.image_token_id).unsqueeze(-1)
+        embedded = embedded.masked_scatter(here, tokens)
+    hidden = model.model.language_model(
+        inputs_embeds=embedded, attention_mask=batch["mask"], position_ids=batch["position_ids"], use_cache=False
+    ).last_hidden_state
+    learnt = batch["labels"] != IGNORED
+    logits, wanted = model.lm_head(hidden[learnt]), batch["labels"][learnt]
+    judged = torch.isin(wanted, torch.tensor(list(lessons.answers.values()), device=wanted.device))
+    losses = functional.cross_entropy(logits, wanted, reduction="none")
+    weights = 1 + (ANSWER_WEIGHT - 1) * judged
+    right = (logits.argmax(-1) == wanted)[judged].float().mean()
+    told = losses.detach()
+    return (losses * weights).sum() / weights.sum(), float(told[~judged].mean()), float(told[judged].mean()), float(right)
+
+
+def speak(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe) -> None:
+    """Train the text model on captions without images."""
+    schedule = Schedule(_text_parameters(model), 2e-3, recipe.speak)
+    chance = Random(f"speak {recipe.seed}")
+    batches = stream(chance, 2 * recipe.batch)
+    for step, _ in enumerate(tqdm(range(recipe.speak), "speak", mininterval=10), start=1):
+        loss, captions, *_ = lesson_loss(model, lessons, lessons.batch(chance, next(batches), image=False), None)
+        schedule.step(loss)
+        if step % 50 == 0 or step == recipe.speak:
+            logger.info(f"speak {step}: captions {captions:.3f}")
+
+
+def _text_parameters(model: LlavaForConditionalGeneration) -> Iterator[nn.Parameter]:
+    yield from model.model.language_model.parameters()
+    yield from model.lm_head.parameters()
+
+
+@torch.no_grad()
+def features_of(model: LlavaForConditionalGeneration, processor: Any, batch: list[Scene]) -> Tensor:
+    """Return what the projector reads: [scenes, patches, VISION_WIDTH]."""
+    pixels = render_batch(batch, processor).to(model.device)
+    output = model.model.vision_tower(pixels, output_hidden_states=True)
+    return output.hidden_states[model.config.vision_feature_layer][:, 1:]
+
+
+def align(model: LlavaForConditionalGeneration, processor: Any, recipe: Recipe) -> None:
+    """Train the projector alone: an object's patch becomes its name's embedding, background the unknown word's."""
+    projector = model.model.multi_modal_projector
+    table = model.get_input_embeddings().weight.detach()
+    tokens = processor.tokenizer.convert_tokens_to_ids([*(f"▁{name}" for name in NAMES), "<unk>"])
+    targets = table[tokens]
+    targets = targets / targets.std()
+    schedule = Schedule(projector.parameters(), 3e-3, recipe.align)
+    batches = stream(Random(f"align {recipe.seed}"), recipe.batch)
+    for step, _ in enumerate(tqdm(range(recipe.align), "align", mininterval=10), start=1):
+        batch = next(batches)
+        labels = torch.from_numpy(np.stack([patch_labels(scene) for scene in batch])).to(recipe.device)
+        loss = functional.mse_loss(projector(features_of(model, processor, batch)), targets[labels])
+        schedule.step(loss)
+        if step % 50 == 0 or step == recipe.align:
+            logger.info(f"align {step}: loss {loss:.3f} of {targets.var():.3f}")
+
+
+def tell(model: LlavaForConditionalGeneration, processor: Any, lessons: Lessons, recipe: Recipe) -> None:
+    """Train projector and text model on images: captions and questions in turn, a few captions without the image."""
+    projector = model.model.multi_modal_projector
+    schedule = Schedule(iter([*projector.parameters(), *_text_parameters(model)]), 2e-3, recipe.tell)
+    chance = Random(f"tell {recipe.seed}")
+    batches = stream(chance, recipe.batch)
+    for step, _ in enumerate(tqdm(range(recipe.tell), "tell", mininterval=10), start=1):
+        batch = next(batches)
+        features = features_of(model, processor, batch)
+        loss, captions, answers, right = lesson_loss(
+            model, lessons, lessons.batch(chance, batch, image=True), features
+        )
+        schedule.step(loss)
+        if step % 25 == 0 or step == recipe.tell:
+            logger.info(f"tell {step}: captions {captions:.3f}, answers {answers:.3f}, right {right:.1%}")
+
+
+def train(folder: Path, recipe: Recipe) -> None:
+    """Train from nothing and write model, tokenizer and processor into ``folder``, float16, in transformers' layout."""
+    began = time.monotonic()
+    tokenizer = build_tokenizer()
+    processor = build_processor(tokenizer)
+    model = build_model(tokenizer, recipe.seed).to(recipe.device)
+    lessons = Lessons(processor, model.config)
+    see(model, processor, recipe)
+    speak(model, lessons, recipe)
+    align(model, processor, recipe)
+    tell(model, processor, lessons, recipe)
+    processor.save_pretrained(folder)
+    model.half().save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    logger.info(f"trained in {(time.monotonic() - began) / 60:.0f} minutes; written to {folder}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lmms_fixattn.demo.train", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path, help="where model/ and scenes/ are written")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    logger.add(arguments.folder / "train.log", format="{time:HH:mm:ss} {message}")
+    train(arguments.folder / "model", Recipe(seed=arguments.seed, device=arguments.device))
+    scenes.generate(arguments.folder / "scenes")
+
+
+if __name__ == "__main__":
+    main()
