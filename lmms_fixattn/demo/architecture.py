@@ -25,7 +25,8 @@ from transformers import (
 
 from lmms_fixattn.conversation import IMAGE, SYSTEM
 from lmms_fixattn.data.pope_questions import question
-from lmms_fixattn.demo.scenes import CAPTION_PROMPTS, NAMES, SIDE, draw_scene, training_caption
+from lmms_fixattn.demo.scenes import CAPTION_PROMPTS, SIDE, draw_scene, training_caption
+from lmms_fixattn.metrics.coco_objects import CATEGORIES
 
 PATCH = 14  # pixels: 10 x 10 patches
 VISION_WIDTH = 128
@@ -48,7 +49,7 @@ def sentences() -> Iterator[str]:
     chance = Random(0)
     for _ in range(500):
         yield training_caption(chance, draw_scene(chance, familiar=False))
-    for asked in (*map(question, NAMES), *CAPTION_PROMPTS):
+    for asked in (*map(question, CATEGORIES), *CAPTION_PROMPTS):
         yield from (asked, f"\n{asked}")  # behind an image a prompt starts without a blank
     yield from ("Yes No USER: ASSISTANT:", SYSTEM, "\nUSER: ASSISTANT:")
 

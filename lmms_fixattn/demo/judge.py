@@ -18,7 +18,7 @@ import numpy as np
 
 from lmms_fixattn.checkpoint import DEMO
 from lmms_fixattn.data.coco import CocoFolder
-from lmms_fixattn.demo.scenes import GROUP_OF, GROUPS, SPLITS
+from lmms_fixattn.demo.scenes import GROUP_OF, SPLITS
 from lmms_fixattn.metrics.chair import corpus_figures
 from lmms_fixattn.task_glue.documents import DEMO_SCENES
 
@@ -95,7 +95,7 @@ def _accuracy(rows: list[dict[str, Any]], shown: Mapping[int, tuple[str, ...]]) 
     return 100 * float(np.mean([row["predicted"] == row["label"] for row in rows if row["image_id"] in shown]))
 
 
-def class_attention(model: str, folder: CocoFolder, ids: Iterable[int]) -> dict[str, float]:
+def class_attention(model: str, folder: CocoFolder, split: str) -> dict[str, float]:
     """Return how many times their area's share of the CLS attention objects get: cls_first, cls_second_last.
 
     Attention is summed over heads, over patches alone; a patch counts by the part of it that boxes of objects cover.
@@ -112,12 +112,14 @@ def class_attention(model: str, folder: CocoFolder, ids: Iterable[int]) -> dict[
     tower = llava.model.vision_tower
     attended: dict[str, list[float]] = {"cls_first": [], "cls_second_last": []}
     covered = []
-    boxes = folder.boxes(ids)
-    for image in folder.images(list(ids)):
+    boxes: dict[int, list[list[int]]] = {}
+    for entry in json.loads((folder.root / "annotations" / f"instances_{split}.json").read_text())["annotations"]:
+        boxes.setdefault(entry["image_id"], []).append(entry["bbox"])
+    for image in folder.images(folder.image_ids(split)):
         pixels = processor.image_processor(images=Image.open(image.path), return_tensors="pt")["pixel_values"]
         under = np.zeros(pixels.shape[-2:])
         for left, top, width, height in boxes[image.image_id]:
-            under[int(top) : int(top + height), int(left) : int(left + width)] = 1
+            under[top : top + height, left : left + width] = 1
         share = torch.from_numpy(under).float().unfold(0, patch, patch).unfold(1, patch, patch).mean((2, 3)).flatten()
         with torch.no_grad(), watch_vision(tower, frozenset(attended), has_class_token=False) as watch:
             tower(pixels)
@@ -129,23 +131,27 @@ def class_attention(model: str, folder: CocoFolder, ids: Iterable[int]) -> dict[
     return {part: float(np.mean(ratios) / np.mean(covered)) for part, ratios in attended.items()}
 
 
-def differences(
-    method: list[dict[str, Any]], vanilla: list[dict[str, Any]], figure: str, seed: int = 0
+def difference(
+    ours: list[dict[str, Any]], theirs: list[dict[str, Any]], figure: str, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Return a method's difference to vanilla in one corpus figure of captions, and its 95% interval over images."""
-    pairs = list(zip(method, vanilla, strict=True))
-    draws = np.random.default_rng(seed).integers(len(pairs), size=(DRAWS, len(pairs)))
+    """Return ours minus theirs in a corpus figure of the same images' captions, and its 95% interval over images."""
 
-    def difference(chosen: Iterable[int]) -> float:
-        ours, theirs = zip(*(pairs[index] for index in chosen), strict=True)
-        return float(corpus_figures(ours)[figure] - corpus_figures(theirs)[figure])
+    def between(chosen: Iterable[int]) -> float:
+        indices = list(chosen)
+        return float(
+            corpus_figures([ours[index] for index in indices])[figure]
+            - corpus_figures([theirs[index] for index in indices])[figure]
+        )
 
-    spread = [difference(draw) for draw in draws]
-    return difference(range(len(pairs))), *(float(bound) for bound in np.quantile(spread, (0.025, 0.975)))
+    draws = np.random.default_rng(seed).integers(len(ours), size=(DRAWS, len(ours)))
+    low, high = np.quantile([between(draw) for draw in draws], (0.025, 0.975))
+    return between(range(len(ours))), float(low), float(high)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m lmms_fixattn.demo.judge", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lmms_fixattn.demo.judge", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("model", nargs="?", default=str(DEMO), help="folder of the model (default: the packaged one)")
     parser.add_argument("--methods", nargs="+", default=["vanilla"])
     parser.add_argument("--batch-size", type=int, default=32)
@@ -160,7 +166,7 @@ def main() -> None:
         shown = {image.image_id: image.objects for image in folder.images(ids)}
         for method, rows in found.items():
             report.setdefault(method, {})[split] = figures(rows, shown)
-        report["vanilla"][split] |= class_attention(arguments.model, folder, ids)
+        report["vanilla"][split] |= class_attention(arguments.model, folder, split)
         print(f"\nvanilla, {split}")
         for name, (least, most) in {**TARGETS[split], **TARGETS_OF_BOTH}.items():
             value = report["vanilla"][split][name]
@@ -168,9 +174,11 @@ def main() -> None:
             print(f"  {name:20} {value:8.1f}   target {least:g} to {most:g}: {verdict}")
         for method in [name for name in found if name != "vanilla"]:
             print(f"\n{method} against vanilla, {split} (95% interval over images)")
-            captions = {key: [row for row in found[key]["chair"] if row["image_id"] in shown] for key in (method, "vanilla")}
+            ours, theirs = (
+                [row for row in found[key]["chair"] if row["image_id"] in shown] for key in (method, "vanilla")
+            )
             for name in ("chair_s", "chair_i", "recall", "words", "rep_4"):
-                change, low, high = differences(captions[method], captions["vanilla"], name)
+                change, low, high = difference(ours, theirs, name)
                 report[method][split][f"{name}_difference"] = [change, low, high]
                 print(f"  {name:20} {report[method][split][name]:8.1f}   {change:+.1f} [{low:+.1f}, {high:+.1f}]")
             print(f"  {'pope_accuracy':20} {report[method][split]['pope_accuracy']:8.1f}")

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from loguru import logger
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -46,19 +47,18 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long each stage learns (batches), from which seed, on what."""
+    """How long each stage learns (batches), of how many scenes a batch, from which seed, on what."""
 
     seed: int = 0
-    see: int = 700
-    speak: int = 300
+    see: int = 600
+    speak: int = 150
     align: int = 150
-    tell: int = 1400
+    tell: int = 2000
+    scenes_to_see: int = 64
+    scenes_to_speak: int = 64
+    scenes_to_align: int = 32
+    scenes_to_tell: int = 16
     device: str = "cpu"
-
-    @property
-    def batch(self) -> int:
-        """Scenes a batch of stages 2 to 4; stage 1 takes twice as many."""
-        return 32
 
 
 def render_batch(batch: Sequence[Scene], processor: Any) -> Tensor:
@@ -127,8 +127,9 @@ def start_seeing(tower: Any, processor: Any, chance: Random) -> None:
     embeddings.position_embedding.weight.data[1:].copy_(sines)
 
 
-def see(model: LlavaForConditionalGeneration, processor: Any, recipe: Recipe) -> dict[str, float]:
-    """Train the tower; return the shares of patches told right, of objects' patches, and of all."""
+def see(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe) -> None:
+    """Train the tower, with two heads that are thrown away."""
+    processor = lessons.processor
     tower = model.model.vision_tower.train()
     start_seeing(tower, processor, Random(f"whitening {recipe.seed}"))
     width = tower.config.hidden_size
@@ -136,32 +137,27 @@ def see(model: LlavaForConditionalGeneration, processor: Any, recipe: Recipe) ->
     patch_head, scene_head = (nn.Linear(width, len(NAMES) + extra).to(recipe.device) for extra in (1, 0))
     modules = nn.ModuleList([tower, patch_head, scene_head])
     schedule = Schedule(modules.parameters(), 1.5e-3, recipe.see)
-    batches = stream(Random(f"see {recipe.seed}"), 2 * recipe.batch)
-    objects = background = 0.0
-    for step, _ in enumerate(progress := tqdm(range(recipe.see), "see", mininterval=10), start=1):
+    batches = stream(Random(f"see {recipe.seed}"), recipe.scenes_to_see)
+    for step, _ in enumerate(tqdm(range(recipe.see), "see", mininterval=10), start=1):
         batch = next(batches)
         labels = torch.from_numpy(np.stack([patch_labels(scene) for scene in batch])).to(recipe.device)
         shown = torch.tensor([[float(name in scene.names) for name in NAMES] for scene in batch], device=recipe.device)
         output = tower(render_batch(batch, processor).to(recipe.device), output_hidden_states=True)
         told = patch_head(output.hidden_states[model.config.vision_feature_layer][:, 1:])
-        losses = functional.cross_entropy(told.flatten(0, 1), labels.flatten()), functional.binary_cross_entropy_with_logits(
-            scene_head(output.pooler_output), shown
-        )  # fmt: skip
-        schedule.step(losses[0] + 5 * losses[1])
+        patches = functional.cross_entropy(told.flatten(0, 1), labels.flatten())
+        objects = functional.binary_cross_entropy_with_logits(scene_head(output.pooler_output), shown)
+        schedule.step(patches + 5 * objects)
         right = told.argmax(-1) == labels
         there = labels < len(NAMES)
-        objects, background = float(right[there].float().mean()), float(right[~there].float().mean())
         if step % 50 == 0 or step == recipe.see:
-            progress.set_postfix(objects=objects, background=background)
             logger.info(
-                f"see {step}: loss {losses[0]:.3f} + {losses[1]:.3f}, objects' patches told right {objects:.1%}, "
-                f"background {background:.1%}"
+                f"see {step}: patches {patches:.3f}, scenes {objects:.3f}, told right "
+                f"{right[there].float().mean():.1%} of objects' patches, {right[~there].float().mean():.1%} of others"
             )
-    tower.eval().requires_grad_(False)
-    return {"objects": objects, "background": background}
 
 
-Turns = tuple[list[int], list[int]]  # ids, and the label that each is to foretell
+Turns = tuple[list[int], list[int], list[int]]
+"""Ids; the label that each is to foretell; at a word that asks for an object, whether it is there."""
 
 
 class Lessons:
@@ -173,12 +169,14 @@ class Lessons:
     """
 
     def __init__(self, processor: Any, config: Any) -> None:
+        self.processor = processor
         self.tokenizer = processor.tokenizer
         self.image_token = config.image_token_id
         self.encoders = {form: PromptEncoder(processor, config, form) for form in FORMS}
         self.answers = {word: self.tokenizer.convert_tokens_to_ids(f"▁{word}") for word in ("Yes", "No")}
+        self.names = {name: self.tokenizer.convert_tokens_to_ids(f"▁{name}") for name in NAMES}
         self.end = self.tokenizer.eos_token_id
-        self.blank = scenes.Image.new("RGB", (SIDE, SIDE))
+        self.blank = Image.new("RGB", (SIDE, SIDE))
         self.opening = cache(self._opening)
         self.further = cache(self._further)
 
@@ -199,22 +197,27 @@ class Lessons:
         """Return a prompt, from the image on, and its caption."""
         prompt = self.opening(form, chance.choice(scenes.CAPTION_PROMPTS), image)[1]
         text = self.tokenizer(" " + scenes.training_caption(chance, scene), add_special_tokens=False)["input_ids"]
-        return prompt + text, [IGNORED] * (len(prompt) - 1) + [*text, self.end]
+        ids = prompt + text
+        return ids, [IGNORED] * (len(prompt) - 1) + [*text, self.end], [IGNORED] * len(ids)
 
     def questions(self, chance: Random, scene: Scene, form: str, count: int) -> Turns:
         """Return a conversation of yes/no questions, half of them for what is there."""
         ids: list[int] = []
         labels: list[int] = []
+        there: list[int] = []
         for number in range(count):
             name, answer = draw_question(chance, scene)
             asked = question(name)
             new = self.further(form, asked) if number else self.opening(form, asked, True)[1]
             ids += [*new, self.answers[answer]]
             labels += [*[IGNORED] * (len(new) - 1), self.answers[answer], self.end]
-        return ids, labels
+            there += [name in scene.names if token == self.names[name] else IGNORED for token in [*new, self.end]]
+        return ids, labels, there
 
     def batch(self, chance: Random, batch: Sequence[Scene], image: bool) -> dict[str, Tensor]:
         """Return input_ids, labels, position_ids [scenes, tokens] and the mask [scenes, 1, tokens, tokens] of lessons.
+
+        there [scenes, tokens] is, at each word that names an object in a question, whether the scene shows it.
 
         With images each scene has a caption and QUESTIONS questions, without them a caption alone.
         """
@@ -225,23 +228,25 @@ class Lessons:
             parts = [self.caption(chance, scene, form, image)]
             if image:
                 parts += [self.questions(chance, scene, form, count) for count in QUESTIONS]
-            ids, labels, positions, part = list(shared), [IGNORED] * len(shared), [*range(len(shared))], [0] * len(shared)
-            for number, (more_ids, more_labels) in enumerate(parts, start=1):
-                ids += more_ids
-                labels += more_labels
-                positions += range(len(shared), len(shared) + len(more_ids))
-                part += [number] * len(more_ids)
-            rows.append((ids, labels, positions, part))
+            rows.append(
+                (
+                    shared + [token for ids, _, _ in parts for token in ids],
+                    [IGNORED] * len(shared) + [label for _, labels, _ in parts for label in labels],
+                    [IGNORED] * len(shared) + [name for _, _, there in parts for name in there],
+                    [*range(len(shared)), *(len(shared) + place for ids, _, _ in parts for place in range(len(ids)))],
+                    [0] * len(shared) + [number for number, (ids, _, _) in enumerate(parts, 1) for _ in ids],
+                )
+            )
         longest = max(len(row[0]) for row in rows)
-        fill = (self.tokenizer.pad_token_id, IGNORED, 0, -1)
+        fill = (self.tokenizer.pad_token_id, IGNORED, IGNORED, 0, -1)
         columns = [
             torch.tensor([row[column] + [blank] * (longest - len(row[column])) for row in rows])
             for column, blank in enumerate(fill)
         ]
-        ids, labels, positions, part = columns
+        ids, labels, there, positions, part = columns
         sees = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
         sees &= torch.ones(longest, longest, dtype=torch.bool).tril()
-        return {"input_ids": ids, "labels": labels, "position_ids": positions, "mask": sees[:, None]}
+        return {"input_ids": ids, "labels": labels, "there": there, "position_ids": positions, "mask": sees[:, None]}
 
 
 def draw_question(chance: Random, scene: Scene) -> tuple[str, str]:
@@ -255,43 +260,58 @@ def draw_question(chance: Random, scene: Scene) -> tuple[str, str]:
 
 
 def lesson_loss(
-    model: LlavaForConditionalGeneration, lessons: Lessons, batch: dict[str, Tensor], features: Tensor | None
+    model: LlavaForConditionalGeneration,
+    lessons: Lessons,
+    batch: dict[str, Tensor],
+    features: Tensor | None = None,
+    finder: nn.Module | None = None,
 ) -> tuple[Tensor, float, float, float]:
-    """Return the weighted mean of the tokens' losses; those of captions and of answers; the share of answers right."""
+    """Return the loss; its mean over words of captions and over answers, for the log; the share of answers right.
+
+    The loss is the weighted mean over tokens, plus, with a ``finder``, that of telling at an object's name in a
+    question, half way up the text model, whether it is there: yes and no stay at chance for long without that help.
+    """
     batch = {name: values.to(model.device) for name, values in batch.items()}
     embedded = model.get_input_embeddings()(batch["input_ids"])
     if features is not None:
         tokens = model.model.multi_modal_projector(features)
         here = (batch["input_ids"] == model.config.image_token_id).unsqueeze(-1)
         embedded = embedded.masked_scatter(here, tokens)
-    hidden = model.model.language_model(
-        inputs_embeds=embedded, attention_mask=batch["mask"], position_ids=batch["position_ids"], use_cache=False
-    ).last_hidden_state
+    output = model.model.language_model(
+        inputs_embeds=embedded,
+        attention_mask=batch["mask"],
+        position_ids=batch["position_ids"],
+        use_cache=False,
+        output_hidden_states=True,
+    )
+    hidden = output.last_hidden_state
     learnt = batch["labels"] != IGNORED
     logits, wanted = model.lm_head(hidden[learnt]), batch["labels"][learnt]
     judged = torch.isin(wanted, torch.tensor(list(lessons.answers.values()), device=wanted.device))
     losses = functional.cross_entropy(logits, wanted, reduction="none")
     weights = 1 + (ANSWER_WEIGHT - 1) * judged
     right = (logits.argmax(-1) == wanted)[judged].float().mean()
+    loss = (losses * weights).sum() / weights.sum()
+    if finder is not None:
+        asked = batch["there"] != IGNORED
+        half_way = output.hidden_states[len(output.hidden_states) // 2]
+        found = finder(half_way[asked]).squeeze(-1)
+        loss = loss + functional.binary_cross_entropy_with_logits(found, batch["there"][asked].float())
     told = losses.detach()
-    return (losses * weights).sum() / weights.sum(), float(told[~judged].mean()), float(told[judged].mean()), float(right)
+    return loss, float(told[~judged].mean()), float(told[judged].mean()), float(right)
 
 
 def speak(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe) -> None:
     """Train the text model on captions without images."""
-    schedule = Schedule(_text_parameters(model), 2e-3, recipe.speak)
+    modules = nn.ModuleList([model.model.language_model, model.lm_head])
+    schedule = Schedule(modules.parameters(), 2e-3, recipe.speak)
     chance = Random(f"speak {recipe.seed}")
-    batches = stream(chance, 2 * recipe.batch)
+    batches = stream(chance, recipe.scenes_to_speak)
     for step, _ in enumerate(tqdm(range(recipe.speak), "speak", mininterval=10), start=1):
-        loss, captions, *_ = lesson_loss(model, lessons, lessons.batch(chance, next(batches), image=False), None)
+        loss, captions, *_ = lesson_loss(model, lessons, lessons.batch(chance, next(batches), image=False))
         schedule.step(loss)
         if step % 50 == 0 or step == recipe.speak:
             logger.info(f"speak {step}: captions {captions:.3f}")
-
-
-def _text_parameters(model: LlavaForConditionalGeneration) -> Iterator[nn.Parameter]:
-    yield from model.model.language_model.parameters()
-    yield from model.lm_head.parameters()
 
 
 @torch.no_grad()
@@ -299,65 +319,82 @@ def features_of(model: LlavaForConditionalGeneration, processor: Any, batch: lis
     """Return what the projector reads: [scenes, patches, VISION_WIDTH]."""
     pixels = render_batch(batch, processor).to(model.device)
     output = model.model.vision_tower(pixels, output_hidden_states=True)
-    return output.hidden_states[model.config.vision_feature_layer][:, 1:]
+    features: Tensor = output.hidden_states[model.config.vision_feature_layer][:, 1:]
+    return features
 
 
-def align(model: LlavaForConditionalGeneration, processor: Any, recipe: Recipe) -> None:
-    """Train the projector alone: an object's patch becomes its name's embedding, background the unknown word's."""
+def align(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe) -> None:
+    """Train the projector alone: an object's patch becomes its name's embedding plus that of the image token.
+
+    The image token's tells what was seen from what was said. Background becomes the embedding of the unknown word.
+    """
     projector = model.model.multi_modal_projector
     table = model.get_input_embeddings().weight.detach()
-    tokens = processor.tokenizer.convert_tokens_to_ids([*(f"▁{name}" for name in NAMES), "<unk>"])
-    targets = table[tokens]
-    targets = targets / targets.std()
+    tokens = [*lessons.names.values(), lessons.tokenizer.unk_token_id]
+    targets = table[tokens] / table[tokens].std()
+    mark = table[model.config.image_token_id]
+    targets[:-1] += mark / mark.std()
     schedule = Schedule(projector.parameters(), 3e-3, recipe.align)
-    batches = stream(Random(f"align {recipe.seed}"), recipe.batch)
+    batches = stream(Random(f"align {recipe.seed}"), recipe.scenes_to_align)
     for step, _ in enumerate(tqdm(range(recipe.align), "align", mininterval=10), start=1):
         batch = next(batches)
         labels = torch.from_numpy(np.stack([patch_labels(scene) for scene in batch])).to(recipe.device)
-        loss = functional.mse_loss(projector(features_of(model, processor, batch)), targets[labels])
+        loss = functional.mse_loss(projector(features_of(model, lessons.processor, batch)), targets[labels])
         schedule.step(loss)
         if step % 50 == 0 or step == recipe.align:
             logger.info(f"align {step}: loss {loss:.3f} of {targets.var():.3f}")
 
 
-def tell(model: LlavaForConditionalGeneration, processor: Any, lessons: Lessons, recipe: Recipe) -> None:
+def tell(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe) -> None:
     """Train projector and text model on images: captions and questions in turn, a few captions without the image."""
     projector = model.model.multi_modal_projector
-    schedule = Schedule(iter([*projector.parameters(), *_text_parameters(model)]), 2e-3, recipe.tell)
+    torch.manual_seed(recipe.seed)
+    finder = nn.Linear(model.config.text_config.hidden_size, 1).to(recipe.device)
+    modules = nn.ModuleList([projector, model.model.language_model, model.lm_head, finder])
+    schedule = Schedule(modules.parameters(), 1.5e-3, recipe.tell)
     chance = Random(f"tell {recipe.seed}")
-    batches = stream(chance, recipe.batch)
+    batches = stream(chance, recipe.scenes_to_tell)
     for step, _ in enumerate(tqdm(range(recipe.tell), "tell", mininterval=10), start=1):
         batch = next(batches)
-        features = features_of(model, processor, batch)
+        features = features_of(model, lessons.processor, batch)
         loss, captions, answers, right = lesson_loss(
-            model, lessons, lessons.batch(chance, batch, image=True), features
+            model, lessons, lessons.batch(chance, batch, image=True), features, finder
         )
         schedule.step(loss)
-        if step % 25 == 0 or step == recipe.tell:
+        if step % 50 == 0 or step == recipe.tell:
             logger.info(f"tell {step}: captions {captions:.3f}, answers {answers:.3f}, right {right:.1%}")
 
 
 def train(folder: Path, recipe: Recipe) -> None:
-    """Train from nothing and write model, tokenizer and processor into ``folder``, float16, in transformers' layout."""
+    """Train from nothing and write model, tokenizer and processor to FOLDER/model, float16, in transformers' layout.
+
+    A stage whose weights are in ``folder`` already is not learnt again.
+    """
     began = time.monotonic()
     tokenizer = build_tokenizer()
     processor = build_processor(tokenizer)
     model = build_model(tokenizer, recipe.seed).to(recipe.device)
     lessons = Lessons(processor, model.config)
-    see(model, processor, recipe)
-    speak(model, lessons, recipe)
-    align(model, processor, recipe)
-    tell(model, processor, lessons, recipe)
-    processor.save_pretrained(folder)
-    model.half().save_pretrained(folder)
-    for path in folder.iterdir():
+    for stage in (see, speak, align, tell):
+        learnt = folder / f"{stage.__name__}.pt"
+        if learnt.is_file():
+            model.load_state_dict(torch.load(learnt, weights_only=True))
+            logger.info(f"{stage.__name__}: learnt before, read from {learnt}")
+        else:
+            stage(model, lessons, recipe)
+            torch.save(model.state_dict(), learnt)
+    processor.save_pretrained(folder / "model")
+    model.half().save_pretrained(folder / "model")
+    for path in (folder / "model").iterdir():
         path.chmod(0o644)
-    logger.info(f"trained in {(time.monotonic() - began) / 60:.0f} minutes; written to {folder}")
+    logger.info(f"trained in {(time.monotonic() - began) / 60:.0f} minutes")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m lmms_fixattn.demo.train", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("folder", type=Path, help="where model/ and scenes/ are written")
+    parser = argparse.ArgumentParser(
+        prog="python -m lmms_fixattn.demo.train", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("folder", type=Path, help="where model/, scenes/, train.log and the stages are written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
@@ -365,7 +402,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     logger.add(arguments.folder / "train.log", format="{time:HH:mm:ss} {message}")
-    train(arguments.folder / "model", Recipe(seed=arguments.seed, device=arguments.device))
+    train(arguments.folder, Recipe(seed=arguments.seed, device=arguments.device))
     scenes.generate(arguments.folder / "scenes")
 
 

@@ -1,4 +1,4 @@
-"""What the YAML of chair_coco and chair_demo names."""
+"""What the YAML of chair_coco and chair_demo's two halves names."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class ChairDocuments(Documents):
     """Load captioning documents: image_id, image, truth (the node words of what the image shows), analyser.
 
     Attributes:
-        demo: whether the images are those of the package.
+        demo: the split of the package's scenes that is captioned; "" for COCO's images.
         analyser: how captions become objects (LMMS_FIXATTN_CHAIR_ANALYSER).
     """
 
-    demo: bool = False
+    demo: str = ""
     analyser: str = ""
 
     def load(self) -> Any:
@@ -43,7 +43,7 @@ class ChairDocuments(Documents):
             raise DataError(str(error)) from error
         if self.demo:
             folder = CocoFolder(DEMO_SCENES)
-            return self._of_folder(folder, image_lists.ImageList("demo", folder.image_ids(folder.splits[0])))
+            return self._of_folder(folder, image_lists.ImageList(f"demo, {self.demo}", folder.image_ids(self.demo)))
         images = image_lists.load(settings.images)
         if settings.coco is None:
             return self._of_hub(images)
@@ -97,7 +97,8 @@ class ChairDocuments(Documents):
 
 _DOCUMENTS: dict[str, Callable[[], ChairDocuments]] = {
     "coco_documents": ChairDocuments,
-    "demo_documents": lambda: ChairDocuments(demo=True),
+    "familiar_documents": lambda: ChairDocuments(demo="familiar"),
+    "unfamiliar_documents": lambda: ChairDocuments(demo="unfamiliar"),
 }
 
 

@@ -49,7 +49,9 @@ class PopeDocuments(Documents):
         self.parser = settings.pope_parser
         pope.parse_answer("yes", self.parser)  # an unknown parser stops here and not after the run
         if self.demo:
-            return self._built(CocoFolder(DEMO_SCENES), sample=True)
+            demo = CocoFolder(DEMO_SCENES)
+            ids = sorted(image_id for split in demo.splits for image_id in demo.image_ids(split))
+            return self._built(demo, image_lists.ImageList("demo", tuple(ids)))
         folder = None if settings.coco is None else CocoFolder(Path(settings.coco))
         choice = settings.pope
         if choice == "hub" or (choice is None and folder is None):
@@ -68,22 +70,14 @@ class PopeDocuments(Documents):
             _log.warning("%s: POPE's questions are built from the annotations of %s", unreachable, folder.root)
             choice = "build"
         if choice in ("build", "sample"):
-            return self._built(folder, sample=choice == "sample")
+            return self._built(folder, _sample(folder) if choice == "sample" else image_lists.load("pope_coco"))
         return self._of_files(folder, Path(choice).expanduser())
 
     def _record(self, images: image_lists.ImageList, source: str, questions: str) -> None:
         self.image_list, self.image_list_sha256 = images.name, images.sha256
         self.source, self.questions = source, questions
 
-    def _built(self, folder: CocoFolder, sample: bool) -> Any:
-        if sample:
-            shown: dict[int, dict[str, None]] = {}
-            for image_id, name in folder.instances(folder.image_ids(folder.splits[0])):
-                shown.setdefault(image_id, {})[name] = None
-            ids = pope_questions.choose_images({image_id: list(names) for image_id, names in shown.items()}, seed=_SEED)
-            chosen = image_lists.ImageList(f"drawn by seed {_SEED}", ids)
-        else:
-            chosen = image_lists.load("pope_coco")
+    def _built(self, folder: CocoFolder, chosen: image_lists.ImageList) -> Any:
         images = folder.images(chosen.ids)
         self._record(
             chosen,
@@ -142,6 +136,15 @@ class PopeDocuments(Documents):
                 }
             )
         return chats
+
+
+def _sample(folder: CocoFolder) -> image_lists.ImageList:
+    """Draw images of the folder's first split."""
+    shown: dict[int, dict[str, None]] = {}
+    for image_id, name in folder.instances(folder.image_ids(folder.splits[0])):
+        shown.setdefault(image_id, {})[name] = None
+    ids = pope_questions.choose_images({image_id: list(names) for image_id, names in shown.items()}, seed=_SEED)
+    return image_lists.ImageList(f"drawn by seed {_SEED}", ids)
 
 
 @cache

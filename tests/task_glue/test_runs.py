@@ -89,7 +89,7 @@ def test_a_result_names_its_data(coco: Path) -> None:
         "image_list_sha256": image_lists.load(coco / "three.txt").sha256,
         "source": f"folder {coco}",
         "lmms_fixattn": lmms_fixattn.__version__,
-        "demo": False,
+        "demo": "",
         "analyser": "lexicon",
     }
     assert result["versions"]["chair_coco"] == 1.0
@@ -221,13 +221,16 @@ def test_the_demo_needs_no_network_and_no_setting(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
     def truthful(task: str, doc: dict[str, Any], messages: list[dict[str, Any]]) -> str:
-        if task == "chair_demo":
+        if task.startswith("chair_demo_"):
             return f"There is {' and '.join(f'a {name}' for name in doc['truth'])}."
         return doc["label"].capitalize()
 
     result = run(["chair_demo", "pope_demo"], ScriptedLM(truthful))
-    captions = figures_of(result["results"]["chair_demo"])
-    assert (captions["chair_s"], captions["recall"], captions["n"]) == (0, 100, 24)
+    for half in ("familiar", "unfamiliar"):
+        captions = figures_of(result["results"][f"chair_demo_{half}"])
+        assert (captions["chair_s"], captions["recall"], captions["n"]) == (0, 100, 120)
+        assert result["configs"][f"chair_demo_{half}"]["process_docs"]["image_list"] == f"demo, {half}"
+    assert figures_of(result["groups"]["chair_demo"])["recall"] == 100
     assert figures_of(result["groups"]["pope_demo"]) == {
         "accuracy": 100,
         "precision": 100,
@@ -235,7 +238,7 @@ def test_the_demo_needs_no_network_and_no_setting(monkeypatch: pytest.MonkeyPatc
         "f1": 100,
         "yes_ratio": 50,
     }
-    assert figures_of(result["results"]["pope_demo_popular"])["n"] == 24 * 6
+    assert figures_of(result["results"]["pope_demo_popular"])["n"] == 240 * 6
     assert result["configs"]["pope_demo_popular"]["process_docs"]["source"] == "demo scenes"
 
 

@@ -24,10 +24,12 @@ CHAIR = [
     "unterminated",
 ]
 POPE = ["accuracy", "precision", "recall", "f1", "yes_ratio", "tp", "fp", "tn", "fn", "unparsed"]
-CAPTIONS = ["chair_coco", "chair_demo"]
+HALVES = ["familiar", "unfamiliar"]
+CAPTIONS = ["chair_coco", *(f"chair_demo_{half}" for half in HALVES)]
 SINGLE = [f"pope_{place}_{kind}" for place in ("coco", "demo") for kind in KINDS]
 CHATS = [f"pope_{place}_chat_{kind}" for place in ("coco", "demo") for kind in KINDS]
-GROUPS = ["pope_coco", "pope_coco_chat", "pope_demo", "pope_demo_chat"]
+POPE_GROUPS = ["pope_coco", "pope_coco_chat", "pope_demo", "pope_demo_chat"]
+GROUPS = ["chair_demo", *POPE_GROUPS]
 
 
 def config(name: str) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def test_answers_are_greedy_and_never_cut_at_a_blank_line(name: str) -> None:
     assert kwargs["until"] == []
     assert (kwargs["do_sample"], kwargs["temperature"], kwargs["num_beams"]) == (False, 0, 1)
     cap = kwargs["max_new_tokens"]
-    assert cap == (512 if "coco" in name else 64 if name in CAPTIONS else 16)
+    assert cap == (512 if "coco" in name else 128 if name in CAPTIONS else 16)
 
 
 @pytest.mark.parametrize("name", CAPTIONS + SINGLE + CHATS)
@@ -72,7 +74,15 @@ def test_no_task_asks_for_the_hub_before_its_documents_do(name: str) -> None:
     assert Path(task["dataset_kwargs"]["data_files"]["test"]).is_file()
 
 
-@pytest.mark.parametrize("group", GROUPS)
+def test_the_demos_captions_are_its_two_halves() -> None:
+    task = config("chair_demo")
+    assert task["task"] == [f"chair_demo_{half}" for half in HALVES]
+    assert [entry["metric"] for entry in task["aggregate_metric_list"]] == CHAIR
+    assert [config(name)["process_docs"].demo for name in task["task"]] == HALVES
+    assert config("chair_coco")["process_docs"].demo == ""
+
+
+@pytest.mark.parametrize("group", POPE_GROUPS)
 def test_a_group_is_its_three_kinds(group: str) -> None:
     task = config(group)
     assert task["task"] == [f"{group}_{kind}" for kind in KINDS]
