@@ -16,7 +16,7 @@ import pytest
 
 from lmms_fixattn import plugin
 
-TASKS = {"chair_coco", "chair_demo", "pope_coco", "pope_coco_chat", "pope_demo"}
+TASKS = {"chair_coco", "chair_demo", "chair_demo_familiar", "pope_coco", "pope_coco_chat", "pope_demo"}
 
 
 def python(code: str, *options: str, **environment: str) -> str:
@@ -153,18 +153,18 @@ def test_lmms_eval_finds_our_tasks_beside_its_own() -> None:
 def test_two_ranks_share_a_run_of_the_command_line(tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "lmms_eval",
-        "--model", "llava_fixattn", "--model_args", "pretrained=demo,method=fixattn,alpha=0.6", "--tasks", "chair_demo",
-        "--limit", "3", "--batch_size", "2", "--log_samples", "--output_path", str(tmp_path),
+        "--model", "llava_fixattn", "--model_args", "pretrained=demo,method=fixattn,alpha=0.6", "--tasks",
+        "chair_demo_familiar", "--limit", "3", "--batch_size", "2", "--log_samples", "--output_path", str(tmp_path),
     ]  # fmt: skip
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=180, check=False)
     written = list(tmp_path.rglob("*_results.json"))
     assert len(written) == 1, done.stdout[-3000:] + done.stderr[-3000:]
     result = json.loads(written[0].read_text())
-    assert result["results"]["chair_demo"]["n,none"] == 3
+    assert result["results"]["chair_demo_familiar"]["n,none"] == 3
     assert result["lmms_fixattn"]["method"]["alpha"] == 0.6
     assert (result["lmms_fixattn"]["processes"], result["lmms_fixattn"]["batch_size"]) == (2, 2)
-    (samples,) = tmp_path.rglob("*_samples_chair_demo.jsonl")
+    (samples,) = tmp_path.rglob("*_samples_chair_demo_familiar.jsonl")
     rows = [json.loads(line) for line in samples.read_text().splitlines()]
     assert sorted(row["doc_id"] for row in rows) == [0, 1, 2]
     assert all(row["token_counts"][0]["output_tokens"] > 0 for row in rows)

@@ -53,9 +53,6 @@ def test_demo_has_the_shapes_and_the_vocabulary_that_its_recipe_builds(shipped: 
     tokenizer = architecture.build_tokenizer()
     assert tokenizer.get_vocab() == processor.tokenizer.get_vocab()
     built = architecture.build_model(tokenizer, seed=0)
-    assert (
-        json.loads(built.config.to_json_string())["text_config"]["hidden_size"] == model.config.text_config.hidden_size
-    )
     shapes = {name: weights.shape for name, weights in built.state_dict().items()}
     assert {name: weights.shape for name, weights in model.state_dict().items()} == shapes
 
