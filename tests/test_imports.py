@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "lmms_fixattn"
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 
-KNOW_LMMS_EVAL = ("plugin", "lmms_", "task_glue/", "demo/__main__")
+KNOW_LMMS_EVAL = ("plugin", "lmms_", "task_glue/", "demo/__main__", "demo/judge")
 NEVER_TORCH = ("metrics/", "data/", "task_glue/", "cli", "plugin", "__init__")
 FORBIDDEN = {
     "plugin": ("lmms_fixattn.",),

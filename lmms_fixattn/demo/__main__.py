@@ -16,14 +16,18 @@ import json
 from pathlib import Path
 
 TASKS = ("chair_demo", "pope_demo")
+CAPTIONS = ("chair_s", "chair_i", "recall", "f1", "words", "rep_4", "unterminated")
 FIGURES = {
-    "chair_demo": ("chair_s", "chair_i", "recall", "f1", "words", "rep_4", "unterminated"),
+    "chair_demo_familiar": CAPTIONS,
+    "chair_demo_unfamiliar": CAPTIONS,
     "pope_demo": ("accuracy", "f1", "yes_ratio"),
 }
 READING = """
 Percentages; words are words a caption. Less is better for chair_s, chair_i, rep_4 and unterminated.
-The demo's weights are random, so its texts mean nothing: this shows that the whole road works, from images to figures,
-and nothing about any method. For LLaVA-1.5 itself, leave out pretrained=demo and run chair_coco and pope_coco."""
+Familiar scenes show what goes together in the demo model's training, unfamiliar ones break that habit. Fewer false
+mentions at less recall or in fewer words are no gain by themselves. The model has 1.7 million parameters and its scenes
+are of emoji: this shows how methods act on a model that sees, talks and hallucinates by habit, and says nothing about
+LLaVA-1.5's figures. For those, leave out pretrained=demo and run chair_coco and pope_coco."""
 
 
 def main() -> None:
