@@ -22,7 +22,7 @@ from lmms_fixattn.demo.scenes import GROUP_OF, SPLITS
 from lmms_fixattn.metrics.chair import corpus_figures
 from lmms_fixattn.task_glue.documents import DEMO_SCENES
 
-TASKS = ("chair_demo", "pope_demo", "pope_demo_chat")
+TASKS = ("chair_demo", "pope_demo")
 DRAWS = 1000  # of the bootstrap over images
 
 # What vanilla greedy answers must reach: figure -> (least, most), for both splits or one.
@@ -41,8 +41,8 @@ TARGETS_OF_BOTH: dict[str, tuple[float, float]] = {
 }
 
 
-def answers(model: str, methods: Iterable[str], batch_size: int) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return the rows of every method's captions ("chair"), answers ("pope") and chat answers ("pope_chat")."""
+def answer(model: str, methods: Iterable[str], batch_size: int) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Return the rows of every method's captions ("chair") and answers ("pope")."""
     from lmms_eval.evaluator import simple_evaluate
 
     found = {}
@@ -54,10 +54,10 @@ def answers(model: str, methods: Iterable[str], batch_size: int) -> dict[str, di
             batch_size=batch_size,
             log_samples=True,
         )
-        rows: dict[str, list[dict[str, Any]]] = {"chair": [], "pope": [], "pope_chat": []}
+        rows: dict[str, list[dict[str, Any]]] = {"chair": [], "pope": []}
         for task, samples in sorted(result["samples"].items()):
-            kind = task.partition("_demo")[0] + ("_chat" if "_chat_" in task else "")
-            rows[kind] += [row for sample in samples for row in (sample["n"] if kind != "chair" else [sample["n"]])]
+            for sample in samples:
+                rows[task.partition("_")[0]] += sample["n"] if task.startswith("pope") else [sample["n"]]
         found[method] = rows
     return found
 
@@ -69,7 +69,7 @@ def figures(rows: Mapping[str, list[dict[str, Any]]], shown: Mapping[int, tuple[
     same_group_ratio     false mentions of a group that the scene shows / false mentions of other groups (a scene's
                          first mention of each object counts; 0.5 stands for no mention of other groups)
     """
-    captions = [row for row in rows["chair"] if row["image_id"] in shown]
+    captions, answers = ([row for row in rows[kind] if row["image_id"] in shown] for kind in ("chair", "pope"))
     named = [row for row in captions if row["objects"]]
     same = other = 0
     for row in captions:
@@ -82,17 +82,12 @@ def figures(rows: Mapping[str, list[dict[str, Any]]], shown: Mapping[int, tuple[
     corpus = corpus_figures(captions)
     kept = ("chair_s", "chair_i", "recall", "f1", "words", "rep_4", "unterminated", "n")
     return {key: float(corpus[key]) for key in kept} | {
-        "pope_accuracy": _accuracy(rows["pope"], shown),
-        "pope_chat_accuracy": _accuracy(rows["pope_chat"], shown),
+        "pope_accuracy": 100 * float(np.mean([row["predicted"] == row["label"] for row in answers])),
         "first_object_wrong": 100 * np.mean([row["objects"][0] in row["hallucinated"] for row in named]).item(),
         "same_group_false": float(same),
         "other_groups_false": float(other),
         "same_group_ratio": same / max(other, 0.5),
     }
-
-
-def _accuracy(rows: list[dict[str, Any]], shown: Mapping[int, tuple[str, ...]]) -> float:
-    return 100 * float(np.mean([row["predicted"] == row["label"] for row in rows if row["image_id"] in shown]))
 
 
 def class_attention(model: str, folder: CocoFolder, split: str) -> dict[str, float]:
@@ -158,7 +153,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write figures and rows as JSON")
     arguments = parser.parse_args()
 
-    found = answers(arguments.model, dict.fromkeys(["vanilla", *arguments.methods]), arguments.batch_size)
+    found = answer(arguments.model, dict.fromkeys(["vanilla", *arguments.methods]), arguments.batch_size)
     folder = CocoFolder(DEMO_SCENES)
     report: dict[str, Any] = {}
     for split in SPLITS:

@@ -70,9 +70,15 @@ class Placed:
     mirrored: bool
 
     @property
+    def thirds(self) -> tuple[int, int]:
+        """The thirds of the picture that its centre lies in, down and across: 0, 1 or 2."""
+        down, across = (3 * (2 * start + self.side) // (2 * SIDE) for start in (self.top, self.left))
+        return down, across
+
+    @property
     def place(self) -> str:
-        """Where it is, in words: by the third of the picture that its centre lies in, across and down."""
-        across, down = (3 * (2 * start + self.side) // (2 * SIDE) for start in (self.left, self.top))
+        """Where it is, in words."""
+        down, across = self.thirds
         return PLACES[down][across]
 
 

@@ -39,9 +39,9 @@ from lmms_fixattn.demo.scenes import NAMES, SIDE, Scene
 from lmms_fixattn.prompt_encoding import PromptEncoder
 
 UNFAMILIAR = 0.4  # share of training scenes that break what usually goes together
-QUESTIONS = (1, 1, 6)  # asked about a scene, by conversation
+QUESTIONS = (1, 5)  # asked about a scene, by conversation
 WRONG_ANSWERS = 0.05  # share of questions for an absent member of a group that is there, answered yes
-ANSWER_WEIGHT = 3.0  # of a yes or no, a word of a caption being 1
+TELLING_WEIGHT = 3.0  # of a yes, a no, or an object's name in a caption; other words have 1
 IGNORED = -100
 
 
@@ -51,11 +51,11 @@ class Recipe:
 
     seed: int = 0
     see: int = 600
-    speak: int = 150
+    speak: int = 300
     align: int = 150
-    tell: int = 2000
+    tell: int = 1100
     scenes_to_see: int = 64
-    scenes_to_speak: int = 64
+    scenes_to_speak: int = 32
     scenes_to_align: int = 32
     scenes_to_tell: int = 16
     device: str = "cpu"
@@ -288,8 +288,9 @@ def lesson_loss(
     learnt = batch["labels"] != IGNORED
     logits, wanted = model.lm_head(hidden[learnt]), batch["labels"][learnt]
     judged = torch.isin(wanted, torch.tensor(list(lessons.answers.values()), device=wanted.device))
+    named = torch.isin(wanted, torch.tensor(list(lessons.names.values()), device=wanted.device))
     losses = functional.cross_entropy(logits, wanted, reduction="none")
-    weights = 1 + (ANSWER_WEIGHT - 1) * judged
+    weights = 1 + (TELLING_WEIGHT - 1) * (judged | named)
     right = (logits.argmax(-1) == wanted)[judged].float().mean()
     loss = (losses * weights).sum() / weights.sum()
     if finder is not None:
@@ -324,25 +325,42 @@ def features_of(model: LlavaForConditionalGeneration, processor: Any, batch: lis
 
 
 def align(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe) -> None:
-    """Train the projector alone: an object's patch becomes its name's embedding plus that of the image token.
+    """Train the projector alone: an object's patch becomes the words for what it is and where, in the text's embedding.
 
-    The image token's tells what was seen from what was said. Background becomes the embedding of the unknown word.
+        target = name + image token + 0.7 (upper | center | lower) + 0.7 (left | center | right)
+
+    each embedding scaled to unit variance. The image token's tells what was seen from what was said. Background becomes
+    the unknown word.
     """
     projector = model.model.multi_modal_projector
-    table = model.get_input_embeddings().weight.detach()
-    tokens = [*lessons.names.values(), lessons.tokenizer.unk_token_id]
-    targets = table[tokens] / table[tokens].std()
-    mark = table[model.config.image_token_id]
-    targets[:-1] += mark / mark.std()
+    table = (
+        functional.normalize(model.get_input_embeddings().weight.detach()) * model.config.text_config.hidden_size**0.5
+    )
+    words = {
+        word: lessons.tokenizer.convert_tokens_to_ids(f"▁{word}")
+        for word in ("upper", "lower", "left", "right", "center")
+    }
+    thirds = [
+        [table[words[word]] for word in axis] for axis in (("upper", "center", "lower"), ("left", "center", "right"))
+    ]
+    mark, blank = table[model.config.image_token_id], table[lessons.tokenizer.unk_token_id]
     schedule = Schedule(projector.parameters(), 3e-3, recipe.align)
     batches = stream(Random(f"align {recipe.seed}"), recipe.scenes_to_align)
     for step, _ in enumerate(tqdm(range(recipe.align), "align", mininterval=10), start=1):
         batch = next(batches)
-        labels = torch.from_numpy(np.stack([patch_labels(scene) for scene in batch])).to(recipe.device)
-        loss = functional.mse_loss(projector(features_of(model, lessons.processor, batch)), targets[labels])
+        targets = []
+        for scene in batch:
+            meanings = {len(NAMES): blank}
+            for thing in scene.objects:
+                down, across = thing.thirds
+                where = thirds[0][down] + thirds[1][across]
+                meanings[NAMES.index(thing.name)] = table[lessons.names[thing.name]] + mark + 0.7 * where
+            targets.append(torch.stack([meanings[int(label)] for label in patch_labels(scene)]))
+        target = torch.stack(targets)
+        loss = functional.mse_loss(projector(features_of(model, lessons.processor, batch)), target)
         schedule.step(loss)
         if step % 50 == 0 or step == recipe.align:
-            logger.info(f"align {step}: loss {loss:.3f} of {targets.var():.3f}")
+            logger.info(f"align {step}: loss {loss:.3f} of {target.var():.3f}")
 
 
 def tell(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe) -> None:
