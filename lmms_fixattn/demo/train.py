@@ -53,7 +53,7 @@ class Recipe:
     see: int = 600
     speak: int = 300
     align: int = 150
-    tell: int = 1100
+    tell: int = 1250
     scenes_to_see: int = 64
     scenes_to_speak: int = 32
     scenes_to_align: int = 32
@@ -246,7 +246,15 @@ class Lessons:
         ids, labels, there, positions, part = columns
         sees = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
         sees &= torch.ones(longest, longest, dtype=torch.bool).tril()
-        return {"input_ids": ids, "labels": labels, "there": there, "position_ids": positions, "mask": sees[:, None]}
+        shown = torch.tensor([[float(name in scene.names) for name in NAMES] for scene in batch])
+        return {
+            "shown": shown,
+            "input_ids": ids,
+            "labels": labels,
+            "there": there,
+            "position_ids": positions,
+            "mask": sees[:, None],
+        }
 
 
 def draw_question(chance: Random, scene: Scene) -> tuple[str, str]:
@@ -259,17 +267,42 @@ def draw_question(chance: Random, scene: Scene) -> tuple[str, str]:
     return chance.choice([name for name in NAMES if name not in scene.names]), "No"
 
 
+class Helpers(nn.Module):
+    """Heads that look half way up the text model while it learns, and are thrown away.
+
+    finder says, at an object's name in a question, whether it is there; keeper says, where a caption is to name an
+    object, which objects are there and not yet said. Without them yes and no stay at chance, and captions name the
+    same object again, for several times as many batches.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.finder = nn.Linear(width, 1)
+        self.keeper = nn.Linear(width, len(NAMES))
+
+    def loss(self, half_way: Tensor, batch: dict[str, Tensor], naming: Tensor, said: Tensor) -> Tensor:
+        """Return the sum of both heads' losses; ``said`` [namings, NAMES] are the names before each naming."""
+        asked = batch["there"] != IGNORED
+        found = self.finder(half_way[asked]).squeeze(-1)
+        left = batch["shown"][naming.nonzero()[:, 0]] * (1 - said)
+        kept = self.keeper(half_way[naming])
+        finding = functional.binary_cross_entropy_with_logits(found, batch["there"][asked].float())
+        keeping = functional.binary_cross_entropy_with_logits(kept, left, reduction="none").sum(-1).mean()
+        return finding + keeping
+
+
 def lesson_loss(
     model: LlavaForConditionalGeneration,
     lessons: Lessons,
     batch: dict[str, Tensor],
     features: Tensor | None = None,
-    finder: nn.Module | None = None,
-) -> tuple[Tensor, float, float, float]:
-    """Return the loss; its mean over words of captions and over answers, for the log; the share of answers right.
+    helpers: Helpers | None = None,
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the loss, and for the log its parts: per word of captions, per name in them, per answer, answers right.
 
-    The loss is the weighted mean over tokens, plus, with a ``finder``, that of telling at an object's name in a
-    question, half way up the text model, whether it is there: yes and no stay at chance for long without that help.
+        loss = weighted mean over tokens of -log p(token) + mean over names of -log(1 - p(any name said before))
+
+    and the helpers' loss. The second term is unlikelihood training (arXiv:1908.04319, eq. 5) over names.
     """
     batch = {name: values.to(model.device) for name, values in batch.items()}
     embedded = model.get_input_embeddings()(batch["input_ids"])
@@ -284,22 +317,34 @@ def lesson_loss(
         use_cache=False,
         output_hidden_states=True,
     )
-    hidden = output.last_hidden_state
-    learnt = batch["labels"] != IGNORED
-    logits, wanted = model.lm_head(hidden[learnt]), batch["labels"][learnt]
-    judged = torch.isin(wanted, torch.tensor(list(lessons.answers.values()), device=wanted.device))
-    named = torch.isin(wanted, torch.tensor(list(lessons.names.values()), device=wanted.device))
+    labels = batch["labels"]
+    learnt = labels != IGNORED
+    logits, wanted = model.lm_head(output.last_hidden_state[learnt]), labels[learnt]
+    names = torch.tensor(list(lessons.names.values()), device=labels.device)
+    judged = torch.isin(wanted, torch.tensor(list(lessons.answers.values()), device=labels.device))
+    named = torch.isin(wanted, names)
     losses = functional.cross_entropy(logits, wanted, reduction="none")
     weights = 1 + (TELLING_WEIGHT - 1) * (judged | named)
-    right = (logits.argmax(-1) == wanted)[judged].float().mean()
-    loss = (losses * weights).sum() / weights.sum()
-    if finder is not None:
-        asked = batch["there"] != IGNORED
-        half_way = output.hidden_states[len(output.hidden_states) // 2]
-        found = finder(half_way[asked]).squeeze(-1)
-        loss = loss + functional.binary_cross_entropy_with_logits(found, batch["there"][asked].float())
+    naming = torch.isin(labels, names)
+    saying = (labels.unsqueeze(-1) == names).float()
+    said = ((saying.cumsum(1) - saying) > 0).float()[naming]
+    repeated = (logits[named].softmax(-1)[:, names] * said).sum(-1)
+    loss = (losses * weights).sum() / weights.sum() - torch.log1p(-repeated.clamp(max=0.999)).mean()
+    if helpers is not None:
+        loss = loss + helpers.loss(output.hidden_states[len(output.hidden_states) // 2], batch, naming, said)
     told = losses.detach()
-    return loss, float(told[~judged].mean()), float(told[judged].mean()), float(right)
+    return loss, {
+        "captions": float(told[~judged].mean()),
+        "names": float(told[named].mean()),
+        "repeats": float(repeated.detach().mean()),
+        "answers": float(told[judged].mean()),
+        "right": float((logits.argmax(-1) == wanted)[judged].float().mean()),
+    }
+
+
+def written(parts: dict[str, float]) -> str:
+    """Write the parts of a loss for the log."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in parts.items())
 
 
 def speak(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe) -> None:
@@ -309,10 +354,10 @@ def speak(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe
     chance = Random(f"speak {recipe.seed}")
     batches = stream(chance, recipe.scenes_to_speak)
     for step, _ in enumerate(tqdm(range(recipe.speak), "speak", mininterval=10), start=1):
-        loss, captions, *_ = lesson_loss(model, lessons, lessons.batch(chance, next(batches), image=False))
+        loss, parts = lesson_loss(model, lessons, lessons.batch(chance, next(batches), image=False))
         schedule.step(loss)
         if step % 50 == 0 or step == recipe.speak:
-            logger.info(f"speak {step}: captions {captions:.3f}")
+            logger.info(f"speak {step}: {written(parts)}")
 
 
 @torch.no_grad()
@@ -367,20 +412,18 @@ def tell(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe)
     """Train projector and text model on images: captions and questions in turn, a few captions without the image."""
     projector = model.model.multi_modal_projector
     torch.manual_seed(recipe.seed)
-    finder = nn.Linear(model.config.text_config.hidden_size, 1).to(recipe.device)
-    modules = nn.ModuleList([projector, model.model.language_model, model.lm_head, finder])
+    helpers = Helpers(model.config.text_config.hidden_size).to(recipe.device)
+    modules = nn.ModuleList([projector, model.model.language_model, model.lm_head, helpers])
     schedule = Schedule(modules.parameters(), 1.5e-3, recipe.tell)
     chance = Random(f"tell {recipe.seed}")
     batches = stream(chance, recipe.scenes_to_tell)
     for step, _ in enumerate(tqdm(range(recipe.tell), "tell", mininterval=10), start=1):
         batch = next(batches)
         features = features_of(model, lessons.processor, batch)
-        loss, captions, answers, right = lesson_loss(
-            model, lessons, lessons.batch(chance, batch, image=True), features, finder
-        )
+        loss, parts = lesson_loss(model, lessons, lessons.batch(chance, batch, image=True), features, helpers)
         schedule.step(loss)
         if step % 50 == 0 or step == recipe.tell:
-            logger.info(f"tell {step}: captions {captions:.3f}, answers {answers:.3f}, right {right:.1%}")
+            logger.info(f"tell {step}: {written(parts)}")
 
 
 def train(folder: Path, recipe: Recipe) -> None:
