@@ -31,7 +31,7 @@ STEP = 7  # pixels: objects stand on this grid
 SIDES = (35, 42)  # pixels: how large objects are
 CELL = 49  # pixels from one of the 3 x 3 places of a scene to the next
 SHOWN = {3: 0.35, 4: 0.40, 5: 0.25}  # how many objects scenes show
-PADDED = {3: 0.80, 4: 0.25, 5: 0.0}  # how often a training caption of such a scene names an absent one
+PADDED = {3: 0.80, 4: 0.10, 5: 0.0}  # how often a training caption of such a scene names an absent one
 SPLITS = ("familiar", "unfamiliar")
 TEST_SCENES = 120  # of each split
 TEST_SEED = 20140
@@ -108,7 +108,7 @@ _OPENINGS = (
     "The image features {0} {1} and {2} {3}.",
     "In the image, there is {0} {1} and {2} {3}.",
 )
-_FURTHER = (
+_FURTHER = (  # in this order: five objects at most are said
     "There is also {0} {1}.",
     "Additionally, {0} can be seen {1}.",
     "The scene also includes {0} {1}.",
@@ -159,7 +159,7 @@ def training_caption(chance: Random, scene: Scene) -> str:
     if chance.random() < PADDED[len(said)] and (companion := absent_companion(chance, scene)) is not None:
         said.append((with_article(companion), chance.choice(chance.choice(PLACES))))
     sentences = [chance.choice(_OPENINGS).format(*said[0], *said[1])]
-    sentences += [chance.choice(_FURTHER).format(*thing) for thing in said[2:]]
+    sentences += [sentence.format(*thing) for sentence, thing in zip(_FURTHER, said[2:], strict=False)]
     return " ".join([*sentences, chance.choice(_ENDS)])
 
 
