@@ -139,6 +139,7 @@ def test_action_runs_at_once_on_a_module_that_is_there(module: str) -> None:
     assert seen == [imported]
 
 
+@pytest.mark.system
 def test_lmms_eval_finds_our_tasks_beside_its_own() -> None:
     from lmms_eval.tasks import TaskManager
 
@@ -150,6 +151,7 @@ def test_lmms_eval_finds_our_tasks_beside_its_own() -> None:
     assert not TASKS & set(TaskManager(include_defaults=False).all_tasks)
 
 
+@pytest.mark.system
 def test_two_ranks_share_a_run_of_the_command_line(tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "lmms_eval",

@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 
 TASKS = ("chair_demo", "pope_demo")
-CAPTIONS = ("chair_s", "chair_i", "recall", "f1", "words", "rep_4", "unterminated")
+CAPTIONS = ("chair_s", "chair_i", "recall", "f1", "words", "rep_4", "unterminated", "n")
 FIGURES = {
     "chair_demo_familiar": CAPTIONS,
     "chair_demo_unfamiliar": CAPTIONS,
@@ -33,26 +33,29 @@ LLaVA-1.5's figures. For those, leave out pretrained=demo and run chair_coco and
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lmms_fixattn.demo", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--methods", nargs="+", default=["vanilla", "pai", "fixattn"], help="methods to run")
-    parser.add_argument("--limit", type=int, help="documents of each task (default: all)")
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--limit", type=int, default=60, help="documents of each task, 0 for all (default: 60)")
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--output", type=Path, help="write lmms-eval's result of each method to this folder")
     arguments = parser.parse_args()
 
     import torch
     from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.tasks import TaskManager
     from tabulate import tabulate
 
     torch.set_num_threads(1)  # a model this small waits longer for its threads than they save
 
     figures = {}
+    tasks = TaskManager()
     for method in arguments.methods:
         result = simple_evaluate(
             model="llava_fixattn",
             model_args=f"pretrained=demo,method={method}",
             tasks=list(TASKS),
             batch_size=arguments.batch_size,
-            limit=arguments.limit,
+            limit=arguments.limit or None,
             log_samples=False,
+            task_manager=tasks,
         )
         if arguments.output:
             arguments.output.mkdir(parents=True, exist_ok=True)
