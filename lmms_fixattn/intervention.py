@@ -70,14 +70,15 @@ class _Intervention:
         self.watch: VisionWatch | None = None
         # What belongs to an answer lives beside its cache and dies with it; a guiding branch's cache maps to None.
         self.edits: weakref.WeakKeyDictionary[Cache, Edit | None] = weakref.WeakKeyDictionary()
-        self.prompt: Prompt | None = None
+        self.inputs: tuple[Any, Any] = None, None  # input_ids and attention_mask of the running forward pass
+        self.prompt: Prompt  # of the latest prefill, for the guiding branch that starts right after it
         self.generating = False
 
     def install(self) -> None:
         with ExitStack() as stack:
             text = self.model.model.language_model
             if self.layers or self.method.guides:
-                hook = self.model.model.register_forward_pre_hook(self._note_prompt, with_kwargs=True)
+                hook = self.model.model.register_forward_pre_hook(self._note_inputs, with_kwargs=True)
                 stack.callback(hook.remove)
                 hook = text.register_forward_pre_hook(self._pass_edit, with_kwargs=True)
                 stack.callback(hook.remove)
@@ -96,15 +97,10 @@ class _Intervention:
     def remove(self) -> None:
         self.installed.close()
         self.edits.clear()
-        self.prompt = None
+        self.inputs = None, None
 
-    def _note_prompt(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        self.prompt = None
-        if ids is not None and ids.shape[1] > 0:
-            kept = kept_keys(kwargs.get("attention_mask"), ids.shape[1])
-            is_image = ids == self.model.config.image_token_id
-            self.prompt = ids, torch.ones_like(is_image) if kept is None else kept[:, 0], is_image
+    def _note_inputs(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.inputs = kwargs.get("input_ids", args[0] if args else None), kwargs.get("attention_mask")
 
     def _pass_edit(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Give this forward pass of the text model its edit."""
@@ -133,9 +129,13 @@ class _Intervention:
         """Build an answer's edit from the prompt and from what the vision tower just told."""
         if self.method.guides and not self.generating:
             raise ValueError(f"{self.method.name} refines logits inside generate; for bare forward passes set gamma=1")
-        if self.prompt is None:
+        ids, mask = self.inputs
+        if ids is None or ids.shape[1] == 0:
             raise ValueError("expected input_ids, got inputs_embeds: the image tokens cannot be found without ids")
-        _, kept, is_image = self.prompt
+        is_image = ids == self.model.config.image_token_id
+        newest = kept_keys(mask, ids.shape[1])
+        kept = torch.ones_like(is_image) if newest is None else newest[:, 0]
+        self.prompt = ids, kept, is_image
         if not bool(kept[:, -1].all()):
             raise ValueError(
                 'the batch is padded on the right; pad on the left (processor.tokenizer.padding_side="left")'
@@ -161,7 +161,7 @@ class _Intervention:
         def guided(*args: Any, logits_processor: Any = None, **kwargs: Any) -> Any:
             cache = DynamicCache(config=self.model.config.text_config)
             self.edits[cache] = None
-            branch = ImageFreeBranch(self.method.guide, self.model, cache, self._noted_prompt)
+            branch = ImageFreeBranch(self.method.guide, self.model, cache, lambda: self.prompt)
             self.generating = True
             try:
                 return generate(*args, logits_processor=[*(logits_processor or []), branch], **kwargs)
@@ -176,11 +176,6 @@ class _Intervention:
                 del self.model.generate
             else:
                 self.model.generate = before
-
-    def _noted_prompt(self) -> Prompt:
-        if self.prompt is None:
-            raise ValueError("expected input_ids, got inputs_embeds: without ids no prompt without image can be made")
-        return self.prompt
 
 
 def _layers_in(model: Any, method: Method) -> range:
