@@ -36,9 +36,8 @@ class ChairDocuments(Documents):
         settings = Settings.of_environment()
         self.analyser = settings.analyser
         try:
-            _analyser(
-                self.analyser
-            )  # an unknown name, or one whose data is not there, stops here and not after the run
+            # An unknown name, or one whose data is not there, stops here and not after the run.
+            _analyser(self.analyser)
         except LookupError as error:
             raise DataError(str(error)) from error
         if self.demo:
