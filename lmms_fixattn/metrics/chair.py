@@ -99,6 +99,7 @@ def score_caption(
         "unique_objects": len(unique),
         "unique_true_objects": len(unique & truth),
         "true_objects": len(truth),
+        "truth": sorted(truth),
         "words": words,
         "rep_4": 100 * rep_n(caption, 4),
         "terminated": looks_terminated(caption) if terminated is None else terminated,

@@ -117,16 +117,18 @@ def _analyser(name: str) -> chair.Analyser:
 def process_results(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score one caption: {metric: its share of the corpus figure}.
 
-    `n` holds the whole row (metrics.chair.score_caption) for the sample log; figures that are means hold the caption's
-    own figure; ratios of sums hold the row without its caption. Answers of llava_fixattn know whether they were cut
-    off; any other model's are judged by their last character, because lmms-eval passes no token count here.
+    `n` holds the whole row (metrics.chair.score_caption, and the answer's tokens) for the sample log; figures that are
+    means hold the caption's own figure; ratios of sums hold the row's counts. Answers of llava_fixattn know whether
+    they were cut off and how many tokens they have; any other model's are judged by their last character and have
+    none, because lmms-eval passes no token count here.
     """
     answer, truth = results[0], set(doc["truth"])
     terminated = getattr(answer, "terminated", None)
     row = chair.score_caption(doc["image_id"], str(answer), truth, _analyser(doc["analyser"]), terminated)
     alone = chair.corpus_figures([row])
-    counts = {key: value for key, value in row.items() if key != "caption"}
-    return {"n": row} | {metric: float(alone[metric]) for metric in _MEANS} | dict.fromkeys(_RATIOS, counts)
+    counts = {key: value for key, value in row.items() if key not in ("caption", "truth")}
+    logged = row | {"tokens": getattr(answer, "tokens", None)}
+    return {"n": logged} | {metric: float(alone[metric]) for metric in _MEANS} | dict.fromkeys(_RATIOS, counts)
 
 
 def _figure(metric: str) -> Callable[[list[dict[str, Any]]], float | int]:

@@ -29,6 +29,7 @@ def test_row_and_figures_by_hand() -> None:
         "unique_objects": 2,
         "unique_true_objects": 1,
         "true_objects": 2,
+        "truth": ["cat", "dog"],
         "words": 9,
         "rep_4": 0.0,
         "terminated": True,

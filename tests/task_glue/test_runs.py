@@ -102,19 +102,23 @@ def test_the_sample_log_holds_what_rescoring_needs(coco: Path) -> None:
     assert row["caption"] == CAPTIONS[3]
     assert row["objects"] == ["cat", "dog", "bicycle"]
     assert row["hallucinated"] == ["bicycle"]
+    assert row["truth"] == ["cat", "dog", "tv"]
     assert samples[0]["target"] == ["cat", "dog", "tv"]
     assert samples[0]["chair_s"] == 100
     assert [sample["n"]["terminated"] for sample in samples] == [True, False, True]
+    assert [sample["n"]["tokens"] for sample in samples] == [None, None, None]
 
 
 def test_an_answer_that_knows_how_it_ended_is_believed() -> None:
     class Cut(str):
         terminated = False
+        tokens = 17
 
     doc = {"image_id": 1, "truth": ["cat"], "analyser": "lexicon"}
     results = chair.process_results(doc, [Cut("A cat.")])
     assert results["unterminated"] == 100
     assert type(results["n"]["caption"]) is str
+    assert results["n"]["tokens"] == 17
     assert chair.process_results(doc, ["A cat."])["unterminated"] == 0
 
 
