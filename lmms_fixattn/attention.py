@@ -66,9 +66,13 @@ class NewestRow:
         prompt = self.scores[..., : gain.shape[-1]]
         prompt.addcmul_(prompt.abs(), gain.to(prompt.dtype))
 
+    def weights(self) -> torch.Tensor:
+        """Return the weights after softmax, with the scores as they are now: [rows, heads, keys]."""
+        return softmax_kept(self.scores, self.keep)
+
     def image_mass(self) -> torch.Tensor:
         """Return each head's attention weight on the image, with the scores as they are now: [rows, heads]."""
-        weights = softmax_kept(self.scores, self.keep)[..., : self.is_image.shape[-1]]
+        weights = self.weights()[..., : self.is_image.shape[-1]]
         return (weights * self.is_image).sum(dim=-1)
 
     def at_prefill(self, measure: Callable[[NewestRow], torch.Tensor]) -> torch.Tensor:
@@ -139,19 +143,34 @@ def _edited_row(
     Returns:
         Output [rows, 1, heads, head size] and weights [rows, heads, 1, keys].
     """
+    row = newest_row(module, query, key, mask, scaling, edit, prefill)
+    edit.method.edit_scores(row)
+    weights = row.weights().to(value.dtype)
     rows, heads, _, size = query.shape
-    if mask is None and prefill is not None and key.shape[2] != prefill:
+    value = value[:, :, : weights.shape[-1]]
+    output = weights.view(rows, value.shape[1], -1, weights.shape[-1]) @ value
+    return output.view(rows, 1, heads, size), weights[:, :, None]
+
+
+def newest_row(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float,
+    edit: Edit,
+    prefill: int | None = None,
+) -> NewestRow:
+    """Score the newest row against every key, before any edit; arguments as in :func:`_edited_row`."""
+    if mask is None and prefill is not None:
         # A static cache hands over its whole buffer; without a mask, what lies behind the prompt is not yet text.
-        key, value = key[:, :, :prefill], value[:, :, :prefill]
+        key = key[:, :, :prefill]
+    rows, _, _, size = query.shape
     grouped = (query * scaling).view(rows, key.shape[1], -1, size)
-    scores = (grouped @ key.transpose(2, 3)).view(rows, heads, -1).float()
+    scores = (grouped @ key.transpose(2, 3)).view(rows, -1, key.shape[2]).float()
     gain, is_image = edit.on(scores.device)
     keep = kept_keys(mask, scores.shape[-1])
-    row = NewestRow(scores, keep, gain, is_image, edit.prefill, module.layer_idx, edit.memory)
-    edit.method.edit_scores(row)
-    weights = softmax_kept(row.scores, keep).to(value.dtype)
-    output = weights.view(*grouped.shape[:3], -1) @ value
-    return output.view(rows, 1, heads, size), weights[:, :, None]
+    return NewestRow(scores, keep, gain, is_image, edit.prefill, module.layer_idx, edit.memory)
 
 
 def softmax_kept(scores: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:

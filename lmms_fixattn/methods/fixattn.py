@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from lmms_fixattn.heads import proportional_gains, top_gains
 from lmms_fixattn.methods.base import Layers, choice, layer_range, number, switch
 from lmms_fixattn.methods.refine import Refined
-from lmms_fixattn.selection import select_tokens
+from lmms_fixattn.selection import TokenSets, select_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -68,9 +68,13 @@ class FixAttn(Refined):
     def needs_row(self, prefill: bool) -> bool:
         return self.amplifies(prefill) or self.head_modulation != "off"
 
-    def select(self, vision: VisionAttention) -> torch.Tensor:
+    def token_sets(self, vision: VisionAttention) -> TokenSets:
+        """Return the local (with the spatial) and the summary tokens of each image."""
         spatial = vision.received_first if self.spatial == "received" else vision.released_first
-        tokens = select_tokens(vision.cls_first, vision.cls_second_last, spatial, self.local_ratio, self.spatial_ratio)
+        return select_tokens(vision.cls_first, vision.cls_second_last, spatial, self.local_ratio, self.spatial_ratio)
+
+    def select(self, vision: VisionAttention) -> torch.Tensor:
+        tokens = self.token_sets(vision)
         return vision.per_token(self.alpha * tokens.local + self.beta * tokens.summary)
 
     def edit_scores(self, row: NewestRow) -> None:
