@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from lmms_fixattn.metrics.coco_objects import Mentions, check_categories
 from lmms_fixattn.metrics.degeneration import LOOPED_ABOVE, looks_terminated, rep_n
+from lmms_fixattn.metrics.located import Located
 
 
 class Analyser(Protocol):
@@ -28,6 +29,9 @@ class Analyser(Protocol):
 
     def mentions(self, caption: str) -> Mentions:
         """Return the mentions of a caption; the empty caption mentions nothing in 0 words."""
+
+    def located(self, caption: str) -> list[Located]:
+        """Return the objects of mentions(caption), in the same order, with their places in the caption as given."""
 
 
 def _lexicon() -> Analyser:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from lmms_fixattn.metrics.coco_objects import NODE_WORD, Mentions, mentions
+from lmms_fixattn.metrics.located import Located, locate
 from lmms_fixattn.metrics.tokens import tokenise
 
 
@@ -57,12 +58,21 @@ class LexiconAnalyser:
 
     def mentions(self, caption: str) -> Mentions:
         """Return the mentions of a caption."""
+        return mentions(_lemmas(tokenise(caption.lower())))
+
+    def located(self, caption: str) -> list[Located]:
+        """Return the mentions of a caption with their places in it."""
         tokens = tokenise(caption.lower())
-        lemmas = [_FORMS.get(token) for token in tokens]
-        for position, token in enumerate(tokens):
-            if token in _GROUP and not (_is_paired(tokens, lemmas, position) or _counts(tokens, position)):
-                lemmas[position] = None
-        return mentions(lemmas)
+        return locate(caption, tokens, _lemmas(tokens))
+
+
+def _lemmas(tokens: Sequence[str]) -> list[str | None]:
+    """Return the lemma of each token that may name an object, None of any other."""
+    lemmas = [_FORMS.get(token) for token in tokens]
+    for position, token in enumerate(tokens):
+        if token in _GROUP and not (_is_paired(tokens, lemmas, position) or _counts(tokens, position)):
+            lemmas[position] = None
+    return lemmas
 
 
 def _is_paired(tokens: Sequence[str], lemmas: Sequence[str | None], position: int) -> bool:
