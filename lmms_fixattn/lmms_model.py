@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,9 @@ from lmms_fixattn.checkpoint import Checkpoint
 from lmms_fixattn.conversation import check_form
 from lmms_fixattn.generation import Answer, Settings, StopAtStrings, finish
 from lmms_fixattn.intervention import intervene
+from lmms_fixattn.lmms_journal import Journal, keys_of
 from lmms_fixattn.lmms_run import record_runs
+from lmms_fixattn.methods import Method
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder, whole_pictures
 from lmms_fixattn.versions import check_versions, installed, keeps_images_in_order_under_beams
 
@@ -73,6 +75,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         super().__init__()
         check_versions()
         self.method = model_args.resolve_method(method, hyper_parameters, model_args.own_names(LlavaFixattn))
+        self._journal: Journal | None = None
+        self._bar: Any = None
         self.batch_size = model_args.batch_size(batch_size, max_batch_size)
         check_form(conversation)
         self._attention = model_args.attention(attn_implementation)
@@ -93,11 +97,10 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         self._dtype = model_args.dtype(dtype, self.device, self._checkpoint.config.dtype)
         self.encoder = PromptEncoder(self._checkpoint.load_processor(), self._checkpoint.config, conversation)
         self._model: Any = None
-        with intervene(self.model, self.method):
-            pass  # a method that does not fit the model is an error now, not once the data is loaded
+        self.use(self.method)
         self._record = self._describe(pretrained)
         self._warned: set[str] = set()
-        logger.info(f"llava_fixattn: {self._record}")
+        logger.info(f"llava_fixattn: {self.record()}")
 
     @classmethod
     def create_from_arg_string(
@@ -106,6 +109,32 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         """Make the model of a --model_args string; what it says wins over lmms-eval's own --batch_size and --device."""
         others = {name: value for name, value in (additional_config or {}).items() if value is not None}
         return cls(**{**others, **model_args.split_args(arg_string)})
+
+    def use(self, method: Method) -> None:
+        """Answer with this method from now on; record() and identity() follow.
+
+        Raises:
+            ValueError: the method does not fit the model; the method before it stays.
+        """
+        with intervene(self.model, method):
+            pass  # what does not fit is an error now, not once the data is loaded
+        self.method = method
+
+    @contextmanager
+    def serving(self, journal: Journal, bar: Any) -> Iterator[None]:
+        """Keep the answers of the runs in this block in a journal, batch by batch, and count them on one bar.
+
+        Answers that the journal holds are taken from it. Batches are formed over all requests, those included, so that
+        an interrupted run goes on in the same batches. The model stays loaded: clean() does nothing within the block.
+
+        Args:
+            bar: a tqdm bar, updated by the requests that are newly answered.
+        """
+        self._journal, self._bar = journal, bar
+        try:
+            yield
+        finally:
+            self._journal = self._bar = None
 
     @property
     def model(self) -> Any:
@@ -134,12 +163,15 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
 
     def clean(self) -> None:
         """Free the model's memory, as lmms-eval asks after a run; a further run loads it again."""
+        if self._journal is not None:
+            return
         super().clean()
         self._model = None
 
     def record(self) -> dict[str, Any]:
         """Return what a result states of this model: method, settings, prompt form, versions, data type, backend."""
-        return copy.deepcopy(self._record)
+        method = {"name": self.method.name, **dataclasses.asdict(self.method)}
+        return {"method": method, **copy.deepcopy(self._record)}
 
     def identity(self) -> dict[str, Any]:
         """Return what the answers depend on besides the request, for the key of --use_cache."""
@@ -148,7 +180,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         return {**kept, "device": self.device.type, "checkpoint": self._checkpoint.fingerprint}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._record})"
+        return f"{type(self).__name__}({self.record()})"
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise NotImplementedError(
@@ -162,18 +194,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         Raises:
             DocumentError: a document could not be read or answered.
         """
-        asked = [_Request.of(instance) for instance in requests]
-        results: dict[int, GenerationResult] = {}
-        with self._run(len(asked)) as tally:
-            for batch in self._batches(asked):
-                group = [asked[index] for index in batch]
-                conversations = []
-                for request in group:
-                    with _naming(request):
-                        conversations.append(request.doc_to_messages(self._document(request)))
-                results.update(zip(batch, self._answer(group, conversations, tally), strict=True))
-                tally.done(len(batch))
-        return [results[index] for index in range(len(asked))]
+        return self._answer_all("generate_until", requests, self._answer_once)
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[list[str]]:
         """Hold each request's conversation, its answers fed back; return the answers of its rounds.
@@ -185,20 +206,47 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         Raises:
             DocumentError: a document could not be read or answered.
         """
+        return self._answer_all("generate_until_multi_round", requests, self._converse)
+
+    def _answer_all(
+        self, kind: str, requests: Sequence[Instance], answer: Callable[[Sequence[_Request], _Tally], list[Any]]
+    ) -> list[Any]:
+        """Answer all requests, batch by batch, except those whose answers the journal holds."""
         asked = [_Request.of(instance) for instance in requests]
-        dialogues = [_Dialogue(request) for request in asked]
-        with self._run(len(asked)) as tally:
+        journal = self._journal
+        keys = [] if journal is None else keys_of(kind, (request.identity for request in asked))
+        results: dict[int, Any] = {} if journal is None else journal.recall(keys)
+        with self._run(len(asked), *(() if journal is None else journal.spent(kind))) as tally:
             for batch in self._batches(asked):
-                live = [dialogues[index] for index in batch]
-                while live:
-                    for dialogue in live:
-                        with _naming(dialogue.request):
-                            dialogue.open_round(self._document(dialogue.request))
-                    live = [dialogue for dialogue in live if dialogue.messages is not None]
-                    group, conversations = [d.request for d in live], [d.messages for d in live]
-                    for dialogue, result in zip(live, self._answer(group, conversations, tally), strict=True):
-                        dialogue.answers.append(result.text)
-                tally.done(len(batch))
+                new = [index for index in batch if index not in results]
+                if not new:
+                    continue
+                before = tally.seconds, tally.tokens
+                answers = answer([asked[index] for index in new], tally)
+                if journal is not None:
+                    seconds, tokens = tally.seconds - before[0], tally.tokens - before[1]
+                    journal.keep(kind, [keys[index] for index in new], answers, seconds, tokens)
+                results.update(zip(new, answers, strict=True))
+                tally.done(len(new))
+        return [results[index] for index in range(len(asked))]
+
+    def _answer_once(self, group: Sequence[_Request], tally: _Tally) -> list[GenerationResult]:
+        conversations = []
+        for request in group:
+            with _naming(request):
+                conversations.append(request.doc_to_messages(self._document(request)))
+        return self._answer(group, conversations, tally)
+
+    def _converse(self, group: Sequence[_Request], tally: _Tally) -> list[list[str]]:
+        dialogues = live = [_Dialogue(request) for request in group]
+        while live:
+            for dialogue in live:
+                with _naming(dialogue.request):
+                    dialogue.open_round(self._document(dialogue.request))
+            live = [dialogue for dialogue in live if dialogue.messages is not None]
+            asking, conversations = [d.request for d in live], [d.messages for d in live]
+            for dialogue, result in zip(live, self._answer(asking, conversations, tally), strict=True):
+                dialogue.answers.append(result.text)
         return [dialogue.answers for dialogue in dialogues]
 
     def _document(self, request: _Request) -> Any:
@@ -254,10 +302,15 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         return [ids] if isinstance(ids, int) else list(ids)
 
     @contextmanager
-    def _run(self, total: int) -> Iterator[_Tally]:
-        """Run with the method installed and a progress bar; report the throughput to lmms-eval."""
-        with tqdm(total=total, disable=self._rank != 0, desc="llava_fixattn") as bar:
-            tally = _Tally(bar)
+    def _run(self, total: int, seconds: float = 0.0, tokens: int = 0) -> Iterator[_Tally]:
+        """Run with the method installed and a progress bar; report the throughput to lmms-eval.
+
+        Args:
+            seconds, tokens: what an interrupted run of the same requests has spent.
+        """
+        own_bar = tqdm(total=total, disable=self._rank != 0, desc="llava_fixattn") if self._bar is None else None
+        with own_bar or nullcontext(self._bar) as bar:
+            tally = _Tally(bar, seconds, tokens)
             with intervene(self.model, self.method), whole_pictures():
                 yield tally
         if tally.seconds:
@@ -271,7 +324,6 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     def _describe(self, pretrained: str) -> dict[str, Any]:
         config = self.model.config
         return {
-            "method": {"name": self.method.name, **dataclasses.asdict(self.method)},
             "pretrained": pretrained,
             "revision": self._checkpoint.revision,
             "commit": getattr(config, "_commit_hash", None),
@@ -324,6 +376,11 @@ class _Request:
             raise ValueError(f"task {task}, generation_kwargs: {error}") from error
         return cls(context, doc_to_messages, settings, ignored, doc_id, task, split)
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What tells this request from others of its kind; two equal ones ask for the same again."""
+        return self.task, self.split, self.doc_id, self.context, self.settings
+
     def __str__(self) -> str:
         return f"document {self.doc_id} of {self.task} (split {self.split})"
 
@@ -362,10 +419,10 @@ class _Dialogue:
 class _Tally:
     """Progress, seconds and tokens of one call."""
 
-    def __init__(self, bar: Any) -> None:
+    def __init__(self, bar: Any, seconds: float, tokens: int) -> None:
         self._bar = bar
-        self.seconds = 0.0
-        self.tokens = 0
+        self.seconds = seconds
+        self.tokens = tokens
 
     def done(self, documents: int) -> None:
         self._bar.update(documents)

@@ -73,7 +73,7 @@ class KeyedCache:
     def execute(self, lm: Any, request_type: str, requests: Sequence[Any]) -> list[Any]:
         """Answer requests from the cache, the others by the model."""
         stored = self._cache.execute(_Storable(lm), request_type, requests)
-        return [_revive(response) for response in stored]
+        return [from_json(response) for response in stored]
 
 
 class _Storable:
@@ -84,10 +84,11 @@ class _Storable:
 
     def __getattr__(self, name: str) -> Any:
         answer = getattr(self._model, name)
-        return lambda requests: [_store(response) for response in answer(requests)]
+        return lambda requests: [to_json(response) for response in answer(requests)]
 
 
-def _store(response: Any) -> dict[str, Any]:
+def to_json(response: Any) -> dict[str, Any]:
+    """Return an answer, or the answers of a conversation, as JSON can hold it: text, how it ended, token counts."""
     if isinstance(response, list):
         return {"rounds": [_store_answer(answer) for answer in response]}
     counts = response.token_counts
@@ -98,7 +99,8 @@ def _store_answer(answer: Answer) -> dict[str, Any]:
     return {"text": str(answer), "terminated": answer.terminated, "tokens": answer.tokens}
 
 
-def _revive(stored: dict[str, Any]) -> Any:
+def from_json(stored: dict[str, Any]) -> Any:
+    """Return what :func:`to_json` was given."""
     from lmms_eval.api.instance import GenerationResult, TokenCounts
 
     if "rounds" in stored:

@@ -12,7 +12,8 @@ import torch
 from lmms_eval.api.instance import Instance
 from PIL import Image
 
-from lmms_fixattn import METHODS, intervene
+from lmms_fixattn import METHODS, intervene, make_method
+from lmms_fixattn.lmms_journal import Journal
 from lmms_fixattn.lmms_model import DocumentError, LlavaFixattn, LlavaFixattnSimple
 from lmms_fixattn.versions import keeps_images_in_order_under_beams
 
@@ -186,6 +187,84 @@ def test_model_is_loaded_again_after_lmms_eval_has_cleaned_it_up() -> None:
     lm.clean()
     assert not any(isinstance(value, torch.nn.Module) for value in vars(lm).values())
     assert lm.generate_until(requests()) == before
+
+
+# Several runs on one load
+
+
+class Bar:
+    """Counts what a progress bar is told; may end the process there, as an impatient user does."""
+
+    def __init__(self, impatient: bool = False) -> None:
+        self.counted: list[int] = []
+        self.impatient = impatient
+
+    def update(self, count: int) -> None:
+        self.counted.append(count)
+        if self.impatient:
+            raise KeyboardInterrupt
+
+
+def test_another_method_answers_and_is_recorded_as_in_a_model_of_its_own() -> None:
+    changed, own = make(method="vanilla"), make(method="pai", alpha=0.9)
+    before = changed.identity()
+    changed.use(own.method)
+    assert changed.record() == own.record()
+    assert changed.identity() == own.identity() != before
+    assert changed.generate_until(requests()) == own.generate_until(requests())
+    changed.use(make_method("vanilla"))
+    assert changed.identity() == before
+
+
+def test_a_method_that_does_not_fit_leaves_the_one_before(lm: LlavaFixattn) -> None:
+    before = lm.record()
+    with pytest.raises(ValueError, match="layers 2-99 lie outside the model"):
+        lm.use(make_method("pai", layers="2-99"))
+    assert lm.record() == before
+
+
+@pytest.mark.parametrize("kind", ["generate_until", "generate_until_multi_round"])
+def test_what_a_journal_holds_is_not_generated_again_and_batches_stay_the_same(
+    lm: LlavaFixattn, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = requests(write=next_round) if kind.endswith("round") else requests()
+    batches: list[int] = []
+    generate = lm._generate
+
+    def counted(inputs: Any, settings: Any) -> Any:
+        batches.append(len(inputs["input_ids"]))
+        return generate(inputs, settings)
+
+    monkeypatch.setattr(lm, "_generate", counted)
+    monkeypatch.setattr(lm, "batch_size", 3)
+    expected = getattr(lm, kind)(asked)
+    uninterrupted = list(batches)
+
+    batches.clear()
+    for size in (3, 3, 3, 2):
+        impatient = Bar(impatient=True)
+        with Journal(tmp_path / "j") as journal, lm.serving(journal, impatient), pytest.raises(KeyboardInterrupt):
+            getattr(lm, kind)(asked)
+        assert impatient.counted == [size]
+    assert batches == uninterrupted
+
+    bar = Bar()
+    with Journal(tmp_path / "j") as journal, lm.serving(journal, bar):
+        assert getattr(lm, kind)(asked) == expected
+        assert len(journal) == len(asked)
+        answers = [answer for result in expected for answer in (result if isinstance(result, list) else [result.text])]
+        assert journal.spent(kind)[1] == sum(answer.tokens for answer in answers)
+    assert bar.counted == []
+    assert batches == uninterrupted
+
+
+def test_a_model_that_serves_stays_loaded_until_it_no_longer_does(lm: LlavaFixattn, tmp_path: Path) -> None:
+    model = lm.model
+    with Journal(tmp_path / "j") as journal, lm.serving(journal, Bar()):
+        lm.clean()
+        assert lm.model is model
+    lm.clean()
+    assert lm.model is not model
 
 
 # Several rounds
