@@ -15,11 +15,12 @@ word; "^" and "$" stand before and after the caption, "*" for any other form). d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.resources import files
 
 from lmms_fixattn.metrics.coco_objects import NODE_WORD, Mentions, mentions
 from lmms_fixattn.metrics.located import Located, locate
-from lmms_fixattn.metrics.tokens import tokenise
+from lmms_fixattn.metrics.tokens import tokenise, tokenise_chunk
 
 
 def _lines(name: str) -> list[str]:
@@ -64,6 +65,23 @@ class LexiconAnalyser:
         """Return the mentions of a caption with their places in it."""
         tokens = tokenise(caption.lower())
         return locate(caption, tokens, _lemmas(tokens))
+
+    def reach(self, word: str) -> int | None:
+        """Return 3 where a swinging form is in a word, 1 where any other form of the vocabulary is, else None.
+
+        A word's last token may gain or lose its period with the next word; a swinging form is read with two tokens on
+        its right, the second of which may do so too.
+        """
+        return _reach(word.lower())
+
+
+@lru_cache(maxsize=65536)
+def _reach(word: str) -> int | None:
+    # Alone, before a small letter, before anything else: every way in which what follows can split a word.
+    tokens = {token for following in ("", "a", "(") for token in tokenise_chunk(word, following)}
+    if not tokens.isdisjoint(_GROUP):
+        return 3
+    return None if tokens.isdisjoint(_FORMS) else 1
 
 
 def _lemmas(tokens: Sequence[str]) -> list[str | None]:

@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 from lmms_fixattn.metrics.coco_objects import CATEGORIES, NODE_WORD
 
 
+_EITHER = '{"image_id", "caption"} or {"question", "label", "answer"}'
+
+
 class FileError(ValueError):
     """A file that is missing, unreadable or not of the expected form."""
 
@@ -28,26 +31,42 @@ class Caption(NamedTuple):
     text: str
     terminated: bool | None
     """Whether its generator ended it; None where the file does not say."""
+    tokens: int | None = None
+    """Generated tokens, None where the file does not say."""
+
+
+def what_is_in(path: Path) -> str:
+    """Return "captions" or "answers" by the first entry of a file; FileError where it is neither."""
+    for place, entry in read_entries(path, _EITHER):
+        if "caption" in entry or "answer" in entry:
+            return "captions" if "caption" in entry else "answers"
+        raise FileError(
+            f"{place}: expected {_EITHER}, not the keys {', '.join(map(repr, entry)) or 'of an empty object'}"
+        )
+    raise FileError(f"{path}: empty; expected {_EITHER} objects")
 
 
 def read_captions(path: Path) -> list[Caption]:
     """Return the captions of a file of {"image_id", "caption"} objects, in order; other keys are ignored.
 
-    An id is a number or a numeric string. A boolean "terminated" is kept. Raises FileError for anything else, for two
+    An id is a number or a numeric string. A boolean "terminated" and a number "tokens" are kept. Raises FileError for anything else, for two
     captions of one image, and for a file without captions.
     """
     captions: list[Caption] = []
     places: dict[int, str] = {}
-    for place, entry in _entries(path, '{"image_id", "caption"}'):
+    for place, entry in read_entries(path, '{"image_id", "caption"}'):
         image_id = _image_id(_value(place, entry, "image_id"), place)
         text = _text(place, entry, "caption")
         terminated = entry.get("terminated")
         if not isinstance(terminated, bool | None):
             raise FileError(f"{place}: 'terminated' must be true, false or null, not {terminated!r}")
+        tokens = entry.get("tokens")
+        if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int)):
+            raise FileError(f"{place}: 'tokens' must be a whole number or null, not {tokens!r}")
         if image_id in places:
             raise FileError(f"{place}: a second caption for image {image_id}, after {places[image_id]}; keep one")
         places[image_id] = place
-        captions.append(Caption(image_id, text, terminated))
+        captions.append(Caption(image_id, text, terminated, tokens))
     if not captions:
         raise FileError(f'{path}: no captions; expected {{"image_id", "caption"}} objects')
     return captions
@@ -75,23 +94,28 @@ def read_ground_truth(path: Path) -> dict[int, frozenset[str]]:
     return truth
 
 
-def read_answers(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a file of {"question", "label", "answer"} objects, in order; other keys are ignored.
+def read_answers(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file of {"question", "label", "answer"} objects, in order.
 
-    A label is "yes" or "no".     Raises FileError for another form and for a file without answers.
+    A label is "yes" or "no". An "image_id", a number or a numeric string, and a text "split" are kept as well; other
+    keys are ignored. Raises FileError for another form and for a file without answers.
     """
-    rows: list[dict[str, str]] = []
-    for place, entry in _entries(path, '{"question", "label", "answer"}'):
-        row = {key: _text(place, entry, key) for key in ("question", "label", "answer")}
+    rows: list[dict[str, Any]] = []
+    for place, entry in read_entries(path, '{"question", "label", "answer"}'):
+        row: dict[str, Any] = {key: _text(place, entry, key) for key in ("question", "label", "answer")}
         if row["label"] not in ("yes", "no"):
             raise FileError(f'{place}: \'label\' must be "yes" or "no", not {json.dumps(row["label"])}')
+        if entry.get("image_id") is not None:
+            row["image_id"] = _image_id(entry["image_id"], place)
+        if entry.get("split") is not None:
+            row["split"] = _text(place, entry, "split")
         rows.append(row)
     if not rows:
         raise FileError(f'{path}: no answers; expected {{"question", "label", "answer"}} objects')
     return rows
 
 
-def _entries(path: Path, form: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_entries(path: Path, form: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (where it stands, object) for the objects of a .json list or of a .jsonl file."""
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if suffix == ".json":

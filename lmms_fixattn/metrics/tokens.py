@@ -48,7 +48,7 @@ def tokenise(text: str) -> list[str]:
     tokens: list[str] = []
     for chunk, following in zip_longest(chunks, chunks[1:], fillvalue=""):
         # What follows matters to a period alone, and of that its first character: chunks stay few enough to remember.
-        tokens += _split(chunk, following[:1]) if "." in chunk else _split(chunk, "x")
+        tokens += tokenise_chunk(chunk, following[:1]) if "." in chunk else tokenise_chunk(chunk, "x")
     return tokens
 
 
@@ -63,7 +63,7 @@ def _ends_sentence(before: str, after: str) -> bool:
 
 
 @lru_cache(maxsize=65536)
-def _split(chunk: str, following: str) -> tuple[str, ...]:
+def tokenise_chunk(chunk: str, following: str) -> tuple[str, ...]:
     """Return the tokens of one chunk; following = the next chunk's first character, "" at the caption's end."""
     ends = [found.start() for found in _SENTENCE_END.finditer(chunk)]
     if not following and len(ends) > 1 and chunk[-1] in "?!":

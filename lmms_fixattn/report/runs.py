@@ -1,0 +1,211 @@
+"""Read runs: an lmms-eval output folder of ours, or anybody's file of captions or of yes/no answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmms_fixattn.metrics.reading import FileError, read_answers, read_captions, read_entries, what_is_in
+
+_RESULTS = "_results.json"
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+@dataclass(frozen=True)
+class CaptionEntry:
+    """One caption of a run.
+
+    Attributes:
+        terminated: whether the generator ended it rather than the token cap; None where the run does not say.
+        tokens: generated tokens, None where the run does not say.
+        truth: the true node words that the run logged beside it, None where it logged none.
+        image: the picture, where the run logged a path that is still there.
+    """
+
+    image_id: int
+    text: str
+    terminated: bool | None = None
+    tokens: int | None = None
+    truth: frozenset[str] | None = None
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class AnswerEntry:
+    """One answer of a run to a yes/no question; label is "yes" or "no", ids and turn are None where not recorded."""
+
+    image_id: int | None
+    question: str
+    label: str
+    answer: str
+    question_id: int | None = None
+    turn: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a comparison uses of one run.
+
+    Attributes:
+        captions, answers: entries by lmms-eval task; of a plain file by its "split", "" where it names none.
+        record: what a result states of itself: {"lmms_fixattn": the model's record, "tasks": {task: version, prompt,
+            max_new_tokens, image_list, image_list_sha256, data_sha256, analyser or parser ...}, "date"}; {} for a file.
+        seconds: generation time of all entries together; None where it was not recorded for all of them.
+        generated_tokens: in that time.
+        requests: in that time: a conversation of several questions is one.
+    """
+
+    name: str
+    path: Path
+    captions: Mapping[str, tuple[CaptionEntry, ...]] = field(default_factory=dict)
+    answers: Mapping[str, tuple[AnswerEntry, ...]] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    generated_tokens: int | None = None
+    requests: int | None = None
+
+
+def read_run(text: str) -> Run:
+    """Read a run from a path, or from NAME=path; without a name it is called as its folder or file is.
+
+    A folder holds the output of one lmms-eval run with --log_samples: its newest *_results.json and the samples beside
+    it. A file is .json or .jsonl (or either with .gz): {"image_id", "caption"} objects, or {"question", "label",
+    "answer"} objects, which may carry "image_id" and "split".
+
+    Raises FileError for a path that is not there, of another form, or that lacks entries.
+    """
+    name, path = _named(text)
+    if path.is_dir():
+        return _read_folder(name or path.resolve().name, path)
+    name = name or path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
+    if what_is_in(path) == "captions":
+        entries = tuple(CaptionEntry(*caption) for caption in read_captions(path))
+        return Run(name, path, captions={"": entries})
+    answers: dict[str, list[AnswerEntry]] = {}
+    for row in read_answers(path):
+        entry = AnswerEntry(row.get("image_id"), row["question"], row["label"], row["answer"])
+        answers.setdefault(row.get("split", ""), []).append(entry)
+    return Run(name, path, answers={split: tuple(entries) for split, entries in answers.items()})
+
+
+def _named(text: str) -> tuple[str, Path]:
+    before, equals, after = text.partition("=")
+    if not equals or Path(text).exists():
+        return "", Path(text)
+    if not before or not after:
+        raise FileError(f"a run is a path or NAME=path, not {text!r}")
+    return before, Path(after)
+
+
+def _read_folder(name: str, folder: Path) -> Run:
+    results = sorted(folder.rglob(f"*{_RESULTS}"), key=lambda path: path.name)
+    if not results:
+        raise FileError(f"{folder}: no *{_RESULTS} below it; a run is a folder that lmms-eval wrote with --output_path")
+    if len(places := sorted({str(path.parent) for path in results})) > 1:
+        raise FileError(f"{folder}: results of several runs, in {', '.join(places)}; name one of these folders")
+    path = results[-1]
+    content = _object(path)
+    samples = {
+        file.name[: -len(".jsonl")].partition("_samples_")[2]: file
+        for file in sorted(path.parent.glob(f"{path.name.removesuffix(_RESULTS)}_samples_*.jsonl"))
+    }
+    configs = content.get("configs", {})
+    if missing := [task for task in configs if task not in samples]:
+        raise FileError(f"{path}: no samples of {', '.join(missing)} beside it; run lmms-eval with --log_samples")
+    captions: dict[str, tuple[CaptionEntry, ...]] = {}
+    answers: dict[str, tuple[AnswerEntry, ...]] = {}
+    documents = 0
+    for task in configs:
+        rows = [(place, entry) for place, entry in read_entries(samples[task], "sample")]
+        expected = content.get("n-samples", {}).get(task, {}).get("effective", len(rows))
+        if len(rows) != expected:
+            raise FileError(f"{samples[task]}: {len(rows)} samples, but the results are over {expected}; run it again")
+        documents += len(rows)
+        if rows and all(isinstance(row.get("n"), dict) and "caption" in row["n"] for _, row in rows):
+            captions[task] = tuple(_caption(place, row) for place, row in rows)
+        elif rows and all(isinstance(row.get("n"), list) for _, row in rows):
+            answers[task] = tuple(_answer(place, entry) for place, row in rows for entry in row["n"])
+    if not captions and not answers:
+        raise FileError(f"{path}: none of its tasks ({', '.join(configs)}) is one of ours: chair_... or pope_...")
+    throughput = content.get("throughput") or {}
+    seconds, each = throughput.get("total_elapsed_time"), throughput.get("avg_latency")
+    # Answers from a cache, or of another process, took time that was not measured.
+    timed = bool(seconds and each) and round(seconds / each) == documents
+    return Run(
+        name,
+        path,
+        captions,
+        answers,
+        record=_record(content, [*captions, *answers]),
+        seconds=float(seconds) if timed else None,
+        generated_tokens=throughput.get("total_gen_tokens") if timed else None,
+        requests=documents if timed else None,
+    )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: not a result of lmms-eval: {error}") from None
+    if not isinstance(content, dict):
+        raise FileError(f"{path}: not a result of lmms-eval: expected one object")
+    return content
+
+
+def _record(content: Mapping[str, Any], tasks: list[str]) -> dict[str, Any]:
+    return {
+        "lmms_fixattn": content.get("lmms_fixattn") or {},
+        "date": content.get("date"),
+        "tasks": {task: _protocol(content, task) for task in tasks},
+    }
+
+
+def _protocol(content: Mapping[str, Any], task: str) -> dict[str, Any]:
+    config = content["configs"][task]
+    data = config.get("process_docs")
+    generation = config.get("generation_kwargs") or {}
+    prompt = "".join(_ADDRESS.sub("", str(config.get(part) or "")) for part in ("description", "doc_to_text"))
+    return {
+        **(data if isinstance(data, dict) else {}),
+        "version": content.get("versions", {}).get(task),
+        "prompt": prompt,
+        "max_new_tokens": generation.get("max_new_tokens"),
+        "generation_kwargs": generation,
+    }
+
+
+def _caption(place: str, sample: Mapping[str, Any]) -> CaptionEntry:
+    row = sample["n"]
+    if not isinstance(row["caption"], str) or not isinstance(row.get("image_id"), int):
+        raise FileError(f"{place}: 'n' holds no caption of an image; run it again")
+    truth = row.get("truth")
+    return CaptionEntry(
+        image_id=row["image_id"],
+        text=row["caption"],
+        terminated=row["terminated"] if row.get("tokens") is not None else None,
+        tokens=row.get("tokens"),
+        truth=None if truth is None else frozenset(truth),
+        image=_picture(sample),
+    )
+
+
+def _picture(sample: Mapping[str, Any]) -> Path | None:
+    media = sample.get("input_media") or [None]
+    return Path(media[0]) if isinstance(media[0], str) and Path(media[0]).is_file() else None
+
+
+def _answer(place: str, row: Any) -> AnswerEntry:
+    try:
+        entry = AnswerEntry(
+            row["image_id"], row["question"], row["label"], row["answer"], row.get("question_id"), row.get("turn")
+        )
+    except (KeyError, TypeError):
+        raise FileError(f"{place}: 'n' holds no answers to yes/no questions; run it again") from None
+    if not isinstance(entry.answer, str):
+        raise FileError(f"{place}: an answer is no text; run it again")
+    return entry
