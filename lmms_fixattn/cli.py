@@ -109,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
         help="how an answer's text becomes yes or no: POPE's own script (default), PAI's, or exact match",
     )
 
+    _add_compare(commands)
+    _add_inspect(commands)
+    _add_export(commands)
+
     _add_command(commands, "methods", _methods, "list the methods with source, hyper-parameters and defaults")
     return parser
 
@@ -120,12 +124,194 @@ def _add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], N
     return command
 
 
-def _chair(arguments: argparse.Namespace) -> None:
-    captions = read_captions(arguments.captions)
+def _add_export(commands: Any) -> None:
+    summary = "write a run's answers for others' scorers, with a method card"
+    command = commands.add_parser("export", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    command.add_argument("a_run", metavar="RUN", help="lmms-eval output folder, or file of captions or answers")
+    command.add_argument(
+        "--to",
+        required=True,
+        choices=("captions", "pope", "amber", "lmms-eval"),
+        help="captions: JSON lines for CHAIR scorers. pope: JSON lines of answers, a file a split. amber: AMBER's "
+        "responses. lmms-eval: results and samples as lmms-eval writes them",
+    )
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the files are written")
+    truth = command.add_mutually_exclusive_group()
+    truth.add_argument("--ground-truth", type=Path, metavar="GT.json", help="{image id: [node words]}, also with .gz")
+    truth.add_argument("--coco", type=Path, metavar="DIR", help="COCO folder, for what images show")
+    command.set_defaults(run=_export)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from lmms_fixattn.report.export import export
+    from lmms_fixattn.report.runs import read_run
+
+    run = read_run(arguments.a_run)
+    truth = None
+    if arguments.ground_truth is not None:
+        truth = read_ground_truth(arguments.ground_truth)
+    elif arguments.coco is not None:
+        image_ids = sorted({entry.image_id for entries in run.captions.values() for entry in entries})
+        truth = _coco_truth(arguments.coco, image_ids, chair.make_analyser())
+    for path in export(run, arguments.to, arguments.output, truth):
+        print(path)
+
+
+def _add_compare(commands: Any) -> None:
+    summary = "set runs against a baseline: intervals, paired differences, and the baseline cut short as the control"
+    command = commands.add_parser("compare", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    command.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="an output folder of lmms-eval (with --log_samples), a file of captions as for `chair`, or of answers as "
+        "for `pope`; NAME=RUN names it",
+    )
+    command.add_argument(
+        "--baseline",
+        metavar="RUN",
+        help="name of the run to compare with (default: the one of method vanilla, or the first)",
+    )
+    truth = command.add_mutually_exclusive_group()
+    truth.add_argument(
+        "--ground-truth",
+        type=Path,
+        metavar="GT.json",
+        help="{image id: [node words]}, also with .gz (default: what lmms-eval's samples say)",
+    )
+    truth.add_argument("--coco", type=Path, metavar="DIR", help="folder whose annotations/ hold the truth")
+    command.add_argument("--analyser", choices=chair.ANALYSERS, default="lexicon", help="as for `chair`")
+    command.add_argument("--parser", choices=pope.PARSERS, default="official", help="as for `pope`")
+    command.add_argument("--draws", type=_positive, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
+    command.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    command.add_argument(
+        "--allow-differences",
+        action="store_true",
+        help="compare runs of different prompts, versions or caps, and of different images on those that they share",
+    )
+    command.add_argument(
+        "--format",
+        choices=("table", "markdown", "latex", "csv", "json", "html"),
+        default="table",
+        help="of what is printed (default: table); html needs --output",
+    )
+    command.add_argument("--output", type=Path, metavar="DIR", help="write every format and the plots into this folder")
+    command.set_defaults(run=_compare)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, not {text!r}")
+    return int(text)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from lmms_fixattn.report import table
+    from lmms_fixattn.report.compare import compare
+    from lmms_fixattn.report.runs import read_run
+
+    if arguments.format == "html" and arguments.output is None:
+        raise FileError("--format html writes a page: name a folder for it with --output DIR")
+    runs = [read_run(run) for run in arguments.runs]
+    analyser = _analyser(arguments.analyser)
+    truth = None
+    if arguments.ground_truth is not None:
+        truth = read_ground_truth(arguments.ground_truth)
+    elif arguments.coco is not None:
+        captioned = {entry.image_id for run in runs for entries in run.captions.values() for entry in entries}
+        truth = _coco_truth(arguments.coco, captioned, analyser)
+    comparison = compare(
+        runs,
+        arguments.baseline,
+        truth,
+        analyser,
+        arguments.draws,
+        arguments.seed,
+        arguments.allow_differences,
+        arguments.parser,
+        _progress,
+    )
+    if arguments.output is not None:
+        from lmms_fixattn.report.html import write_page
+        from lmms_fixattn.report.plots import write_plots
+
+        table.write(comparison, arguments.output)
+        write_page(comparison, arguments.output / "page.html")
+        write_plots(comparison, arguments.output)
+    if arguments.format == "html":
+        print(arguments.output / "page.html")
+    else:
+        print(table.render(comparison, arguments.format), end="")
+
+
+def _analyser(name: str) -> chair.Analyser:
     try:
-        analyser = chair.make_analyser(arguments.analyser)
+        return chair.make_analyser(name)
     except (ImportError, LookupError) as error:
         raise FileError(str(error)) from error
+
+
+def _add_inspect(commands: Any) -> None:
+    summary = "draw what a method does inside, on one picture and question: OUTPUT/KIND.png, .svg and .json"
+    command = commands.add_parser("inspect", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    command.add_argument(
+        "kind",
+        choices=("attention", "tokens", "heads", "gap", "answers"),
+        metavar="KIND",
+        help="attention: of the answer's tokens, by layer and head, before and after. tokens: the selected image tokens. "
+        "heads: each head's visual sensitivity. gap: image and text embeddings in one plane. "
+        "answers: a conversation, or captions side by side, with unsupported objects in colour",
+    )
+    command.add_argument("--image", type=Path, help="the picture (default, for pretrained=demo: a packaged scene)")
+    command.add_argument(
+        "--question",
+        action="append",
+        default=[],
+        help="what to ask (default: for a detailed description); answers takes several, asked in one conversation",
+    )
+    command.add_argument(
+        "--method",
+        nargs="+",
+        default=[],
+        metavar="NAME[,KEY=VALUE...]",
+        help="one or several, such as pai fixattn,alpha=0.5 (default: fixattn; attention and answers show vanilla first)",
+    )
+    command.add_argument("--pretrained", default="demo", help="demo (default), a local directory, or a hub id")
+    command.add_argument("--conversation", default="default", help="form of the prompt: default, llava_v1 or pai")
+    command.add_argument(
+        "--truth",
+        metavar="OBJECTS",
+        help='for answers: what the picture shows, "cup,bowl" (default: COCO\'s annotations)',
+    )
+    command.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="of an answer (default: 512)")
+    command.add_argument("--output", type=Path, default=Path("pictures"), metavar="DIR", help="default: pictures")
+    command.set_defaults(run=_inspect)
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from lmms_fixattn.inspection.command import inspect
+
+    try:
+        paths = inspect(
+            arguments.kind,
+            image=arguments.image,
+            questions=arguments.question,
+            methods=arguments.method,
+            pretrained=arguments.pretrained,
+            conversation=arguments.conversation,
+            truth=arguments.truth,
+            new_tokens=arguments.max_new_tokens,
+            output=arguments.output,
+        )
+    except (ValueError, RuntimeError, OSError) as error:
+        raise FileError(str(error)) from error
+    for path in paths:
+        print(path)
+
+
+def _chair(arguments: argparse.Namespace) -> None:
+    captions = read_captions(arguments.captions)
+    analyser = _analyser(arguments.analyser)
     image_ids = [caption.image_id for caption in captions]
     if arguments.ground_truth is not None:
         truth = read_ground_truth(arguments.ground_truth)
@@ -141,8 +327,8 @@ def _chair(arguments: argparse.Namespace) -> None:
     else:
         truth = _coco_truth(arguments.coco, image_ids, analyser)
     rows = [
-        chair.score_caption(image_id, text, truth[image_id], analyser, terminated)
-        for image_id, text, terminated in _progress(captions, "captions")
+        chair.score_caption(caption.image_id, caption.text, truth[caption.image_id], analyser, caption.terminated)
+        for caption in _progress(captions, "captions")
     ]
     if arguments.per_caption is not None:
         _write_rows(arguments.per_caption, rows)

@@ -5,9 +5,9 @@ Every figure here is a ratio of sums over images,
     figure = scale * sum_i w_i numerator_i / sum_i w_i denominator_i,
 
 with w = 1 for the corpus itself. A draw takes n of the n images with replacement, so its w are multinomial counts. One
-matrix of counts [draws, n] serves every figure of every run on these images: figures of a draw stand on the same images,
-and a difference of two runs is paired (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 8).
-Images are resampled, not captions or answers: the six POPE questions of an image come and go together.
+matrix of counts [draws, n] serves every figure of every run on these images: the figures of a draw stand on the same
+images, and a difference of two runs is paired (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8
+and 13). Images are resampled, not captions or answers: the six POPE questions of an image come and go together.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ class Interval:
     def below_zero(self) -> bool:
         """Whether the whole interval lies below 0; False without an interval."""
         return self.high is not None and self.high < 0
+
+
+NO_INTERVAL = Interval(None)
+"""Of a figure that there is none of."""
 
 
 def corpus_weights(n: int) -> Floats:

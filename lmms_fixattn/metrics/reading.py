@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from lmms_fixattn.metrics.coco_objects import CATEGORIES, NODE_WORD
 
-
-_EITHER = '{"image_id", "caption"} or {"question", "label", "answer"}'
+_CAPTION = '{"image_id", "caption"} or AMBER\'s {"id", "response"}'
+_EITHER = f'{_CAPTION} or {{"question", "label", "answer"}}'
 
 
 class FileError(ValueError):
@@ -38,8 +38,8 @@ class Caption(NamedTuple):
 def what_is_in(path: Path) -> str:
     """Return "captions" or "answers" by the first entry of a file; FileError where it is neither."""
     for place, entry in read_entries(path, _EITHER):
-        if "caption" in entry or "answer" in entry:
-            return "captions" if "caption" in entry else "answers"
+        if entry.keys() & {"caption", "response", "answer"}:
+            return "answers" if "answer" in entry else "captions"
         raise FileError(
             f"{place}: expected {_EITHER}, not the keys {', '.join(map(repr, entry)) or 'of an empty object'}"
         )
@@ -49,14 +49,16 @@ def what_is_in(path: Path) -> str:
 def read_captions(path: Path) -> list[Caption]:
     """Return the captions of a file of {"image_id", "caption"} objects, in order; other keys are ignored.
 
-    An id is a number or a numeric string. A boolean "terminated" and a number "tokens" are kept. Raises FileError for anything else, for two
-    captions of one image, and for a file without captions.
+    An id is a number or a numeric string. A boolean "terminated" and a whole number "tokens" are kept. Raises FileError
+    for anything else, for two captions of one image, and for a file without captions.
     """
     captions: list[Caption] = []
     places: dict[int, str] = {}
-    for place, entry in read_entries(path, '{"image_id", "caption"}'):
-        image_id = _image_id(_value(place, entry, "image_id"), place)
-        text = _text(place, entry, "caption")
+    for place, entry in read_entries(path, _CAPTION):
+        amber = "response" in entry and "caption" not in entry
+        id_key, text_key = ("id", "response") if amber else ("image_id", "caption")
+        image_id = _image_id(_value(place, entry, id_key), place)
+        text = _text(place, entry, text_key)
         terminated = entry.get("terminated")
         if not isinstance(terminated, bool | None):
             raise FileError(f"{place}: 'terminated' must be true, false or null, not {terminated!r}")
@@ -68,7 +70,7 @@ def read_captions(path: Path) -> list[Caption]:
         places[image_id] = place
         captions.append(Caption(image_id, text, terminated, tokens))
     if not captions:
-        raise FileError(f'{path}: no captions; expected {{"image_id", "caption"}} objects')
+        raise FileError(f"{path}: no captions; expected {_CAPTION} objects")
     return captions
 
 

@@ -23,7 +23,7 @@ _MUST_AGREE = {
     "image_list_sha256": "image list",
     "max_new_tokens": "token cap",
 }
-_TO_NOTE = ("pretrained", "commit", "dtype", "attention", "device", "batch_size", "processes", "text_layers")
+_TO_NOTE = ("pretrained", "commit", "dtype", "attention", "device", "batch_size", "processes", "versions")
 
 
 @dataclass
@@ -50,15 +50,15 @@ def agree(runs: Sequence[Run], allow_differences: bool = False) -> Agreement:
 
     Raises:
         FileError: image sets, questions, task versions, prompts, conversation templates, image lists or token caps
-            differ (with allow_differences they are noted, and the shared images and questions are returned); two entries
-            of a run are of the same image or question; a question has two labels; nothing is shared.
+            differ (with allow_differences they are noted, and the shared images and questions are returned); a run has
+            two entries for one image or question; a question has two labels; nothing is shared.
     """
     agreement = Agreement()
     _compare_protocols(runs, allow_differences, agreement.notes)
     plain = [run.name for run in runs if not run.record]
     if plain:
-        verb = "is a plain file" if len(plain) == 1 else "are plain files"
-        agreement.notes.append(f"{', '.join(plain)} {verb}: prompt and settings are not recorded and were not compared")
+        who = "all runs" if len(plain) == len(runs) else ", ".join(plain)
+        agreement.notes.append(f"plain files, whose prompt and settings are not known and were not compared: {who}")
     captions = _captions(runs)
     agreement.captions = _intersect(captions, "images", "caption", allow_differences, agreement.notes)
     _match_answers(runs, allow_differences, agreement)
@@ -79,13 +79,13 @@ def _compare_protocols(runs: Sequence[Run], allow_differences: bool, notes: list
                     raise FileError(f"{difference}; {_ANYWAY}")
                 notes.append(difference)
     for key in _TO_NOTE:
-        values = {run.name: json.dumps(run.record["lmms_fixattn"].get(key), sort_keys=True) for run in recorded}
-        if len(set(values.values())) > 1:
-            notes.append(f"{key} differs: {', '.join(f'{name} {value}' for name, value in values.items())}")
+        settings = {run.name: json.dumps(run.record["lmms_fixattn"].get(key), sort_keys=True) for run in recorded}
+        if len(set(settings.values())) > 1:
+            notes.append(f"{key} differs: {', '.join(f'{name} {value}' for name, value in settings.items())}")
 
 
 def _stated(run: Run, task: str) -> dict[str, Any]:
-    return run.record["tasks"][task] | {"conversation": run.record["lmms_fixattn"].get("conversation")}
+    return {**run.record["tasks"][task], "conversation": run.record["lmms_fixattn"].get("conversation")}
 
 
 def _captions(runs: Sequence[Run]) -> dict[str, dict[CaptionKey, CaptionEntry]]:
@@ -196,8 +196,8 @@ def _check_order(having: Mapping[str, Sequence[AnswerEntry]], what: str) -> None
     for name, theirs in others:
         if len(entries) != len(theirs):
             raise FileError(
-                f"{first} and {name} answer {len(entries)} and {len(theirs)} {what}, and without image ids they can only "
-                "be compared line by line"
+                f"{first} and {name} answer {len(entries)} and {len(theirs)} {what}, and without image ids they can "
+                "only be compared line by line"
             )
         for number, (ours, other) in enumerate(zip(entries, theirs, strict=True), start=1):
             if ours.question != other.question:

@@ -1,43 +1,28 @@
 """Set runs against a baseline: every column with its interval, paired differences, and the baseline cut short.
 
-Images are resampled (metrics.bootstrap), with one matrix of draws for the captions of all runs and one a POPE split, so a
-difference to the baseline is paired. Words for what the intervals say come from report.verdict.
+Images are resampled (metrics.bootstrap), with one matrix of draws for the captions of all runs and one a POPE split, so
+that a difference to the baseline is paired. What the intervals say in words comes from report.verdict.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
-import numpy as np
-
 from lmms_fixattn.metrics import bootstrap, chair, pope
-from lmms_fixattn.metrics.bootstrap import Floats, Interval
-from lmms_fixattn.metrics.degeneration import LOOPED_ABOVE
+from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.metrics.reading import FileError
-from lmms_fixattn.metrics.truncation import Curve, Truncation, TruncationControl, count_prefixes
+from lmms_fixattn.metrics.truncation import Curve, PrefixCounts, Truncation, TruncationControl, count_prefixes
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
-from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
+from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, times
+from lmms_fixattn.report.runs import CaptionEntry, Run
 from lmms_fixattn.report.verdict import verdict
 
-CAPTION_COLUMNS = (
-    "chair_s",
-    "chair_i",
-    "recall",
-    "precision",
-    "f1",
-    "words",
-    "chair_i_unique",
-    "rep_4",
-    "looped",
-    "unterminated",
-)
-"""Columns of captions, as metrics.chair.corpus_figures names and defines them."""
-POPE_FIGURES = ("accuracy", "f1", "yes_ratio")
-"""Figures of each POPE split, as metrics.pope.figures defines them: columns pope_SPLIT_accuracy ..."""
-
+Scored = dict[str, Any]
+"""A caption's row: metrics.chair.score_caption, and "task", "image", "tokens"."""
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 
 
@@ -46,10 +31,10 @@ class Row:
     """One run of a comparison.
 
     Attributes:
-        columns: "n" (captions; of a comparison without captions, answers), CAPTION_COLUMNS, pope_SPLIT_FIGURE, "seconds"
-            (an answer) and "tokens_per_second"; only what the run has. Percent but for n, words and times.
-        differences: this run minus the baseline, paired, of every column that has an interval in both; {} for the baseline.
-        vs_truncation: what it does beyond the baseline cut to the same recall; None for the baseline, or without captions.
+        columns: "n" (captions; of a run without captions, answers), CAPTION_COLUMNS, pope_SPLIT_FIGURE, "seconds" (a
+            request) and "tokens_per_second"; only what the run has. Percent but for n, words and times.
+        differences: this run minus the baseline, paired, of each column with an interval in both; {} for the baseline.
+        vs_truncation: what it does beyond the baseline cut to its recall; None for the baseline, and without captions.
         verdict: what the intervals say, in words (report.verdict).
         captions: its scored captions (metrics.chair.score_caption), with "task", "image" (path or None) and "tokens".
     """
@@ -107,14 +92,20 @@ def compare(
     agreement = agree(runs, allow_differences)
     _check_shares(runs, agreement)
     scored = _score(agreement, _truths(agreement, truth), analyser, progress)
-    answers = _answer_figures(agreement, parser, draws, seed)
-    tasks = list(dict.fromkeys(row["task"] for rows in scored.values() for row in rows))
-    rows, curve = _rows(runs, scored, answers, draws, seed, analyser, progress)
+    prefixes = None
+    if own := scored.get(runs[0].name):
+        captions = [(row["caption"], frozenset(row["truth"])) for row in own]
+        prefixes = count_prefixes(progress(captions, "captions cut short"), analyser)
+    drawn = _Draws(draws, seed)
+    rows, curve = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), drawn)
     by_task: dict[str, tuple[Row, ...]] = {}
-    if len(tasks) > 1:
-        for task in tasks:
-            of_task = {name: [row for row in rows if row["task"] == task] for name, rows in scored.items()}
-            by_task[task], _ = _rows(runs, of_task, {}, draws, seed, analyser, progress)
+    of_row = [row["task"] for row in next(iter(scored.values()), [])]
+    for task in dict.fromkeys(of_row) if own and len(set(of_row)) > 1 else ():
+        places = [place for place, name in enumerate(of_row) if name == task]
+        cut_short = prefixes and PrefixCounts(*(counts[places] for counts in prefixes))
+        chosen = {name: [captions[place] for place in places] for name, captions in scored.items()}
+        having = [run for run in runs if run.name in scored]
+        by_task[task], _ = _rows(having, chosen, cut_short, {}, drawn)
     notes = [*agreement.notes, *_remarks(runs, scored, agreement, analyser, parser)]
     notes += [f"{row.name}: {row.vs_truncation.note}" for row in rows if row.vs_truncation and row.vs_truncation.note]
     return Comparison(
@@ -123,7 +114,7 @@ def compare(
         by_task=by_task,
         curve=curve,
         notes=tuple(notes),
-        n=int(rows[0].columns["n"].value or 0),
+        n=len(of_row) or sum(map(len, agreement.clusters.values())),
         settings={
             "analyser": analyser.name,
             "parser": parser,
@@ -147,6 +138,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             and {
                 "chair_s": _bounds(beyond.chair_s),
                 "chair_i": _bounds(beyond.chair_i),
+                "chair_i_unique": _bounds(beyond.chair_i_unique),
                 "baseline_words": beyond.baseline_words,
                 "note": beyond.note,
             },
@@ -174,11 +166,9 @@ def _bounds(column: Interval) -> dict[str, float | None]:
 
 
 def _baseline_first(runs: Sequence[Run], baseline: str | None) -> list[Run]:
-    from difflib import get_close_matches
-
     names = [run.name for run in runs]
-    if len(runs) < 2:
-        raise FileError(f"a comparison needs at least two runs, not {len(runs)}")
+    if not runs:
+        raise FileError("a comparison needs at least one run: a folder or file, or NAME=path")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise FileError(f"two runs are called {twice[0]!r}; name them apart as NAME=path")
     if baseline is None:
@@ -245,160 +235,77 @@ def _truths(agreement: Agreement, truth: Mapping[int, frozenset[str]] | None) ->
 
 def _score(
     agreement: Agreement, truth: Mapping[CaptionKey, frozenset[str]], analyser: chair.Analyser, progress: Progress
-) -> dict[str, list[dict[str, Any]]]:
-    def score(key: CaptionKey, entry: CaptionEntry) -> dict[str, Any]:
+) -> dict[str, list[Scored]]:
+    def score(key: CaptionKey, entry: CaptionEntry) -> Scored:
         row = chair.score_caption(entry.image_id, entry.text, truth[key], analyser, entry.terminated)
         image = None if entry.image is None else str(entry.image)
         return row | {"task": key[0], "image": image, "tokens": entry.tokens}
 
     every = [(name, *item) for name, entries in agreement.captions.items() for item in entries.items()]
-    scored: dict[str, list[dict[str, Any]]] = {name: [] for name in agreement.captions}
+    scored: dict[str, list[Scored]] = {name: [] for name in agreement.captions}
     for name, key, entry in progress(every, "captions"):
         scored[name].append(score(key, entry))
     return scored
 
 
-@dataclass(frozen=True)
-class _Figures:
-    """Figures of one run: over the corpus [columns] and in every draw [draws, columns]."""
-
-    names: tuple[str, ...]
-    values: Floats
-    drawn: Floats
-    n: int
-
-    def column(self, name: str) -> tuple[float, Floats]:
-        place = self.names.index(name)
-        return float(self.values[place]), self.drawn[:, place]
-
-
-def _figures(names: tuple[str, ...], weights: Floats, parts: Floats, wholes: Floats, scales: Floats) -> _Figures:
-    ones = bootstrap.corpus_weights(len(parts))
-    values = bootstrap.ratios(ones, parts, wholes)[0] * scales
-    return _Figures(names, values, bootstrap.ratios(weights, parts, wholes) * scales, len(parts))
-
-
-def _caption_figures(rows: Sequence[Mapping[str, Any]], weights: Floats) -> _Figures:
-    """Return CAPTION_COLUMNS as ratios of sums over captions; F1 of a/b and a/c is 2a / (b + c)."""
-
-    def sums(count: Callable[[Mapping[str, Any]], float]) -> Floats:
-        return np.array([count(row) for row in rows], dtype=np.float64)
-
-    one = np.ones(len(rows))
-    mentioned, wrong = sums(lambda row: len(row["objects"])), sums(lambda row: len(row["hallucinated"]))
-    unique, found = sums(lambda row: row["unique_objects"]), sums(lambda row: row["unique_true_objects"])
-    true = sums(lambda row: row["true_objects"])
-    columns: dict[str, tuple[Floats, Floats]] = {
-        "chair_s": (sums(lambda row: bool(row["hallucinated"])), one),
-        "chair_i": (wrong, mentioned),
-        "recall": (found, true),
-        "precision": (found, unique),
-        "f1": (2 * found, true + unique),
-        "words": (sums(lambda row: row["words"]), one),
-        "chair_i_unique": (unique - found, unique),
-        "rep_4": (sums(lambda row: row["rep_4"]), one),
-        "looped": (sums(lambda row: row["rep_4"] > 100 * LOOPED_ABOVE), one),
-        "unterminated": (sums(lambda row: not row["terminated"]), one),
-    }
-    parts, wholes = (np.stack(side, axis=1) for side in zip(*(columns[name] for name in CAPTION_COLUMNS), strict=True))
-    # Words and rep_4 are means of what is no share.
-    scales = np.array([0.01 if name in ("words", "rep_4") else 1.0 for name in CAPTION_COLUMNS])
-    return _figures(CAPTION_COLUMNS, weights, parts, wholes, scales)
-
-
-def _answer_figures(agreement: Agreement, parser: str, draws: int, seed: int) -> dict[str, list[_Figures]]:
-    """Return each run's figures of its POPE splits, an image's questions summed before images are drawn."""
-    found: dict[str, list[_Figures]] = {}
+def _answers(agreement: Agreement, parser: str, draws: int, seed: int) -> dict[str, list[Figures]]:
+    """Return each run's figures of its POPE splits."""
+    found: dict[str, list[Figures]] = {}
     for split, having in agreement.answers.items():
-        clusters = np.array(agreement.clusters[split])
-        images = int(clusters.max()) + 1
-        weights = bootstrap.draw_weights(images, draws, seed)
-        prefix = f"pope_{split}_" if split else "pope_"
-        names = tuple(prefix + figure for figure in POPE_FIGURES)
+        clusters = agreement.clusters[split]
+        weights = bootstrap.draw_weights(max(clusters) + 1, draws, seed)
         for name, answers in having.items():
-            counts = np.zeros((images, 5))
-            np.add.at(counts, clusters, np.array([_counts(answer, parser) for answer in answers], dtype=np.float64))
-            tp, fp, tn, fn, asked = counts.T
-            parts = np.stack([tp + tn, 2 * tp, tp + fp], axis=1)
-            wholes = np.stack([asked, 2 * tp + fp + fn, asked], axis=1)
-            figures = _figures(names, weights, parts, wholes, np.ones(3))
-            found.setdefault(name, []).append(replace(figures, n=len(answers)))
+            found.setdefault(name, []).append(answer_figures(split, answers, clusters, weights, parser))
     return found
 
 
-def _counts(answer: AnswerEntry, parser: str) -> tuple[bool, bool, bool, bool, int]:
-    predicted, label = pope.parse_answer(answer.answer, parser), answer.label
-    return (
-        predicted == label == "yes",
-        predicted == "yes" != label,
-        predicted == label == "no",
-        predicted == "no" != label,
-        1,
-    )
+@dataclass(frozen=True)
+class _Draws:
+    count: int
+    seed: int
 
 
 def _rows(
     runs: Sequence[Run],
-    scored: Mapping[str, list[dict[str, Any]]],
-    answers: Mapping[str, list[_Figures]],
-    draws: int,
-    seed: int,
-    analyser: chair.Analyser,
-    progress: Progress,
+    scored: Mapping[str, Sequence[Scored]],
+    prefixes: PrefixCounts | None,
+    answers: Mapping[str, Sequence[Figures]],
+    draws: _Draws,
 ) -> tuple[tuple[Row, ...], Curve | None]:
-    """Return the rows of runs whose captions are scored, in the runs' order, and the baseline's curve."""
+    """Return the runs' rows in order, and the curve of the first one's captions, whose prefixes are counted."""
     first = runs[0].name
-    weights = None
-    if scored:
-        weights = bootstrap.draw_weights(len(next(iter(scored.values()))), draws, seed)
+    figures: dict[str, list[Figures]] = {run.name: list(answers.get(run.name, ())) for run in runs}
     control = None
-    if weights is not None and first in scored:
-        captions = [(row["caption"], frozenset(row["truth"])) for row in scored[first]]
-        control = TruncationControl(count_prefixes(progress(captions, "captions cut short"), analyser), weights)
-    every = {run.name: list(answers.get(run.name, [])) for run in runs}
-    if weights is not None:
-        for name, rows in scored.items():
-            every[name].insert(0, _caption_figures(rows, weights))
-    found = []
+    if scored:
+        weights = bootstrap.draw_weights(len(next(iter(scored.values()))), draws.count, draws.seed)
+        for name, captions in scored.items():
+            figures[name].insert(0, caption_figures(captions, weights))
+        if prefixes is not None:
+            control = TruncationControl(prefixes, weights)
+    rows = []
     for run in runs:
-        figures = every[run.name]
-        n = len(scored[run.name]) if run.name in scored else sum(part.n for part in figures)
-        columns = {"n": Interval(float(n))}
-        for part in figures:
-            columns |= {name: bootstrap.interval(*part.column(name)) for name in part.names}
-        columns |= _times(run)
-        row = Row(run.name, columns, captions=tuple(scored.get(run.name, ())))
+        parts = figures[run.name]
+        captions = tuple(scored.get(run.name, ()))
+        columns: dict[str, Interval] = {"n": Interval(len(captions) or sum(part.entries for part in parts))}
+        for part in parts:
+            columns |= part.intervals()
+        differences: dict[str, Interval] = {}
+        beyond = None
+        shared = [(part, other) for part in parts for other in figures[first] if part.names == other.names]
         if run.name != first:
-            row = replace(row, differences=_differences(figures, every[first]))
-            if control is not None and run.name in scored:
-                own = [figures[0].column(name) for name in ("recall", "chair_s", "chair_i")]
-                row = replace(row, vs_truncation=control.compare([a for a, _ in own], [b for _, b in own]))
-        found.append(replace(row, verdict=verdict(row.columns, row.differences, row.vs_truncation, run.name == first)))
-    return tuple(found), control and control.curve
-
-
-def _differences(figures: Sequence[_Figures], baseline: Sequence[_Figures]) -> dict[str, Interval]:
-    theirs = {part.names: part for part in baseline}
-    found = {}
-    for part in figures:
-        for name in part.names if part.names in theirs else ():
-            (value, drawn), (base, base_drawn) = part.column(name), theirs[part.names].column(name)
-            found[name] = bootstrap.interval(value - base, drawn - base_drawn)
-    return found
-
-
-def _times(run: Run) -> dict[str, Interval]:
-    if not run.seconds or not run.requests:
-        return {}
-    times = {"seconds": Interval(run.seconds / run.requests)}
-    if run.generated_tokens:
-        times["tokens_per_second"] = Interval(run.generated_tokens / run.seconds)
-    return times
+            for part, other in shared:
+                differences |= part.minus(other)
+            if control is not None and captions:
+                beyond = control.compare({name: parts[0].column(name) for name in parts[0].names})
+        images = min((part.images for part, _ in shared), default=0)
+        said = "the baseline" if run.name == first else verdict(columns, differences, beyond, images)
+        rows.append(Row(run.name, columns | times(run), differences, beyond, said, captions))
+    return tuple(rows), None if control is None else control.curve
 
 
 def _remarks(
     runs: Sequence[Run],
-    scored: Mapping[str, Sequence[Mapping[str, Any]]],
+    scored: Mapping[str, Sequence[Scored]],
     agreement: Agreement,
     analyser: chair.Analyser,
     parser: str,
@@ -406,9 +313,7 @@ def _remarks(
     notes = []
     for name, rows in scored.items():
         if empty := sum(not row["caption"].strip() for row in rows):
-            notes.append(
-                f"{name}: {empty} of {len(rows)} captions are empty, which CHAIR takes for free of hallucination"
-            )
+            notes.append(f"{name}: {empty} of {len(rows)} captions are empty, which CHAIR takes for honest")
     for having in agreement.answers.values():
         for name, answers in having.items():
             if empty := sum(pope.is_unparsed(answer.answer) for answer in answers):

@@ -132,9 +132,9 @@ def _read_folder(name: str, folder: Path) -> Run:
     if not captions and not answers:
         raise FileError(f"{path}: none of its tasks ({', '.join(configs)}) is one of ours: chair_... or pope_...")
     throughput = content.get("throughput") or {}
-    seconds, each = throughput.get("total_elapsed_time"), throughput.get("avg_latency")
+    seconds, each = throughput.get("total_elapsed_time") or 0.0, throughput.get("avg_latency") or 0.0
     # Answers from a cache, or of another process, took time that was not measured.
-    timed = bool(seconds and each) and round(seconds / each) == documents
+    timed = each > 0 and round(seconds / each) == documents
     return Run(
         name,
         path,

@@ -108,7 +108,7 @@ def test_nltks_tokens_are_found_too(nltk_analyser: NltkAnalyser, caption: str) -
 def test_released_captions_locate_the_objects_that_they_mention(reference: Path) -> None:
     count = 0
     for path in sorted((reference / "chair").glob("*.jsonl.gz")):
-        for _, caption, _ in read_captions(path):
+        for _, caption, *_ in read_captions(path):
             found = LEXICON.located(caption)
             assert [mention.object for mention in found] == LEXICON.mentions(caption).objects
             assert all(caption[start:end].strip() == caption[start:end] for _, start, end in found)

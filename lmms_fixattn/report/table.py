@@ -1,0 +1,217 @@
+"""Write a comparison as tables: for a terminal, Markdown and LaTeX, as CSV with a line a figure, and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+from lmms_fixattn.metrics.bootstrap import Interval
+from lmms_fixattn.metrics.reading import FileError
+from lmms_fixattn.report.columns import POPE_FIGURES
+from lmms_fixattn.report.compare import Comparison, Row, to_json
+
+_OBJECTS = ("chair_s", "chair_i", "chair_i_unique", "recall", "precision", "f1")
+_MANNER = ("words", "rep_4", "looped", "unterminated")
+_TIMES = ("seconds", "tokens_per_second")
+_SPLITS_A_TABLE = 2
+
+
+class Section(NamedTuple):
+    """One table: a title, the columns' names, and a line of cells a run; "" where a run has no such figure."""
+
+    title: str
+    header: tuple[str, ...]
+    lines: list[tuple[str, ...]]
+
+
+def sections(comparison: Comparison) -> list[Section]:
+    """Return the comparison's tables: figures, differences to the baseline, and what is beyond brevity.
+
+    A cell is `value [low, high]`, the 95% interval. Nothing is printed bold: which of two figures is the better one is
+    for their paired difference to say.
+    """
+    found = _of_rows(comparison.rows, comparison.baseline, "")
+    for task, rows in comparison.by_task.items():
+        found += _of_rows(rows, comparison.baseline, f" of {task}")
+    return found
+
+
+def verdicts(comparison: Comparison) -> list[tuple[str, str]]:
+    """Return (where, verdict) of every run but the baseline; of a single task where the runs hold several."""
+    lines = [(row.name, row.verdict) for row in comparison.rows if row.name != comparison.baseline]
+    for task, rows in comparison.by_task.items():
+        lines += [(f"{row.name} on {task}", row.verdict) for row in rows if row.name != comparison.baseline]
+    return lines
+
+
+def settings(comparison: Comparison) -> str:
+    """Return in one line what the figures rest on."""
+    stated = comparison.settings
+    level = f"{100 * stated['level']:.0f}% bootstrap intervals over images"
+    draws = f"{stated['draws']} draws, seed {stated['seed']}"
+    read = f"analyser {stated['analyser']}, POPE parser {stated['parser']}"
+    return f"baseline {comparison.baseline}; n = {comparison.n}; {level} ({draws}); {read}"
+
+
+def render(comparison: Comparison, form: str) -> str:
+    """Return the comparison as text of a form: table, markdown, latex, csv or json. Raises ValueError for another."""
+    if form not in FORMS:
+        raise ValueError(f"a table's form is one of {', '.join(FORMS)}, not {form!r}")
+    return FORMS[form](comparison)
+
+
+def write(comparison: Comparison, directory: Path) -> list[Path]:
+    """Write comparison.json, table.md, table.tex and table.csv into a directory, which is made; return the paths."""
+    files = {"comparison.json": "json", "table.md": "markdown", "table.tex": "latex", "table.csv": "csv"}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, form in files.items():
+            (directory / name).write_text(render(comparison, form), encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"{directory}: cannot be written: {error.strerror or error}") from None
+    return [directory / name for name in files]
+
+
+def _table(comparison: Comparison) -> str:
+    blocks = [f"{part.title}\n{_grid(part, 'simple')}" for part in sections(comparison)]
+    blocks.append("\n".join(["verdicts", *(f"  {name}: {said}" for name, said in verdicts(comparison))]))
+    blocks.append("\n".join(["notes", *(f"  {note}" for note in (settings(comparison), *comparison.notes))]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _markdown(comparison: Comparison) -> str:
+    blocks = [f"### {_capital(part.title)}\n\n{_grid(_piped(part), 'github')}" for part in sections(comparison)]
+    blocks.append("### Verdicts\n\n" + "\n".join(f"- **{name}**: {said}" for name, said in verdicts(comparison)))
+    blocks.append("### Notes\n\n" + "\n".join(f"- {note}" for note in (settings(comparison), *comparison.notes)))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _latex(comparison: Comparison) -> str:
+    blocks = []
+    for part in sections(comparison):
+        caption = f"\\caption{{{_escaped(_capital(part.title))}. {_escaped(_capital(settings(comparison)))}.}}"
+        blocks.append(f"\\begin{{table}}\n\\centering\n{_grid(part, 'latex_booktabs')}\n{caption}\n\\end{{table}}")
+    said = [f"{name}: {words}" for name, words in verdicts(comparison)]
+    remarks = "\n".join(f"% {line}" for line in (*said, *comparison.notes))
+    return "\n\n".join(["% Needs \\usepackage{booktabs}", *blocks, remarks]) + "\n"
+
+
+def _csv(comparison: Comparison) -> str:
+    """Return a line a figure: run, task ("" pools all), column, value and difference with their bounds."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    bounds = ("value", "low", "high")
+    writer.writerow(("run", "task", "column", *bounds, *(f"difference_{bound}" for bound in bounds)))
+    for task, rows in {"": comparison.rows, **comparison.by_task}.items():
+        for row in rows:
+            for name, column in row.columns.items():
+                difference = row.differences.get(name, Interval(None))
+                writer.writerow((row.name, task, name, *_bare(column), *_bare(difference)))
+            if row.vs_truncation is not None:
+                for name in ("chair_s", "chair_i", "chair_i_unique"):
+                    beyond: Interval = getattr(row.vs_truncation, name)
+                    writer.writerow((row.name, task, f"{name}_vs_truncation", *_bare(beyond), "", "", ""))
+                writer.writerow(
+                    (row.name, task, "baseline_words", row.vs_truncation.baseline_words, "", "", "", "", "")
+                )
+    return out.getvalue()
+
+
+def _json(comparison: Comparison) -> str:
+    return json.dumps(to_json(comparison), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+FORMS: Mapping[str, Callable[[Comparison], str]] = {
+    "table": _table,
+    "markdown": _markdown,
+    "latex": _latex,
+    "csv": _csv,
+    "json": _json,
+}
+"""How a comparison can be written as text."""
+
+
+def _of_rows(rows: Sequence[Row], baseline: str, where: str) -> list[Section]:
+    present = {name for row in rows for name in row.columns}
+    pope = [name for row in rows for name in row.columns if name.startswith("pope_")]
+    splits = list(dict.fromkeys(name.rpartition("_")[0].removesuffix("_yes") for name in pope))
+    groups = {
+        "objects": [name for name in _OBJECTS if name in present],
+        "manner and price": [name for name in (*_MANNER, *_TIMES) if name in present],
+    }
+    for start in range(0, len(splits), _SPLITS_A_TABLE):
+        chosen = splits[start : start + _SPLITS_A_TABLE]
+        groups[f"POPE {', '.join(name[5:].replace('_', ' ') for name in chosen)}".strip()] = [
+            f"{split}_{figure}" for split in chosen for figure in POPE_FIGURES
+        ]
+    found = []
+    for title, names in groups.items():
+        if not names:
+            continue
+        counted = ["n", *names] if title == "objects" or "chair_s" not in present else names
+        lines = [(row.name, *(_cell(row.columns.get(name), name) for name in counted)) for row in rows]
+        found.append(Section(f"{title}{where}", ("run", *counted), lines))
+        others = [row for row in rows if row.differences]
+        compared = [name for name in names if any(name in row.differences for row in others)]
+        if compared:
+            lines = [(row.name, *(_difference(row.differences.get(name)) for name in compared)) for row in others]
+            found.append(Section(f"{title}{where}, minus {baseline}", ("run", *compared), lines))
+    beyond = [(row.name, row.vs_truncation) for row in rows if row.vs_truncation]
+    if beyond:
+        lines = [
+            (
+                name,
+                "" if found_at.baseline_words is None else str(found_at.baseline_words),
+                *(_difference(one) for one in (found_at.chair_s, found_at.chair_i, found_at.chair_i_unique)),
+            )
+            for name, found_at in beyond
+        ]
+        header = ("run", "words of the baseline", "chair_s", "chair_i", "chair_i_unique")
+        found.append(Section(f"beyond brevity{where}: minus {baseline} cut to the same recall", header, lines))
+    return found
+
+
+def _cell(column: Interval | None, name: str) -> str:
+    if column is None or column.value is None:
+        return ""
+    if name == "n":
+        return f"{column.value:.0f}"
+    if column.low is None or column.high is None:
+        return f"{column.value:.3g}"
+    return f"{column.value:.1f} [{column.low:.1f}, {column.high:.1f}]"
+
+
+def _difference(column: Interval | None) -> str:
+    if column is None or column.value is None:
+        return ""
+    return f"{column.value:+.1f} [{column.low:+.1f}, {column.high:+.1f}]"
+
+
+def _bare(column: Interval) -> tuple[float | None, float | None, float | None]:
+    return column.value, column.low, column.high
+
+
+def _grid(part: Section, form: str) -> str:
+    return tabulate(part.lines, headers=part.header, tablefmt=form, disable_numparse=True)
+
+
+def _piped(part: Section) -> Section:
+    """Return a section whose cells cannot end a Markdown cell."""
+    return part._replace(lines=[tuple(cell.replace("|", "\\|") for cell in line) for line in part.lines])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _escaped(text: str) -> str:
+    """Return text for LaTeX, escaped as tabulate does the cells."""
+    from tabulate import LATEX_ESCAPE_RULES
+
+    return "".join(LATEX_ESCAPE_RULES.get(character, character) for character in text)
