@@ -70,9 +70,7 @@ def written_card(content: Mapping[str, Any]) -> str:
     if content["figures"]:
         rows = [(name, *(_number(found[key]) for key in found)) for name, found in content["figures"].items()]
         parts.append(tabulate(rows, ["figure", "value", "low", "high"], tablefmt="github", disable_numparse=True))
-        parts.append(
-            "Percentages but for n, words and times; low and high bound the 95% bootstrap interval over images."
-        )
+        parts.append("Percentages but for n, words and times; 95% bootstrap intervals over images.")
     for title, key in (("Model", "model"), ("Versions", "versions"), ("Protocol", "protocol")):
         if content[key]:
             parts += [f"## {title}", _listed(content[key])]

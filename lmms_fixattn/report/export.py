@@ -1,7 +1,7 @@
 """Write a run for others' scorers, with a card that says what made it.
 
-    captions    TASK.jsonl, a line {"image_id", "caption", ...} a caption: what CHAIR scorers read; TASK.truth.json beside
-                it, {image id: [node words]}, where the truth is known
+    captions    TASK.jsonl, a line {"image_id", "caption", ...} a caption: what CHAIR scorers read; beside it, where the
+                truth is known, TASK.truth.json, {image id: [node words]}
     pope        TASK.jsonl, a line {"question", "label", "answer", ...} a question: what POPE's and PAI's scorers read
     amber       TASK.json, a list of {"id", "response"}: what AMBER's scorer reads (junyangwang0410/AMBER)
     lmms-eval   a results file and the samples of each task, as lmms-eval --log_samples writes them
