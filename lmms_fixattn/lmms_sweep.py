@@ -15,7 +15,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -74,7 +74,7 @@ def run_sweep(plan: Plan, output: Path, screen: TextIO | None = None) -> dict[st
                 lm.use(cell.method)
             except ValueError as error:
                 raise ValueError(f"cell {cell.name}: {error}") from error
-            basis = {"model": lm.identity(), "limit": plan.limit, "tasks": digests}
+            basis = {"model": lm.identity(), "limit": plan.limit, "prompt_settings_and_data": digests}
             runs.append(_CellRun(cell, output, json.loads(json.dumps(basis))))
         each = sum(min(plan.limit or len(task.eval_docs), len(task.eval_docs)) * task.config.repeats for task in tasks)
         kept = sum(run.check(each) for run in runs)
@@ -102,7 +102,12 @@ def chatter_in(log: Path) -> Iterator[TextIO]:
         logger.remove()
         sinks = [
             logger.add(file, level="INFO"),
-            logger.add(lambda line: tqdm.write(line, screen, ""), level="WARNING", format="{level}: {message}"),
+            logger.add(
+                lambda line: tqdm.write(line, screen, ""),
+                level="WARNING",
+                format="{level}: {message}",
+                filter=lambda record: record["level"].no < logger.level("CRITICAL").no,  # it is raised as well
+            ),
         ]
         try:
             yield screen
@@ -136,24 +141,29 @@ class _CellRun:
     def check(self, requests: int) -> int:
         """Return how many of the cell's answers are there; refuse those that were made on another basis."""
         for folder in (self.folder, self.unfinished):
-            if (folder / _BASIS).is_file():
-                if changes := _changes(json.loads((folder / _BASIS).read_text()), self.basis):
+            if not (folder / _BASIS).is_file():
+                if folder.is_dir() and any(folder.iterdir()):
                     raise SweepError(
-                        f"cell {self.cell.name}: {folder} was made with {'; '.join(changes)}; choose another --output, "
-                        "or delete that folder to have the cell run again"
+                        f"{folder} holds something but no {_BASIS}; choose another --output, or delete that folder"
                     )
-                if folder == self.folder:
-                    return requests
-                with Journal(folder / _ANSWERS) as journal:
-                    return len(journal)
-            if folder == self.folder and folder.exists():
-                raise SweepError(f"{folder} is no cell of a sweep: it has no {_BASIS}; choose another --output")
+                continue
+            if changes := _changes(json.loads((folder / _BASIS).read_text()), self.basis):
+                raise SweepError(
+                    f"cell {self.cell.name}: {folder} was made with {'; '.join(changes)}; choose another --output, "
+                    "or delete that folder to have the cell run again"
+                )
+            if folder == self.folder:
+                return requests
+            with Journal(folder / _ANSWERS) as journal:
+                return len(journal)
         return 0
 
     def perform(self, lm: LlavaFixattn, plan: Plan, manager: Any, bar: Any) -> None:
         """Run the cell, or the rest of it."""
         self.unfinished.mkdir(parents=True, exist_ok=True)
-        _write(self.unfinished / _BASIS, json.dumps(self.basis, indent=1))
+        whole = self.output / f".{_BASIS}"
+        whole.write_text(json.dumps(self.basis, indent=1))
+        whole.replace(self.unfinished / _BASIS)
         for leftover in self.unfinished.iterdir():
             if leftover.is_dir():  # results that were being written
                 shutil.rmtree(leftover)
@@ -176,6 +186,8 @@ class _CellRun:
         self._save(results, model_args, now)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.unfinished.rename(self.folder)
+        with suppress(OSError):
+            self.unfinished.parent.rmdir()  # empty after the last cell
 
     def _save(self, results: dict[str, Any], model_args: str, now: str) -> None:
         tracker = EvaluationTracker(output_path=str(self.unfinished))
@@ -187,7 +199,7 @@ class _CellRun:
             tracker.save_results_samples(task_name=task, samples=samples[task])
         # lmms-eval only warns of what it could not write.
         for task, count in counts.items():
-            written = [len(path.read_text().splitlines()) for path in self.unfinished.rglob(f"*_samples_{task}.jsonl")]
+            written = [path.read_bytes().count(b"\n") for path in self.unfinished.rglob(f"*_samples_{task}.jsonl")]
             if written != [count] or len(list(self.unfinished.rglob("*_results.json"))) != 1:
                 raise SweepError(f"the results of cell {self.cell.name} could not be written to {self.unfinished}")
 
@@ -244,10 +256,3 @@ def _argument(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "-".join("" if bound is None else str(bound) for bound in value)
     return str(value)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file so that it is there as a whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

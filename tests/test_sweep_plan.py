@@ -64,7 +64,7 @@ def test_the_command_lines_limit_wins_and_the_first_cell_is_the_baseline(tmp_pat
     text = HEAD + "limit: 7\ngrid: {method: [pai, vanilla]}\n"
     plan = read(tmp_path, text, limit=3)
     assert (plan.limit, plan.baseline) == (3, "pai")
-    with pytest.raises(FileError, match="limit: expected a whole number .*got 0"):
+    with pytest.raises(FileError, match=r"limit: expected a whole number .*got 0"):
         read(tmp_path, text, limit=0)
 
 
