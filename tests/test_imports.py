@@ -13,11 +13,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmms_fixattn"
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 
 KNOW_LMMS_EVAL = ("plugin", "lmms_", "task_glue/", "demo/__main__", "demo/judge")
-NEVER_TORCH = ("metrics/", "data/", "task_glue/", "cli", "plugin", "__init__")
+NEVER_TORCH = ("metrics/", "report/", "data/", "task_glue/", "sweep_", "cli", "plugin", "__init__")
 FORBIDDEN = {
     "plugin": ("lmms_fixattn.",),
     "methods/": ("transformers", "lmms_fixattn.intervention", "lmms_fixattn.metrics", "lmms_fixattn.data"),
     "metrics/": ("lmms_fixattn.data", "lmms_fixattn.methods", "lmms_fixattn.task_glue", "transformers"),
+    "report/": ("lmms_fixattn.methods", "lmms_fixattn.task_glue", "lmms_fixattn.lmms", "lmms_fixattn.intervention"),
+    "sweep_": ("lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.intervention"),
     "intervention": ("lmms_fixattn.metrics", "lmms_fixattn.data", "lmms_fixattn.task_glue"),
     "task_glue/": ("lmms_fixattn.methods", "lmms_fixattn.intervention", "lmms_fixattn.lmms"),
     "cli": ("lmms_fixattn.intervention", "lmms_fixattn.lmms", "lmms_fixattn.task_glue"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,19 @@ def test_a_configuration_that_is_nowhere_is_said_with_the_shipped_ones(tmp_path:
         read_plan("tabel1")
     with pytest.raises(FileError, match=r"there.yaml: no such file; shipped configurations: demo_table1"):
         read_plan(str(tmp_path / "there.yaml"))
+
+
+def test_the_command_refuses_a_configuration_in_one_line_before_it_loads_lmms_eval(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(HEAD + "cells: [{name: a, method: pai, alpha: much}]")
+    code = (
+        "import sys; from lmms_fixattn.cli import main;"
+        f"print(main(['sweep', {str(tmp_path / 'bad.yaml')!r}]), 'lmms_eval' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.split() == ["1", "False"]
+    assert done.stderr.startswith(f"lmms-fixattn sweep: error: {tmp_path}/bad.yaml: cells, entry 1 (a): pai: alpha")
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
 
 
 def test_a_sweep_sets_every_argument_of_the_model_but_the_method() -> None:
