@@ -14,10 +14,13 @@ import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmms_fixattn.metrics import chair, pope
 from lmms_fixattn.metrics.reading import FileError, read_answers, read_captions, read_ground_truth
+
+if TYPE_CHECKING:
+    from lmms_fixattn.report.compare import Comparison
 
 _CHAIR_MEANINGS = {
     "chair_s": "% of captions with a hallucinated object",
@@ -110,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     _add_compare(commands)
+    _add_sweep(commands)
     _add_inspect(commands)
     _add_export(commands)
 
@@ -232,16 +236,66 @@ def _compare(arguments: argparse.Namespace) -> None:
         _progress,
     )
     if arguments.output is not None:
-        from lmms_fixattn.report.html import write_page
-        from lmms_fixattn.report.plots import write_plots
-
-        table.write(comparison, arguments.output)
-        write_page(comparison, arguments.output / "page.html")
-        write_plots(comparison, arguments.output)
+        _write_comparison(comparison, arguments.output)
     if arguments.format == "html":
         print(arguments.output / "page.html")
     else:
         print(table.render(comparison, arguments.format), end="")
+
+
+def _write_comparison(comparison: Comparison, directory: Path) -> None:
+    from lmms_fixattn.report import table
+    from lmms_fixattn.report.html import write_page
+    from lmms_fixattn.report.plots import write_plots
+
+    table.write(comparison, directory)
+    write_page(comparison, directory / "page.html")
+    write_plots(comparison, directory)
+
+
+def _add_sweep(commands: Any) -> None:
+    summary = "run methods and settings through lmms-eval with one load of the model, and compare them"
+    command = commands.add_parser("sweep", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    command.add_argument(
+        "config",
+        metavar="CONFIG",
+        help="a .yaml file (docs/sweep.md), or a shipped one: table1 to table5 for LLaVA-1.5-7B, demo_table1 to "
+        "demo_table5 for the packaged model",
+    )
+    command.add_argument("--output", type=Path, metavar="DIR", help="of results and comparison (default: sweep-CONFIG)")
+    command.add_argument("--limit", type=_positive, metavar="N", help="documents of each task (default: CONFIG's)")
+    command.set_defaults(run=_sweep)
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    from lmms_fixattn.sweep_plan import read_plan
+
+    plan = read_plan(arguments.config, arguments.limit)
+    output = arguments.output or Path(f"sweep-{plan.name}")
+    _remark(f"{len(plan.cells)} cells of {', '.join(plan.tasks)} into {output}; loading lmms-eval and the model")
+    from lmms_fixattn.lmms_sweep import chatter_in, run_sweep
+    from lmms_fixattn.sweep_report import compare_cells, paper_tables
+
+    try:
+        with chatter_in(output / "log.txt") as screen:
+            folders = run_sweep(plan, output, screen)
+        if len(folders) < 2:
+            _remark(f"one cell, so nothing to compare; its result is {next(iter(folders.values()))}")
+            return
+        comparison = compare_cells(plan, folders, _progress)
+        _write_comparison(comparison, output)
+        for form, (suffix, text) in paper_tables(plan, comparison).items():
+            (output / f"paper_{plan.layout}.{suffix}").write_text(text, encoding="utf-8")
+            if form == "text":
+                print(text)
+    except KeyboardInterrupt:
+        _remark(f"stopped; what was answered is kept in {output}, and the same command goes on from there")
+        raise
+    except (ValueError, RuntimeError, OSError, LookupError) as error:
+        raise FileError(str(error)) from error
+    from lmms_fixattn.report import table
+
+    print(table.render(comparison, "table"), end="")
 
 
 def _analyser(name: str) -> chair.Analyser:
