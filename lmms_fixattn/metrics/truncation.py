@@ -33,6 +33,8 @@ from lmms_fixattn.metrics.bootstrap import NO_INTERVAL, Floats, Interval, corpus
 from lmms_fixattn.metrics.chair import Analyser
 
 _WORD = re.compile(r"\S+")
+# Equal recalls may differ in their last bits: points far below one object of any corpus.
+_ROUNDING = 1e-9
 
 
 def cut(caption: str, words: int) -> str:
@@ -186,13 +188,13 @@ class _Curves:
     def at(self, recall: Floats) -> tuple[NDArray[np.int64], dict[str, Floats], NDArray[np.bool_]]:
         """Return k* at a recall a row [rows], the figures there, and whether the row's curve does not reach it."""
         rows = np.arange(len(recall))
-        cuts = (self.highest < recall[:, None]).sum(axis=1)
+        cuts = (self.highest < recall[:, None] - _ROUNDING).sum(axis=1)
         last = self.highest.shape[1] - 1
         outside = cuts > last
         cuts = np.minimum(cuts, last)
         before = np.maximum(cuts - 1, 0)
         low, high = self.highest[rows, before], self.highest[rows, cuts]
-        part = np.where(outside, 1.0, share(recall - low, high - low))
+        part = np.where(outside, 1.0, np.minimum(share(recall - low, high - low), 1.0))
         values = {
             name: (1 - part) * curve[rows, before] + part * curve[rows, cuts] for name, curve in self.chair.items()
         }

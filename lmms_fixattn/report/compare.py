@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -98,6 +98,8 @@ def compare(
         prefixes = count_prefixes(progress(captions, "captions cut short"), analyser)
     drawn = _Draws(draws, seed)
     rows, curve = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), drawn)
+    # Times are of a whole run, not of a task.
+    rows = tuple(replace(row, columns=row.columns | times(run)) for row, run in zip(rows, runs, strict=True))
     by_task: dict[str, tuple[Row, ...]] = {}
     of_row = [row["task"] for row in next(iter(scored.values()), [])]
     for task in dict.fromkeys(of_row) if own and len(set(of_row)) > 1 else ():
@@ -297,9 +299,9 @@ def _rows(
                 differences |= part.minus(other)
             if control is not None and captions:
                 beyond = control.compare({name: parts[0].column(name) for name in parts[0].names})
-        images = min((part.images for part, _ in shared), default=0)
+        images = {name: part.images for part, _ in shared for name in part.names}
         said = "the baseline" if run.name == first else verdict(columns, differences, beyond, images)
-        rows.append(Row(run.name, columns | times(run), differences, beyond, said, captions))
+        rows.append(Row(run.name, columns, differences, beyond, said, captions))
     return tuple(rows), None if control is None else control.curve
 
 

@@ -19,7 +19,6 @@ from lmms_fixattn.report.compare import Comparison, Row, to_json
 _OBJECTS = ("chair_s", "chair_i", "chair_i_unique", "recall", "precision", "f1")
 _MANNER = ("words", "rep_4", "looped", "unterminated")
 _TIMES = ("seconds", "tokens_per_second")
-_SPLITS_A_TABLE = 2
 
 
 class Section(NamedTuple):
@@ -138,43 +137,56 @@ FORMS: Mapping[str, Callable[[Comparison], str]] = {
 
 
 def _of_rows(rows: Sequence[Row], baseline: str, where: str) -> list[Section]:
-    present = {name for row in rows for name in row.columns}
-    pope = [name for row in rows for name in row.columns if name.startswith("pope_")]
-    splits = list(dict.fromkeys(name.rpartition("_")[0].removesuffix("_yes") for name in pope))
-    groups = {
-        "objects": [name for name in _OBJECTS if name in present],
-        "manner and price": [name for name in (*_MANNER, *_TIMES) if name in present],
-    }
-    for start in range(0, len(splits), _SPLITS_A_TABLE):
-        chosen = splits[start : start + _SPLITS_A_TABLE]
-        groups[f"POPE {', '.join(name[5:].replace('_', ' ') for name in chosen)}".strip()] = [
-            f"{split}_{figure}" for split in chosen for figure in POPE_FIGURES
-        ]
+    groups = {"objects": ("n", *_OBJECTS), "manner and price": (*_MANNER, *_TIMES)}
+    others = [row for row in rows if row.differences]
     found = []
     for title, names in groups.items():
-        if not names:
-            continue
-        counted = ["n", *names] if title == "objects" or "chair_s" not in present else names
-        lines = [(row.name, *(_cell(row.columns.get(name), name) for name in counted)) for row in rows]
-        found.append(Section(f"{title}{where}", ("run", *counted), lines))
-        others = [row for row in rows if row.differences]
-        compared = [name for name in names if any(name in row.differences for row in others)]
-        if compared:
+        if present := [name for name in names if name != "n" and any(name in row.columns for row in rows)]:
+            counted = ["n", *present] if "n" in names else present
+            lines = [(row.name, *(_cell(row.columns.get(name), name) for name in counted)) for row in rows]
+            found.append(Section(f"{title}{where}", ("run", *counted), lines))
+        if compared := [name for name in present if any(name in row.differences for row in others)]:
             lines = [(row.name, *(_difference(row.differences.get(name)) for name in compared)) for row in others]
             found.append(Section(f"{title}{where}, minus {baseline}", ("run", *compared), lines))
+    found += _of_answers(rows, others, baseline)
     beyond = [(row.name, row.vs_truncation) for row in rows if row.vs_truncation]
     if beyond:
         lines = [
             (
                 name,
-                "" if found_at.baseline_words is None else str(found_at.baseline_words),
-                *(_difference(one) for one in (found_at.chair_s, found_at.chair_i, found_at.chair_i_unique)),
+                "" if control.baseline_words is None else str(control.baseline_words),
+                *(_difference(delta) for delta in (control.chair_s, control.chair_i, control.chair_i_unique)),
             )
-            for name, found_at in beyond
+            for name, control in beyond
         ]
         header = ("run", "words of the baseline", "chair_s", "chair_i", "chair_i_unique")
         found.append(Section(f"beyond brevity{where}: minus {baseline} cut to the same recall", header, lines))
     return found
+
+
+def _of_answers(rows: Sequence[Row], others: Sequence[Row], baseline: str) -> list[Section]:
+    """Return the tables of POPE, a line a split and run."""
+    suffix = f"_{POPE_FIGURES[0]}"
+    splits = dict.fromkeys(
+        name.removesuffix(suffix) for row in rows for name in row.columns if name.startswith("pope_") and suffix in name
+    )
+    header = ("split", "run", *POPE_FIGURES)
+    lines, differences = [], []
+    for split in splits:
+        names = [f"{split}_{figure}" for figure in POPE_FIGURES]
+        said = split.removeprefix("pope").strip("_").replace("_", " ")
+        lines += [
+            (said, row.name, *(_cell(row.columns[name], name) for name in names))
+            for row in rows
+            if names[0] in row.columns
+        ]
+        differences += [
+            (said, row.name, *(_difference(row.differences[name]) for name in names))
+            for row in others
+            if names[0] in row.differences
+        ]
+    found = [Section("POPE", header, lines)] if lines else []
+    return found + ([Section(f"POPE, minus {baseline}", header, differences)] if differences else [])
 
 
 def _cell(column: Interval | None, name: str) -> str:

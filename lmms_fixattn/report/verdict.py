@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.metrics.truncation import Truncation
@@ -12,7 +12,10 @@ FEWEST_IMAGES = 30
 
 
 def verdict(
-    columns: Mapping[str, Interval], differences: Mapping[str, Interval], beyond: Truncation | None, images: int
+    columns: Mapping[str, Interval],
+    differences: Mapping[str, Interval],
+    beyond: Truncation | None,
+    images: Mapping[str, int],
 ) -> str:
     """Return a run's verdict against the baseline: clauses parted by "; ", each decided by one 95% interval.
 
@@ -30,46 +33,60 @@ def verdict(
     loops, ends     the paired differences of looped and unterminated
     POPE            the paired difference of each split's accuracy
 
-    A run whose differences are 0 in every draw is called identical. Below FEWEST_IMAGES images nothing is concluded.
+    A run whose differences are 0 in every draw is called identical. Of fewer than FEWEST_IMAGES images nothing is
+    concluded.
 
-    columns, differences, beyond: as in report.compare.Row; images: what the draws were of, the fewest of any column.
+    columns, differences, beyond: as in report.compare.Row; images: how many a difference's draws were of, by column.
     """
     if differences and all(found.value == found.low == found.high == 0 for found in differences.values()):
         return "identical to the baseline in every column and every draw"
-    if images < FEWEST_IMAGES:
-        return f"too few images for a verdict ({images}; it takes {FEWEST_IMAGES})"
     clauses = []
     if "chair_s" in differences:
-        clauses = [_hallucination(differences["chair_s"], beyond), *_manner(columns, differences)]
-    return "; ".join([*clauses, *_pope(differences)])
+        if images["chair_s"] < FEWEST_IMAGES:
+            clauses = [f"captions: {_too_few(images['chair_s'])}"]
+        else:
+            clauses = [_hallucination(differences["chair_s"], beyond), *_manner(columns, differences)]
+    accuracies = {name: found for name, found in differences.items() if name.startswith("pope_") and "accuracy" in name}
+    enough = {_split(name): found for name, found in accuracies.items() if images[name] >= FEWEST_IMAGES}
+    few = {_split(name): images[name] for name in accuracies if images[name] < FEWEST_IMAGES}
+    clauses += _pope(enough)
+    if few:
+        clauses.append(f"{_listed(few)}: {_too_few(min(few.values()))}")
+    return "; ".join(clauses)
+
+
+def _too_few(images: int) -> str:
+    return f"too few images for a verdict ({images}; it takes {FEWEST_IMAGES})"
+
+
+def _split(column: str) -> str:
+    """Return what a reader calls a POPE column's split; "" for that of a plain file."""
+    return column.removeprefix("pope").removesuffix("accuracy").strip("_").replace("_", " ")
+
+
+def _listed(splits: Iterable[str]) -> str:
+    return f"POPE {', '.join(splits)}".strip()
 
 
 def _hallucination(difference: Interval, beyond: Truncation | None) -> str:
     said = _told("CHAIR_s", difference, "lower", "higher", "no different")
     if beyond is None:
         return said
-    but = "and" if difference.above_zero else "but"
-    delta, other = beyond.chair_s, beyond.chair_i
+    delta, other, once = beyond.chair_s, beyond.chair_i, beyond.chair_i_unique
     if delta.value is None:
         if difference.below_zero:
             return f"{said} at a recall above the baseline's, so brevity is not what does it"
         return f"{said}, with a recall above the baseline's, which no cut of it reaches"
-    cut = f"cutting the baseline after {beyond.baseline_words} words"
-    points = f"CHAIR_s {_signed(delta)}"
-    if delta.below_zero:
-        extra = f", but in CHAIR_i worse ({_signed(other)})" if other.above_zero else ""
-        return f"{said}, and better than {cut} ({points}){extra}"
-    if delta.above_zero:
-        said = f"{said}, {but} worse than {cut} ({points})"
-    else:
-        said = f"{said}, {but if difference.below_zero else 'and'} no better than {cut} ({points})"
-    if other.below_zero and not beyond.chair_i_unique.below_zero:
-        once = f"with each object counted once no better ({_signed(beyond.chair_i_unique)})"
-        return f"{said}; better in CHAIR_i ({_signed(other)}) only by repeats, {once}"
-    if other.below_zero:
-        return f"{said}, though better in CHAIR_i ({_signed(other)})"
+    but = "but" if difference.below_zero and not delta.below_zero else "and"
+    how = "better" if delta.below_zero else "worse" if delta.above_zero else "no better"
+    said += f", {but} {how} than cutting the baseline after {beyond.baseline_words} words (CHAIR_s {_signed(delta)})"
     if other.above_zero and not delta.above_zero:
-        return f"{said} and worse in CHAIR_i ({_signed(other)})"
+        return f"{said}, {'but' if delta.below_zero else 'and'} worse in CHAIR_i ({_signed(other)})"
+    if other.below_zero and not delta.below_zero:
+        if once.below_zero:
+            return f"{said}, though better in CHAIR_i ({_signed(other)})"
+        repeats = f"with each object counted once no better ({_signed(once)})"
+        return f"{said}; better in CHAIR_i ({_signed(other)}) only by repeats, {repeats}"
     return said
 
 
@@ -93,20 +110,14 @@ def _manner(columns: Mapping[str, Interval], differences: Mapping[str, Interval]
     return said
 
 
-def _pope(differences: Mapping[str, Interval]) -> list[str]:
-    accuracies = {
-        name.removeprefix("pope").removesuffix("accuracy").strip("_").replace("_", " "): difference
-        for name, difference in differences.items()
-        if name.startswith("pope_") and name.endswith("accuracy")
-    }
-    clear = {name: found for name, found in accuracies.items() if found.above_zero or found.below_zero}
-    said = [
-        f"POPE {name} {'better' if found.above_zero else 'worse'} (accuracy {_signed(found)})".replace("  ", " ")
-        for name, found in clear.items()
-    ]
-    if same := [name for name in accuracies if name not in clear]:
-        said.append(f"POPE {', '.join(same)} no different".replace("  ", " "))
-    return said
+def _pope(accuracies: Mapping[str, Interval]) -> list[str]:
+    said, same = [], []
+    for split, found in accuracies.items():
+        if found.above_zero or found.below_zero:
+            said.append(f"{_listed([split])} {'better' if found.above_zero else 'worse'} (accuracy {_signed(found)})")
+        else:
+            same.append(split)
+    return said + ([f"{_listed(same)} no different"] if same else [])
 
 
 def _told(name: str, difference: Interval, below: str, above: str, neither: str) -> str:
