@@ -79,14 +79,16 @@ def write(comparison: Comparison, directory: Path) -> list[Path]:
 
 def _table(comparison: Comparison) -> str:
     blocks = [f"{part.title}\n{_grid(part, 'simple')}" for part in sections(comparison)]
-    blocks.append("\n".join(["verdicts", *(f"  {name}: {said}" for name, said in verdicts(comparison))]))
+    if said := verdicts(comparison):
+        blocks.append("\n".join(["verdicts", *(f"  {name}: {words}" for name, words in said)]))
     blocks.append("\n".join(["notes", *(f"  {note}" for note in (settings(comparison), *comparison.notes))]))
     return "\n\n".join(blocks) + "\n"
 
 
 def _markdown(comparison: Comparison) -> str:
     blocks = [f"### {_capital(part.title)}\n\n{_grid(_piped(part), 'github')}" for part in sections(comparison)]
-    blocks.append("### Verdicts\n\n" + "\n".join(f"- **{name}**: {said}" for name, said in verdicts(comparison)))
+    if said := verdicts(comparison):
+        blocks.append("### Verdicts\n\n" + "\n".join(f"- **{name}**: {words}" for name, words in said))
     blocks.append("### Notes\n\n" + "\n".join(f"- {note}" for note in (settings(comparison), *comparison.notes)))
     return "\n\n".join(blocks) + "\n"
 

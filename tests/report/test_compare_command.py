@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from runs_on_disk import answer_sample, caption_sample, write_lines, write_result
+
+from lmms_fixattn import cli
+
+SAYINGS = ("A dog and a cat.", "A dog", "A car next to a dog and a bus.", "The sky.")
+
+
+def run(*arguments: object) -> int:
+    return cli.main(["compare", *map(str, arguments)])
+
+
+def caption_file(path: Path, shift: int, n: int = 40) -> Path:
+    rows = [{"image_id": image, "caption": SAYINGS[(image + shift) % 4]} for image in range(n)]
+    return write_lines(path, rows)
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps({str(image): ["dog", "bus"][: image % 3] for image in range(60)}))
+    return path
+
+
+def result(folder: Path, method: str, shift: int, prompt: str = "Describe.") -> Path:
+    samples = {
+        "chair_coco": [caption_sample(image, SAYINGS[(image + shift) % 4], ["dog"]) for image in range(40)],
+        "pope_coco_random": [
+            answer_sample(image, [("A dog?", "yes", "Yes" if image % (2 + shift) else "No")]) for image in range(40)
+        ],
+    }
+    return write_result(folder, samples, method=method, prompt=prompt)
+
+
+def test_files_are_compared_as_json(tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [caption_file(tmp_path / "a.jsonl", 0), f"other={caption_file(tmp_path / 'b.jsonl', 1)}"]
+    assert run(*files, "--ground-truth", truth, "--format", "json", "--draws", 50, "--baseline", "other") == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert not err
+    assert [row["name"] for row in found["rows"]] == ["other", "a"]
+    assert found["settings"]["draws"] == 50
+
+
+def test_folders_of_lmms_eval_need_no_truth_and_vanilla_is_the_baseline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [result(tmp_path / "pai", "pai", 1), result(tmp_path / "vanilla", "vanilla", 0)]
+    assert run(*folders, "--draws", 50) == 0
+    out = capsys.readouterr().out
+    assert "baseline vanilla" in out
+    assert "POPE, minus vanilla" in out
+    assert "  pai: CHAIR_s" in out
+
+
+def test_runs_of_another_prompt_are_refused_unless_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [result(tmp_path / "a", "vanilla", 0), result(tmp_path / "b", "pai", 1, prompt="What is this?")]
+    assert run(*folders, "--draws", 50) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("lmms-fixattn compare: error: a and b differ in the prompt of chair_coco")
+    assert error.count("\n") == 1
+    assert run(*folders, "--draws", 50, "--allow-differences") == 0
+    assert "a and b differ in the prompt of chair_coco" in capsys.readouterr().out
+
+
+def test_missing_captions_are_refused_and_never_zeros(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [caption_file(tmp_path / "a.jsonl", 0), caption_file(tmp_path / "b.jsonl", 1, n=39)]
+    assert run(*files, "--ground-truth", truth, "--draws", 50) == 1
+    assert "different images: 40 and 39, of which 39 are shared" in capsys.readouterr().err
+    assert run(*files, "--ground-truth", truth, "--draws", 50, "--allow-differences", "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["n"] == 39
+    assert "only the 39 images that all caption are compared (of a 40, b 39)" in found["notes"]
+
+
+def test_truth_comes_from_coco_annotations_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotations = tmp_path / "annotations"
+    annotations.mkdir()
+    images = [{"id": image, "file_name": f"{image}.jpg"} for image in range(40)]
+    boxes = [{"id": image, "image_id": image, "category_id": 1} for image in range(40)]
+    categories = [{"id": 1, "name": "dog"}]
+    (annotations / "instances_val2014.json").write_text(
+        json.dumps({"images": images, "categories": categories, "annotations": boxes})
+    )
+    (annotations / "captions_val2014.json").write_text(json.dumps({"images": images, "annotations": []}))
+    files = [caption_file(tmp_path / "a.jsonl", 0), caption_file(tmp_path / "b.jsonl", 1)]
+    assert run(*files, "--coco", tmp_path, "--draws", 50, "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 40
+
+
+def test_without_truth_or_of_an_unknown_baseline_the_error_says_what_to_do(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [caption_file(tmp_path / "alpha.jsonl", 0), caption_file(tmp_path / "beta.jsonl", 1)]
+    assert run(*files) == 1
+    assert "give the truth with --ground-truth or --coco" in capsys.readouterr().err
+    assert run(*files, "--ground-truth", truth, "--baseline", "alhpa") == 1
+    assert "did you mean 'alpha'" in capsys.readouterr().err
+    assert run(*files, "--ground-truth", truth, "--format", "html") == 1
+    assert "--output DIR" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(*files, "--draws", "0")
+    assert "whole number above 0, not '0'" in capsys.readouterr().err
+
+
+def test_output_holds_every_form_and_the_plots(tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [caption_file(tmp_path / "a.jsonl", 0), caption_file(tmp_path / "b.jsonl", 1)]
+    out = tmp_path / "out"
+    assert run(*files, "--ground-truth", truth, "--draws", 50, "--output", out, "--format", "csv") == 0
+    assert capsys.readouterr().out == (out / "table.csv").read_text()
+    names = {path.name for path in out.iterdir()}
+    assert names >= {"comparison.json", "table.md", "table.tex", "table.csv", "page.html"}
+    assert any(name.endswith(".svg") for name in names)
+    assert run(*files, "--ground-truth", truth, "--draws", 50, "--output", out, "--format", "html") == 0
+    assert capsys.readouterr().out == f"{out / 'page.html'}\n"

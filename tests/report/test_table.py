@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lmms_fixattn.metrics.bootstrap import NO_INTERVAL, Interval
+from lmms_fixattn.metrics.reading import FileError
+from lmms_fixattn.metrics.truncation import Curve, Truncation
+from lmms_fixattn.report.compare import Comparison, Row, to_json
+from lmms_fixattn.report.table import FORMS, render, sections, write
+
+BASE = Row(
+    "base",
+    {
+        "n": Interval(500),
+        "chair_s": Interval(47.4, 42.6, 51.6),
+        "recall": Interval(78.0, 75.9, 80.0),
+        "words": Interval(96.9, 94.9, 98.7),
+        "seconds": Interval(0.0371),
+        "pope_random_accuracy": Interval(88.0, 87.0, 89.0),
+        "pope_random_f1": Interval(87.0, 86.0, 88.0),
+        "pope_random_yes_ratio": Interval(50.0, 49.0, 51.0),
+    },
+    verdict="the baseline",
+)
+METHOD = Row(
+    "a_7|x",
+    {"n": Interval(500), "chair_s": Interval(17.6, 14.0, 21.0), "recall": Interval(59.8, 57.0, 62.0)},
+    {"chair_s": Interval(-29.8, -34.0, -25.0), "recall": Interval(-18.2, -20.0, -16.0)},
+    Truncation(Interval(0.04, -4.0, 4.5), Interval(-2.0, -3.0, -1.0), 45, None, NO_INTERVAL),
+    "no better than cutting the baseline",
+)
+COMPARISON = Comparison(
+    "base",
+    (BASE, METHOD),
+    {},
+    Curve((0.0, 78.0), (0.0, 47.4), (0.0, 12.7)),
+    ("a note of 5%",),
+    500,
+    {"analyser": "lexicon", "parser": "official", "draws": 1000, "seed": 0, "level": 0.95},
+)
+
+
+def test_sections_hold_every_figure_with_its_interval_and_blanks_for_what_is_not_there() -> None:
+    found = {part.title: part for part in sections(COMPARISON)}
+    assert found["objects"].header == ("run", "n", "chair_s", "recall")
+    assert found["objects"].lines == [
+        ("base", "500", "47.4 [42.6, 51.6]", "78.0 [75.9, 80.0]"),
+        ("a_7|x", "500", "17.6 [14.0, 21.0]", "59.8 [57.0, 62.0]"),
+    ]
+    assert found["objects, minus base"].lines == [("a_7|x", "-29.8 [-34.0, -25.0]", "-18.2 [-20.0, -16.0]")]
+    assert found["manner and price"].header == ("run", "words", "seconds")
+    assert found["manner and price"].lines == [("base", "96.9 [94.9, 98.7]", "0.0371"), ("a_7|x", "", "")]
+    assert found["POPE"].lines == [("random", "base", "88.0 [87.0, 89.0]", "87.0 [86.0, 88.0]", "50.0 [49.0, 51.0]")]
+    beyond = found["beyond brevity: minus base cut to the same recall"]
+    assert beyond.lines == [("a_7|x", "45", "+0.0 [-4.0, +4.5]", "-2.0 [-3.0, -1.0]", "")]
+    assert len(found) == 5
+
+
+def test_a_task_has_tables_and_verdicts_of_its_own() -> None:
+    comparison = replace(COMPARISON, by_task={"familiar": (BASE, replace(METHOD, verdict="worse"))})
+    assert "objects of familiar" in {part.title for part in sections(comparison)}
+    text = render(comparison, "table")
+    assert "  a_7|x on familiar: worse" in text
+    assert "  a_7|x: no better than cutting the baseline" in text
+    assert "base on familiar" not in text
+
+
+def test_every_text_form_states_figures_verdicts_notes_and_settings() -> None:
+    for form in ("table", "markdown", "latex"):
+        text = render(COMPARISON, form).replace("\\", "")
+        for part in ("17.6 [14.0, 21.0]", "no better than cutting the baseline", "a note of 5%", "n = 500", "seed 0"):
+            assert part in text, (form, part)
+
+
+def test_markdown_keeps_its_columns_when_a_name_holds_a_bar() -> None:
+    lines = render(COMPARISON, "markdown").splitlines()
+    rows = [line for line in lines if line.startswith("| a")]
+    assert rows
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == len(re.findall(r"\|", lines[2])) for row in rows[:1])
+
+
+def test_latex_is_escaped_booktabs() -> None:
+    text = render(COMPARISON, "latex")
+    assert text.count("\\toprule") == text.count("\\bottomrule") == text.count("\\begin{table}") == 5
+    assert "a\\_7|x" in text
+    # What is no comment has no bare underscore or percent sign.
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    assert not re.search(r"(?<!\\)[_%]", body)
+
+
+def test_csv_has_a_line_a_figure() -> None:
+    rows = list(csv.DictReader(io.StringIO(render(COMPARISON, "csv"))))
+    assert len(rows) == len(BASE.columns) + len(METHOD.columns) + 4
+    found = {(row["run"], row["column"]): row for row in rows}
+    row = found["a_7|x", "chair_s"]
+    assert [float(row[key]) for key in ("value", "low", "high")] == [17.6, 14.0, 21.0]
+    assert [float(row[f"difference_{key}"]) for key in ("value", "low", "high")] == [-29.8, -34.0, -25.0]
+    assert found["base", "seconds"]["low"] == ""
+    assert found["a_7|x", "chair_i_vs_truncation"]["value"] == "-2.0"
+    assert found["a_7|x", "baseline_words"]["value"] == "45"
+
+
+def test_json_is_that_of_the_comparison() -> None:
+    assert json.loads(render(COMPARISON, "json")) == to_json(COMPARISON)
+
+
+def test_write_writes_every_form_and_says_where_it_cannot(tmp_path: Path) -> None:
+    paths = write(COMPARISON, tmp_path / "a" / "b")
+    assert [path.name for path in paths] == ["comparison.json", "table.md", "table.tex", "table.csv"]
+    assert paths[1].read_text() == render(COMPARISON, "markdown")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="file: cannot be written"):
+        write(COMPARISON, tmp_path / "file")
+
+
+def test_another_form_is_an_error() -> None:
+    with pytest.raises(ValueError, match="one of table, markdown, latex, csv, json, not 'xml'"):
+        render(COMPARISON, "xml")
+    assert set(FORMS) == {"table", "markdown", "latex", "csv", "json"}
