@@ -235,6 +235,9 @@ def _compare(arguments: argparse.Namespace) -> None:
         arguments.parser,
         _progress,
     )
+    if arguments.ground_truth is not None and truth and comparison.curve and len(truth) > comparison.n:
+        unused = len(truth) - comparison.n
+        _remark(f"{unused} of {len(truth)} images of {arguments.ground_truth} are not compared; n is {comparison.n}")
     if arguments.output is not None:
         _write_comparison(comparison, arguments.output)
     if arguments.format == "html":

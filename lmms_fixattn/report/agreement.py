@@ -15,7 +15,6 @@ _Key = TypeVar("_Key")
 CaptionKey = tuple[str, int]
 """(task, image id): demo scenes and COCO images may have equal ids."""
 
-_ANYWAY = "--allow-differences compares them all the same"
 _MUST_AGREE = {
     "version": "task version",
     "prompt": "prompt",
@@ -23,7 +22,8 @@ _MUST_AGREE = {
     "image_list_sha256": "image list",
     "max_new_tokens": "token cap",
 }
-_TO_NOTE = ("pretrained", "commit", "dtype", "attention", "device", "batch_size", "processes", "versions")
+_NOTED_OF_TASKS = {"data_sha256": "data", "generation_kwargs": "generation settings"}
+_NOTED_OF_MODELS = ("pretrained", "commit", "dtype", "attention", "device", "batch_size", "processes", "versions")
 
 
 @dataclass
@@ -70,22 +70,36 @@ def _compare_protocols(runs: Sequence[Run], allow_differences: bool, notes: list
     for task in dict.fromkeys(task for run in recorded for task in run.record["tasks"]):
         having = {run.name: _stated(run, task) for run in recorded if task in run.record["tasks"]}
         for (first, stated), (second, other) in combinations(having.items(), 2):
-            for key, what in _MUST_AGREE.items():
+            for key, what in (_MUST_AGREE | _NOTED_OF_TASKS).items():
                 if stated.get(key) == other.get(key):
                     continue
-                values = f"{json.dumps(stated.get(key))} and {json.dumps(other.get(key))}"
+                values = f"{_written(stated.get(key))} and {_written(other.get(key))}"
                 difference = f"{first} and {second} differ in the {what} of {task}: {values}"
-                if not allow_differences:
-                    raise FileError(f"{difference}; {_ANYWAY}")
+                if key in _MUST_AGREE and not allow_differences:
+                    raise FileError(f"{difference}; --allow-differences compares them all the same")
                 notes.append(difference)
-    for key in _TO_NOTE:
-        settings = {run.name: json.dumps(run.record["lmms_fixattn"].get(key), sort_keys=True) for run in recorded}
-        if len(set(settings.values())) > 1:
-            notes.append(f"{key} differs: {', '.join(f'{name} {value}' for name, value in settings.items())}")
+    models = {run.name: _settings(run.record["lmms_fixattn"]) for run in recorded}
+    for key in sorted({key for settings in models.values() for key in settings}):
+        told = {name: _written(settings.get(key)) for name, settings in models.items()}
+        if len(set(told.values())) > 1:
+            notes.append(f"{key} differs: {', '.join(f'{name} {value}' for name, value in told.items())}")
 
 
 def _stated(run: Run, task: str) -> dict[str, Any]:
     return {**run.record["tasks"][task], "conversation": run.record["lmms_fixattn"].get("conversation")}
+
+
+def _settings(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is noted of a model's record, {"versions": {"torch": ...}} as "versions.torch"."""
+    found: dict[str, Any] = {}
+    for key in _NOTED_OF_MODELS:
+        value = model.get(key)
+        found |= {f"{key}.{part}": one for part, one in value.items()} if isinstance(value, dict) else {key: value}
+    return found
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _captions(runs: Sequence[Run]) -> dict[str, dict[CaptionKey, CaptionEntry]]:

@@ -28,7 +28,8 @@ CAPTION_COLUMNS = (
 """Columns of captions, as metrics.chair.corpus_figures names and defines them."""
 
 POPE_FIGURES = ("accuracy", "f1", "yes_ratio")
-"""Figures of each POPE split, as metrics.pope.figures defines them; a column is called pope_SPLIT_FIGURE."""
+"""Figures of each POPE split, as metrics.pope.figures defines them; a column is called pope_SPLIT_FIGURE. Beside them
+pope_SPLIT_n counts the answers."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,12 @@ def answer_figures(
     np.add.at(counts, np.array(clusters), np.array([_counts(answer, parser) for answer in answers], dtype=np.float64))
     tp, fp, tn, fn, asked = counts.T
     columns = [(tp + tn, asked), (2 * tp, 2 * tp + fp + fn), (tp + fp, asked)]
-    prefix = f"pope_{split}_" if split else "pope_"
-    return _figures(tuple(prefix + figure for figure in POPE_FIGURES), columns, weights, len(answers))
+    return _figures(tuple(pope_column(split, figure) for figure in POPE_FIGURES), columns, weights, len(answers))
+
+
+def pope_column(split: str, figure: str) -> str:
+    """Return the name of a POPE column; a plain file's only split is called ""."""
+    return f"pope_{split}_{figure}" if split else f"pope_{figure}"
 
 
 def times(run: Run) -> dict[str, Interval]:

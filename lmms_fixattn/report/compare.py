@@ -17,7 +17,7 @@ from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.metrics.truncation import Curve, PrefixCounts, Truncation, TruncationControl, count_prefixes
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
-from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, times
+from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, pope_column, times
 from lmms_fixattn.report.runs import CaptionEntry, Run
 from lmms_fixattn.report.verdict import verdict
 
@@ -31,8 +31,9 @@ class Row:
     """One run of a comparison.
 
     Attributes:
-        columns: "n" (captions; of a run without captions, answers), CAPTION_COLUMNS, pope_SPLIT_FIGURE, "seconds" (a
-            request) and "tokens_per_second"; only what the run has. Percent but for n, words and times.
+        columns: "n" (captions; of a run without captions, answers), columns.CAPTION_COLUMNS, pope_SPLIT_FIGURE and
+            pope_SPLIT_n, "seconds" (a request) and "tokens_per_second"; only what the run has. Percent but for counts,
+            words and times.
         differences: this run minus the baseline, paired, of each column with an interval in both; {} for the baseline.
         vs_truncation: what it does beyond the baseline cut to its recall; None for the baseline, and without captions.
         verdict: what the intervals say, in words (report.verdict).
@@ -98,8 +99,11 @@ def compare(
         prefixes = count_prefixes(progress(captions, "captions cut short"), analyser)
     drawn = _Draws(draws, seed)
     rows, curve = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), drawn)
-    # Times are of a whole run, not of a task.
-    rows = tuple(replace(row, columns=row.columns | times(run)) for row, run in zip(rows, runs, strict=True))
+    # Answers and times are of a whole run, not of a caption task.
+    rows = tuple(
+        replace(row, columns=row.columns | _counts(run.name, agreement) | times(run))
+        for row, run in zip(rows, runs, strict=True)
+    )
     by_task: dict[str, tuple[Row, ...]] = {}
     of_row = [row["task"] for row in next(iter(scored.values()), [])]
     for task in dict.fromkeys(of_row) if own and len(set(of_row)) > 1 else ():
@@ -261,6 +265,11 @@ def _answers(agreement: Agreement, parser: str, draws: int, seed: int) -> dict[s
     return found
 
 
+def _counts(name: str, agreement: Agreement) -> dict[str, Interval]:
+    splits = {split: having[name] for split, having in agreement.answers.items() if name in having}
+    return {pope_column(split, "n"): Interval(len(answers)) for split, answers in splits.items()}
+
+
 @dataclass(frozen=True)
 class _Draws:
     count: int
@@ -316,10 +325,11 @@ def _remarks(
     for name, rows in scored.items():
         if empty := sum(not row["caption"].strip() for row in rows):
             notes.append(f"{name}: {empty} of {len(rows)} captions are empty, which CHAIR takes for honest")
-    for having in agreement.answers.values():
+    for split, having in agreement.answers.items():
         for name, answers in having.items():
             if empty := sum(pope.is_unparsed(answer.answer) for answer in answers):
-                notes.append(f"{name}: {empty} of {len(answers)} answers hold neither a yes nor a no word")
+                what = f"answers of POPE {split}".strip()
+                notes.append(f"{name}: {empty} of {len(answers)} {what} hold neither a yes nor a no word")
     for key, used in (("analyser", analyser.name), ("parser", parser)):
         for run in runs:
             stated = {task[key] for task in run.record.get("tasks", {}).values() if key in task} - {used}

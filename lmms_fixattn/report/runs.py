@@ -133,8 +133,9 @@ def _read_folder(name: str, folder: Path) -> Run:
         raise FileError(f"{path}: none of its tasks ({', '.join(configs)}) is one of ours: chair_... or pope_...")
     throughput = content.get("throughput") or {}
     seconds, each = throughput.get("total_elapsed_time") or 0.0, throughput.get("avg_latency") or 0.0
-    # Answers from a cache, or of another process, took time that was not measured.
-    timed = each > 0 and round(seconds / each) == documents
+    # Answers from a cache, or of another process, took time that was not measured; other tasks' took some that was.
+    ours = len(captions) + len(answers) == len(configs)
+    timed = ours and each > 0 and round(seconds / each) == documents
     return Run(
         name,
         path,

@@ -22,9 +22,15 @@ _TIMES = ("seconds", "tokens_per_second")
 
 
 class Section(NamedTuple):
-    """One table: a title, the columns' names, and a line of cells a run; "" where a run has no such figure."""
+    """One table.
+
+    Attributes:
+        n: captions behind its figures; 0 in a table of answers, whose lines say how many they are of.
+        lines: cells of a run, "" where it has no such figure.
+    """
 
     title: str
+    n: int
     header: tuple[str, ...]
     lines: list[tuple[str, ...]]
 
@@ -50,12 +56,12 @@ def verdicts(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def settings(comparison: Comparison) -> str:
-    """Return in one line what the figures rest on."""
+    """Return in one line what all figures rest on."""
     stated = comparison.settings
     level = f"{100 * stated['level']:.0f}% bootstrap intervals over images"
     draws = f"{stated['draws']} draws, seed {stated['seed']}"
     read = f"analyser {stated['analyser']}, POPE parser {stated['parser']}"
-    return f"baseline {comparison.baseline}; n = {comparison.n}; {level} ({draws}); {read}"
+    return f"baseline {comparison.baseline}; {level} ({draws}); {read}"
 
 
 def render(comparison: Comparison, form: str) -> str:
@@ -81,7 +87,7 @@ def _table(comparison: Comparison) -> str:
     blocks = [f"{part.title}\n{_grid(part, 'simple')}" for part in sections(comparison)]
     if said := verdicts(comparison):
         blocks.append("\n".join(["verdicts", *(f"  {name}: {words}" for name, words in said)]))
-    blocks.append("\n".join(["notes", *(f"  {note}" for note in (settings(comparison), *comparison.notes))]))
+    blocks.append("\n".join(["notes", *(f"  {note}" for note in _remarks(comparison))]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -89,18 +95,23 @@ def _markdown(comparison: Comparison) -> str:
     blocks = [f"### {_capital(part.title)}\n\n{_grid(_piped(part), 'github')}" for part in sections(comparison)]
     if said := verdicts(comparison):
         blocks.append("### Verdicts\n\n" + "\n".join(f"- **{name}**: {words}" for name, words in said))
-    blocks.append("### Notes\n\n" + "\n".join(f"- {note}" for note in (settings(comparison), *comparison.notes)))
+    blocks.append("### Notes\n\n" + "\n".join(f"- {note}" for note in _remarks(comparison)))
     return "\n\n".join(blocks) + "\n"
 
 
 def _latex(comparison: Comparison) -> str:
     blocks = []
     for part in sections(comparison):
-        caption = f"\\caption{{{_escaped(_capital(part.title))}. {_escaped(_capital(settings(comparison)))}.}}"
+        title = f"{_capital(part.title)} (n = {part.n})" if part.n else _capital(part.title)
+        caption = f"\\caption{{{_escaped(f'{title}. {_capital(settings(comparison))}.')}}}"
         blocks.append(f"\\begin{{table}}\n\\centering\n{_grid(part, 'latex_booktabs')}\n{caption}\n\\end{{table}}")
     said = [f"{name}: {words}" for name, words in verdicts(comparison)]
     remarks = "\n".join(f"% {line}" for line in (*said, *comparison.notes))
     return "\n\n".join(["% Needs \\usepackage{booktabs}", *blocks, remarks]) + "\n"
+
+
+def _remarks(comparison: Comparison) -> tuple[str, ...]:
+    return (f"n = {comparison.n}; {settings(comparison)}", *comparison.notes)
 
 
 def _csv(comparison: Comparison) -> str:
@@ -141,15 +152,16 @@ FORMS: Mapping[str, Callable[[Comparison], str]] = {
 def _of_rows(rows: Sequence[Row], baseline: str, where: str) -> list[Section]:
     groups = {"objects": ("n", *_OBJECTS), "manner and price": (*_MANNER, *_TIMES)}
     others = [row for row in rows if row.differences]
+    n = len(rows[0].captions) or int(rows[0].columns["n"].value or 0)
     found = []
     for title, names in groups.items():
         if present := [name for name in names if name != "n" and any(name in row.columns for row in rows)]:
             counted = ["n", *present] if "n" in names else present
             lines = [(row.name, *(_cell(row.columns.get(name), name) for name in counted)) for row in rows]
-            found.append(Section(f"{title}{where}", ("run", *counted), lines))
+            found.append(Section(f"{title}{where}", n, ("run", *counted), lines))
         if compared := [name for name in present if any(name in row.differences for row in others)]:
             lines = [(row.name, *(_difference(row.differences.get(name)) for name in compared)) for row in others]
-            found.append(Section(f"{title}{where}, minus {baseline}", ("run", *compared), lines))
+            found.append(Section(f"{title}{where}, minus {baseline}", n, ("run", *compared), lines))
     found += _of_answers(rows, others, baseline)
     beyond = [(row.name, row.vs_truncation) for row in rows if row.vs_truncation]
     if beyond:
@@ -162,33 +174,29 @@ def _of_rows(rows: Sequence[Row], baseline: str, where: str) -> list[Section]:
             for name, control in beyond
         ]
         header = ("run", "words of the baseline", "chair_s", "chair_i", "chair_i_unique")
-        found.append(Section(f"beyond brevity{where}: minus {baseline} cut to the same recall", header, lines))
+        found.append(Section(f"beyond brevity{where}: minus {baseline} cut to the same recall", n, header, lines))
     return found
 
 
 def _of_answers(rows: Sequence[Row], others: Sequence[Row], baseline: str) -> list[Section]:
     """Return the tables of POPE, a line a split and run."""
-    suffix = f"_{POPE_FIGURES[0]}"
-    splits = dict.fromkeys(
-        name.removesuffix(suffix) for row in rows for name in row.columns if name.startswith("pope_") and suffix in name
-    )
-    header = ("split", "run", *POPE_FIGURES)
+    columns = dict.fromkeys(name for row in rows for name in row.columns if name.startswith("pope_"))
+    splits = [name.removeprefix("pope").removesuffix("_accuracy") for name in columns if name.endswith("_accuracy")]
     lines, differences = [], []
     for split in splits:
-        names = [f"{split}_{figure}" for figure in POPE_FIGURES]
-        said = split.removeprefix("pope").strip("_").replace("_", " ")
-        lines += [
-            (said, row.name, *(_cell(row.columns[name], name) for name in names))
-            for row in rows
-            if names[0] in row.columns
-        ]
-        differences += [
-            (said, row.name, *(_difference(row.differences[name]) for name in names))
-            for row in others
-            if names[0] in row.differences
-        ]
-    found = [Section("POPE", header, lines)] if lines else []
-    return found + ([Section(f"POPE, minus {baseline}", header, differences)] if differences else [])
+        n, *names = [f"pope{split}_{figure}" for figure in ("n", *POPE_FIGURES)]
+        said = split.strip("_").replace("_", " ")
+        for row in rows:
+            if names[0] in row.columns:
+                cells = (_cell(row.columns[name], name) for name in names)
+                lines.append((said, row.name, _cell(row.columns.get(n), "n"), *cells))
+        for row in others:
+            if names[0] in row.differences:
+                differences.append((said, row.name, *(_difference(row.differences[name]) for name in names)))
+    found = [Section("POPE", 0, ("split", "run", "n", *POPE_FIGURES), lines)] if lines else []
+    if differences:
+        found.append(Section(f"POPE, minus {baseline}", 0, ("split", "run", *POPE_FIGURES), differences))
+    return found
 
 
 def _cell(column: Interval | None, name: str) -> str:

@@ -16,8 +16,14 @@ def run(name: str, ids: tuple[int, ...] = (), task: str = "", **record: Any) -> 
 
 
 def recorded(task: str, **changes: Any) -> dict[str, Any]:
-    model = {"conversation": "default", "dtype": "float32"}
-    stated = {"version": 1.0, "prompt": "Describe.", "image_list_sha256": "abc", "max_new_tokens": 512}
+    model = {"conversation": "default", "dtype": "float32", "versions": {}}
+    stated = {
+        "version": 1.0,
+        "prompt": "Describe.",
+        "image_list_sha256": "abc",
+        "data_sha256": "c",
+        "max_new_tokens": 512,
+    }
     return {
         "lmms_fixattn": model | {key: changes[key] for key in model if key in changes},
         "tasks": {task: stated | {key: changes[key] for key in stated if key in changes}},
@@ -68,9 +74,16 @@ def test_runs_that_were_asked_differently_are_refused_or_noted(change: dict[str,
     assert len(found.captions["a"]) == 2
 
 
-def test_a_dtype_may_differ_and_is_noted() -> None:
-    runs = [run("a", (1,), "chair_coco"), run("b", (1,), "chair_coco", dtype="float16")]
-    assert agree(runs).notes == ['dtype differs: a "float32", b "float16"']
+def test_what_may_differ_is_noted() -> None:
+    runs = [
+        run("a", (1,), "chair_coco", versions={"torch": "2.14", "numpy": "2"}),
+        run("b", (1,), "chair_coco", dtype="float16", versions={"torch": "2.15", "numpy": "2"}, data_sha256="d"),
+    ]
+    assert agree(runs).notes == [
+        'a and b differ in the data of chair_coco: "c" and "d"',
+        'dtype differs: a "float32", b "float16"',
+        'versions.torch differs: a "2.14", b "2.15"',
+    ]
 
 
 def test_a_plain_file_is_matched_by_image_with_the_tasks_of_the_others() -> None:

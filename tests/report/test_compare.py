@@ -219,7 +219,7 @@ def test_what_a_reader_must_know_is_noted() -> None:
     assert any("b: 1 of 41 captions are empty" in note for note in made(run, silent).notes)
     notes = made(asked("a", 1, "random"), asked("b", 2, "random")).notes
     unparsed = sum(entry.answer == "Perhaps" for entry in asked("b", 2, "random").answers["random"])
-    assert f"b: {unparsed} of {3 * N} answers hold neither a yes nor a no word" in notes
+    assert f"b: {unparsed} of {3 * N} answers of POPE random hold neither a yes nor a no word" in notes
     record = {"lmms_fixattn": {}, "tasks": {"t": {"analyser": "nltk"}}}
     assert "a was scored with analyser nltk, here with lexicon" in made(replace(run, record=record), silent).notes
 

@@ -23,6 +23,7 @@ BASE = Row(
         "recall": Interval(78.0, 75.9, 80.0),
         "words": Interval(96.9, 94.9, 98.7),
         "seconds": Interval(0.0371),
+        "pope_random_n": Interval(3000),
         "pope_random_accuracy": Interval(88.0, 87.0, 89.0),
         "pope_random_f1": Interval(87.0, 86.0, 88.0),
         "pope_random_yes_ratio": Interval(50.0, 49.0, 51.0),
@@ -57,15 +58,19 @@ def test_sections_hold_every_figure_with_its_interval_and_blanks_for_what_is_not
     assert found["objects, minus base"].lines == [("a_7|x", "-29.8 [-34.0, -25.0]", "-18.2 [-20.0, -16.0]")]
     assert found["manner and price"].header == ("run", "words", "seconds")
     assert found["manner and price"].lines == [("base", "96.9 [94.9, 98.7]", "0.0371"), ("a_7|x", "", "")]
-    assert found["POPE"].lines == [("random", "base", "88.0 [87.0, 89.0]", "87.0 [86.0, 88.0]", "50.0 [49.0, 51.0]")]
+    assert found["POPE"].lines == [
+        ("random", "base", "3000", "88.0 [87.0, 89.0]", "87.0 [86.0, 88.0]", "50.0 [49.0, 51.0]")
+    ]
     beyond = found["beyond brevity: minus base cut to the same recall"]
     assert beyond.lines == [("a_7|x", "45", "+0.0 [-4.0, +4.5]", "-2.0 [-3.0, -1.0]", "")]
     assert len(found) == 5
+    assert [part.n for part in found.values()] == [500, 500, 500, 0, 500]
 
 
 def test_a_task_has_tables_and_verdicts_of_its_own() -> None:
-    comparison = replace(COMPARISON, by_task={"familiar": (BASE, replace(METHOD, verdict="worse"))})
-    assert "objects of familiar" in {part.title for part in sections(comparison)}
+    comparison = replace(COMPARISON, by_task={"familiar": (replace(BASE, columns={"n": Interval(30)}), METHOD)})
+    comparison.by_task["familiar"] = (comparison.by_task["familiar"][0], replace(METHOD, verdict="worse"))
+    assert ("objects of familiar", 30) in {part[:2] for part in sections(comparison)}
     text = render(comparison, "table")
     assert "  a_7|x on familiar: worse" in text
     assert "  a_7|x: no better than cutting the baseline" in text
