@@ -224,9 +224,11 @@ def _compare(arguments: argparse.Namespace) -> None:
     elif arguments.coco is not None:
         captioned = {entry.image_id for run in runs for entries in run.captions.values() for entry in entries}
         truth = _coco_truth(arguments.coco, captioned, analyser)
+    # A baseline may be given as it stands among the runs.
+    named = dict(zip(arguments.runs, (run.name for run in runs), strict=True))
     comparison = compare(
         runs,
-        arguments.baseline,
+        named.get(arguments.baseline, arguments.baseline),
         truth,
         analyser,
         arguments.draws,

@@ -45,6 +45,8 @@ def test_files_are_compared_as_json(tmp_path: Path, truth: Path, capsys: pytest.
     assert err == f"lmms-fixattn: 20 of 60 images of {truth} are not compared; n is 40\n"
     assert [row["name"] for row in found["rows"]] == ["other", "a"]
     assert found["settings"]["draws"] == 50
+    assert run(*files, "--ground-truth", truth, "--draws", 50, "--baseline", files[1], "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out) == found
 
 
 def test_folders_of_lmms_eval_need_no_truth_and_vanilla_is_the_baseline(
