@@ -174,7 +174,7 @@ def _add_compare(commands: Any) -> None:
     command.add_argument(
         "--baseline",
         metavar="RUN",
-        help="name of the run to compare with (default: the one of method vanilla, or the first)",
+        help="the run to compare with, by its name or as given (default: the one of method vanilla, or the first)",
     )
     truth = command.add_mutually_exclusive_group()
     truth.add_argument(
@@ -187,7 +187,7 @@ def _add_compare(commands: Any) -> None:
     command.add_argument("--analyser", choices=chair.ANALYSERS, default="lexicon", help="as for `chair`")
     command.add_argument("--parser", choices=pope.PARSERS, default="official", help="as for `pope`")
     command.add_argument("--draws", type=_positive, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
-    command.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    command.add_argument("--seed", type=_natural, default=0, help="of the draws (default: 0)")
     command.add_argument(
         "--allow-differences",
         action="store_true",
@@ -206,6 +206,12 @@ def _add_compare(commands: Any) -> None:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, not {text!r}")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, not {text!r}")
     return int(text)
 
 

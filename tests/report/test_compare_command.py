@@ -107,9 +107,10 @@ def test_without_truth_or_of_an_unknown_baseline_the_error_says_what_to_do(
     assert "did you mean 'alpha'" in capsys.readouterr().err
     assert run(*files, "--ground-truth", truth, "--format", "html") == 1
     assert "--output DIR" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        run(*files, "--draws", "0")
-    assert "whole number above 0, not '0'" in capsys.readouterr().err
+    for option, value, said in (("--draws", "0", "above 0, not '0'"), ("--seed", "-1", "from 0 on, not '-1'")):
+        with pytest.raises(SystemExit):
+            run(*files, f"{option}={value}")
+        assert f"expected a whole number {said}" in capsys.readouterr().err
 
 
 def test_output_holds_every_form_and_the_plots(tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]) -> None:
