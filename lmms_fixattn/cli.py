@@ -283,7 +283,8 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     plan = read_plan(arguments.config, arguments.limit)
     output = arguments.output or Path(f"sweep-{plan.name}")
-    _remark(f"{len(plan.cells)} cells of {', '.join(plan.tasks)} into {output}; loading lmms-eval and the model")
+    _remark(f"{len(plan.cells)} cells of {', '.join(plan.tasks)} into {output}")
+    _remark(f"loading lmms-eval and the model; what they say goes to {output / 'log.txt'}")
     from lmms_fixattn.lmms_sweep import chatter_in, run_sweep
     from lmms_fixattn.sweep_report import compare_cells, paper_tables
 
