@@ -46,8 +46,9 @@ def _places(caption: str, tokens: Sequence[str]) -> Iterator[tuple[int, int]]:
     for token in tokens:
         while start < len(lowered) and lowered[start].isspace():
             start += 1
-        quote = token in ("``", "''") and lowered.startswith('"', start)
-        end = start + (1 if quote else len(token))
+        # NLTK writes every double quote, whether one sign or two, as either of these.
+        quote = token in ("``", "''") and lowered.startswith(('"', "``", "''"), start)
+        end = start + (1 if quote and lowered[start] == '"' else len(token))
         if not quote and not lowered.startswith(token, start):
             raise ValueError(f"expected the caption's own tokens, found {token!r} where it has {lowered[start:end]!r}")
         yield origin[start], origin[end - 1] + 1
