@@ -1,8 +1,49 @@
-"""Where each prompt's image tokens are, and the gain of each of them."""
+"""What each column of a prompt is: before the image, image, or text after it; and the gain of each image token."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a batch of prompts are, by row; a prompt without image has none of the three kinds.
+
+    Of several images, text between them counts as after: it follows the first. Padding counts as before, which is of
+    no effect, since masked keys get no weight.
+    """
+
+    image: torch.Tensor
+    """bool [rows, 1, prompt]."""
+    before: torch.Tensor
+    """bool [rows, 1, prompt]: before the first image token, the beginning-of-sequence token included."""
+    after: torch.Tensor
+    """bool [rows, 1, prompt]: text after the first image token."""
+    has_image: torch.Tensor
+    """bool [rows, 1, 1]."""
+    gain: torch.Tensor
+    """float32 [rows, 1, prompt]: what ``Method.select`` gave each image token, 0 outside them."""
+
+    @classmethod
+    def lay_out(cls, is_image: torch.Tensor, token_gains: torch.Tensor | float) -> Columns:
+        """Tell the columns apart; arguments and errors are those of :func:`column_gains`."""
+        image, gain = is_image[:, None], column_gains(is_image, token_gains)[:, None]
+        begun = image.cumsum(dim=-1) > 0
+        has_image = begun[..., -1:]
+        return cls(image, ~begun & has_image, begun & ~image, has_image, gain)
+
+    @property
+    def device(self) -> torch.device:
+        return self.image.device
+
+    def to(self, device: torch.device) -> Columns:
+        return Columns(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+    def of(self, row: int) -> Columns:
+        """Return one row's columns, [1, 1, prompt] each."""
+        return Columns(*(getattr(self, name)[row : row + 1] for name in self.__dataclass_fields__))
 
 
 def column_gains(is_image: torch.Tensor, token_gains: torch.Tensor | float) -> torch.Tensor:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from transformers import Cache, DynamicCache, LlavaForConditionalGeneration
 
 from lmms_fixattn.attention import EDIT, Edit, attention_over, kept_keys
 from lmms_fixattn.guidance import ImageFreeBranch, Prompt
-from lmms_fixattn.image_span import column_gains
+from lmms_fixattn.image_span import Columns
 from lmms_fixattn.methods.base import Method
+from lmms_fixattn.text_model import TextModel
 from lmms_fixattn.vision import VisionWatch, watch_vision
 
 _active: dict[int, list[_Intervention]] = {}
@@ -64,7 +65,7 @@ class _Intervention:
                 f"got {type(model).__name__}"
             )
         self.model = model
-        self.method = method
+        self.method = method = method.for_model(TextModel.of(model.config.text_config))
         self.layers = _layers_in(model, method)
         self.installed = ExitStack()
         self.watch: VisionWatch | None = None
@@ -90,6 +91,10 @@ class _Intervention:
                 own = text.config._attn_implementation
                 stack.callback(self.model.set_attn_implementation, {"text_config": own})
                 self.model.set_attn_implementation({"text_config": attention_over(own)})
+            for layer in self.layers if self.method.reads_inputs else ():
+                note = partial(self._note_layer_input, layer)
+                hook = text.layers[layer].register_forward_pre_hook(note, with_kwargs=True)
+                stack.callback(hook.remove)
             if self.method.guides:
                 stack.enter_context(self._guided_generate())
             self.installed = stack.pop_all()
@@ -125,6 +130,12 @@ class _Intervention:
             edit = self.edits[past] = self._edit()
         return args, {**kwargs, EDIT: edit} if self.layers else kwargs
 
+    def _note_layer_input(self, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        edit: Edit | None = kwargs.get(EDIT)
+        if edit is not None and edit.prefill:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            edit.memory[layer] = self.method.note_input(hidden)
+
     def _edit(self) -> Edit:
         """Build an answer's edit from the prompt and from what the vision tower just told."""
         if self.method.guides and not self.generating:
@@ -148,8 +159,7 @@ class _Intervention:
                     f"{self.method.name} selects image tokens in the vision tower, which did not run; pass pixel_values"
                 )
             gains = self.method.select(vision)  # type: ignore[arg-type]
-        gain = column_gains(is_image, gains)
-        return Edit(self.method, self.layers, gain[:, None], is_image[:, None])
+        return Edit(self.method, self.layers, Columns.lay_out(is_image, gains))
 
     @contextmanager
     def _guided_generate(self) -> Iterator[None]:
@@ -178,11 +188,16 @@ class _Intervention:
                 self.model.generate = before
 
 
-def _layers_in(model: Any, method: Method) -> range:
-    if method.edited_layers is None:
-        return range(0)
-    start, end = method.edited_layers
+def _layers_in(model: Any, method: Method) -> Collection[int]:
+    layers = method.edited_layers
+    if layers is None:
+        return ()
     depth = model.config.text_config.num_hidden_layers
+    if isinstance(layers, frozenset):
+        if outside := sorted(layer for layer in layers if layer >= depth):
+            raise ValueError(f"{method.name}: layer {outside[0]} lies outside the model, which has {depth} layers")
+        return layers
+    start, end = layers
     if start >= depth or (end or depth) > depth:
         raise ValueError(
             f"layers {start}-{end or ''} lie outside the model, which has {depth} layers: "

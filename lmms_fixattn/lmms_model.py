@@ -27,6 +27,7 @@ from lmms_fixattn.lmms_journal import Journal, keys_of
 from lmms_fixattn.lmms_run import record_runs
 from lmms_fixattn.methods import Method
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder, whole_pictures
+from lmms_fixattn.text_model import TextModel
 from lmms_fixattn.versions import check_versions, installed, keeps_images_in_order_under_beams
 
 record_runs()
@@ -111,14 +112,14 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         return cls(**{**others, **model_args.split_args(arg_string)})
 
     def use(self, method: Method) -> None:
-        """Answer with this method from now on; record() and identity() follow.
+        """Answer with this method from now on, its per-model constants filled in; record() and identity() follow.
 
         Raises:
             ValueError: the method does not fit the model; the method before it stays.
         """
         with intervene(self.model, method):
             pass  # what does not fit is an error now, not once the data is loaded
-        self.method = method
+        self.method = method.for_model(TextModel.of(self.model.config.text_config))
 
     @contextmanager
     def serving(self, journal: Journal, bar: Any) -> Iterator[None]:

@@ -1,20 +1,41 @@
 """LLaVA written out by hand, one row at a time: what the engine is compared with.
 
 Nothing here uses the package. Rows are computed in order, each attending to the keys before it, so a prefill and the
-decoding after it are the same loop; the rows to edit are those from the last one of the prompt on.
+decoding after it are the same loop; the rows to edit are those from the last one of the prompt on, or all of the text
+after the image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
 
+@dataclass
+class Row:
+    """One row of one layer: what the edits of naive_methods.py read and change."""
+
+    layer: int
+    kinds: list[str]
+    """Of each key: before, image, after or generated; plain everywhere where the prompt has no image."""
+    inputs: list[Any]
+    """The hidden state of each position as it entered the layer."""
+    scores: list[Any]
+    """By head, [keys]."""
+    weights: list[Any]
+
+
 @dataclass(frozen=True)
 class Fix:
     """An intervention in plain numbers; gains are those of PAI if local is None."""
+
+    edit_scores: Callable[[Row], None] = lambda row: None
+    edit_weights: Callable[[Row], None] = lambda row: None
+    text_rows: bool = False
 
     alpha: float = 0.0
     beta: float = 0.0
@@ -62,12 +83,15 @@ class Decoder:
         self.eps, self.theta = config.rms_norm_eps, config.rope_parameters["rope_theta"]
         self.keys = [[] for _ in self.text.layers]
         self.values = [[] for _ in self.text.layers]
+        self.inputs = [[] for _ in self.text.layers]
         self.head_gains: dict[int, list[float]] = {}
 
     def row(self, hidden, gains, fix, edited, at_prefill):
         """Return the logits of one more row; gains has one entry a prompt column."""
         position = len(self.keys[0])
+        kinds = kinds_of(gains["image"], position + 1)
         for index, layer in enumerate(self.text.layers):
+            self.inputs[index].append(hidden)
             x = rms_norm(hidden, layer.input_layernorm, self.eps)
             project = {name: numbers(getattr(layer.self_attn, f"{name}_proj").weight) for name in "qkvo"}
             query = (project["q"] @ x).reshape(self.heads, -1)
@@ -79,9 +103,16 @@ class Decoder:
             for h, group in enumerate(groups):
                 q = rotate(query[h], position, self.theta)
                 rows.append(keys[:, group] @ q / len(q) ** 0.5)
-            if edited and fix.layers[0] <= index < fix.layers[1]:
-                rows = self.edit(index, rows, gains, fix, at_prefill)
-            out = [softmax(scores) @ values[:, group] for scores, group in zip(rows, groups, strict=True)]
+            row = Row(index, kinds, self.inputs[index], rows, [])
+            edits = edited and fix.layers[0] <= index < fix.layers[1]
+            if edits and not fix.text_rows:
+                row.scores = self.edit(index, rows, gains, fix, at_prefill)
+            if edits:
+                fix.edit_scores(row)
+            row.weights = [softmax(scores) for scores in row.scores]
+            if edits:
+                fix.edit_weights(row)
+            out = [weights @ values[:, group] for weights, group in zip(row.weights, groups, strict=True)]
             hidden = hidden + project["o"] @ np.concatenate(out)
             x = rms_norm(hidden, layer.post_attention_layernorm, self.eps)
             gate, up, down = (numbers(p.weight) for p in (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj))
@@ -105,6 +136,15 @@ class Decoder:
                 scores[j] = scores[j] + gain * head_gain * abs(scores[j])
             edited.append(scores)
         return edited
+
+
+def kinds_of(is_image, count):
+    """What the first ``count`` positions are, for a prompt with these image tokens."""
+    if not any(is_image):
+        return ["plain"] * count
+    first = is_image.index(True)
+    prompt = ["image" if image else "before" if j < first else "after" for j, image in enumerate(is_image)]
+    return (prompt + ["generated"] * count)[:count]
 
 
 def modulate(mass, fix):
@@ -165,9 +205,11 @@ def generate(model, ids, pixel_values, fix, steps, forced=None):
     main, branch = Decoder(model), Decoder(model)
     nothing, no_gain = {"image": [], "gain": []}, replace(fix, layers=(0, 0))
     refine = fix.gamma != 1 and any(is_image)
+    kinds = kinds_of(is_image, len(ids))
     for column, row in enumerate(embed(model, ids, pixel_values)):
         last = column == len(ids) - 1
-        with_image = main.row(row, gains, fix, edited=last, at_prefill=last)
+        edited = kinds[column] == "after" if fix.text_rows else last
+        with_image = main.row(row, gains, fix, edited=edited, at_prefill=last)
     for row in embed(model, text_ids, None) if refine else []:
         without_image = branch.row(row, nothing, no_gain, False, False)
     tokens, logits, scores = [], [], []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lmms_fixattn.attention import attention_over, kept_keys, softmax_kept
+from lmms_fixattn.attention import attention_over, kept_keys, kept_keys_of_rows, softmax_kept
 
 
 def test_all_kinds_of_masks_say_the_same():
@@ -16,6 +16,18 @@ def test_all_kinds_of_masks_say_the_same():
         assert torch.equal(kept_keys(mask, 4), keep[:, None])
     assert kept_keys(None, 4) is None
     assert kept_keys(four, 2).shape == (2, 1, 2)
+
+
+def test_rows_of_a_prefill_see_the_kept_keys_up_to_themselves_whatever_the_mask():
+    kept = torch.tensor([[True] * 5, [False, True, True, True, True]])
+    causal = torch.ones(5, 5, dtype=torch.bool).tril()
+    four = (causal & kept[:, None])[:, None]
+    additive = torch.zeros(2, 1, 5, 5).masked_fill(~four, torch.finfo(torch.float32).min)
+    rows = torch.tensor([2, 4])
+    expected = [[[False, True, True, False, False]], [[False, True, True, True, True]]]
+    for mask in (kept.long(), four, additive):
+        assert kept_keys_of_rows(mask, 5, 1, rows).tolist() == expected
+    assert kept_keys_of_rows(None, 5, 0, rows).tolist() == causal[rows][:, None].tolist()
 
 
 def test_masked_keys_get_no_weight():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import naive_methods as naive
 import pytest
 import torch
 from naive_llava import Fix
@@ -43,6 +44,18 @@ CASES = {
         make_method("fixattn", alpha=1.5, gamma=1.2, head_modulation="top", share=0.4),
         Fix(alpha=1.5, beta=0.4, local=0.25, layers=(2, 5), gamma=1.2, edit_prefill=False, modulation="top", share=0.4),
     ),
+    "hgai": (make_method("hgai", alpha=0.9, layers="1-4"), naive.hgai(0.9, (1, 4))),
+    "vaf": (make_method("vaf", enhance=1.6, suppress=0.7, layers="1-4"), naive.vaf(1.6, 0.7, (1, 4))),
+    "spin": (make_method("spin", kept=0.6, factor=0.2, layers="1-"), naive.spin(0.6, 0.2, (1, 5))),
+    "adhh": (
+        make_method("adhh", heads=[(1, 4), (1, 2), (3, 0), (4, 5)], threshold=0.15),
+        naive.adhh({(1, 4), (1, 2), (3, 0), (4, 5)}, 0.15, 5),
+    ),
+    "var": (
+        make_method("var", sink_dims=[3, 11], tau=1.5, rho=0.6, image_mass=0.3, p=0.2, layers="1-"),
+        naive.var([3, 11], 1.5, 0.6, 0.3, 0.2, (1, 5)),
+    ),
+    "iat": (make_method("iat", alpha=1.1, layers="1-4"), naive.iat(1.1, (1, 4))),
 }
 
 
@@ -90,7 +103,7 @@ def test_a_left_padded_batch_equals_its_prompts_alone(llava, case, cache):
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("case", ["pai", "fixattn-top-heads-refined"])
+@pytest.mark.parametrize("case", ["pai", "fixattn-top-heads-refined", "vaf", "var"])
 def test_the_untouched_rows_may_use_any_of_the_model_s_own_kernels(llava, attention, case):
     method, _ = CASES[case]
     prompts = [make_prompt(seed=5), make_prompt(seed=6)]
@@ -104,7 +117,7 @@ def test_the_untouched_rows_may_use_any_of_the_model_s_own_kernels(llava, attent
 
 
 @pytest.mark.parametrize("images", [1, 2])
-@pytest.mark.parametrize("case", ["pai-refined", "fixattn-proportional", "fixattn"])
+@pytest.mark.parametrize("case", ["pai-refined", "fixattn-proportional", "fixattn", "var", "iat"])
 def test_beam_search_scores_its_sequence_as_the_naive_model_does(llava, case, images):
     if images > 1 and not keeps_images_in_order_under_beams():
         pytest.skip("this transformers mixes up the images of a prompt under beam search, with or without a method")
@@ -265,7 +278,7 @@ def test_a_class_token_among_the_image_tokens_is_never_selected(llava):
     seen = []
     with intervene(model, method) as m:
         hook = m.model.language_model.register_forward_pre_hook(
-            lambda _m, _a, kwargs: seen.append(kwargs["lmms_fixattn_edit"].gain), with_kwargs=True
+            lambda _m, _a, kwargs: seen.append(kwargs["lmms_fixattn_edit"].columns.gain), with_kwargs=True
         )
         m(input_ids=torch.tensor([ids]), pixel_values=pixels)
         hook.remove()
@@ -278,8 +291,8 @@ def test_a_class_token_among_the_image_tokens_is_never_selected(llava):
 def test_no_image_means_no_change(llava):
     prompt = make_prompt(seed=17, images=0)
     _, expected, expected_scores = run(llava, [prompt], make_method("vanilla"))
-    for name in ("pai", "fixattn"):
-        _, logits, scores = run(llava, [prompt], make_method(name))
+    for method, _ in CASES.values():
+        _, logits, scores = run(llava, [prompt], method)
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(scores, expected_scores, atol=1e-4, rtol=1e-4)
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from lmms_fixattn.methods.adhh import ADHH
 from lmms_fixattn.methods.base import Method, did_you_mean
 from lmms_fixattn.methods.fixattn import FixAttn
+from lmms_fixattn.methods.hgai import HGAI
+from lmms_fixattn.methods.iat import IAT
 from lmms_fixattn.methods.pai import PAI
+from lmms_fixattn.methods.spin import SPIN
+from lmms_fixattn.methods.vaf import VAF
 from lmms_fixattn.methods.vanilla import Vanilla
+from lmms_fixattn.methods.var import VAR
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Vanilla, PAI, FixAttn)}
+_ALL: tuple[type[Method], ...] = (Vanilla, PAI, FixAttn, HGAI, VAF, SPIN, ADHH, VAR, IAT)
+METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}
 
 __all__ = ["METHODS", "Method", "make_method"]
 

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.attention import NewestRow
+    from lmms_fixattn.attention import Rows
+    from lmms_fixattn.text_model import TextModel
     from lmms_fixattn.vision import VisionAttention
 
 Layers = tuple[int, "int | None"]
 Parser = Callable[[Any], Any]
+PUBLISHED = "published"
+"""A per-model constant that ``Method.for_model`` looks up."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,11 @@ class Method:
     check and convert a value whether it came typed or as a string, and overrides the hooks that it needs:
 
     - ``select``: once an image, a gain for each of its tokens;
-    - ``edit_scores``: in every layer of ``layers``, the newest row's scores before softmax;
+    - ``edit_scores``: in every edited layer, the scores of its rows before softmax: the newest row of each prompt, or
+      in the prefill of a method with ``edits_text_rows`` all its text after the image;
+    - ``edit_weights``: their weights after softmax;
+    - ``note_input``: at prefill, what to keep of the states that enter an edited layer (only where ``reads_inputs``);
+    - ``for_model``: the same method with constants that were published for this model;
     - ``guide``: from the next-token scores with and without the image, new ones (only where ``guides``).
     """
 
@@ -53,8 +60,8 @@ class Method:
         return frozenset()
 
     @property
-    def edited_layers(self) -> Layers | None:
-        """The decoder layers whose newest row is edited, as a range with the end excluded; None if there are none."""
+    def edited_layers(self) -> Layers | frozenset[int] | None:
+        """The decoder layers to edit: a range with the end excluded, or just these; None if there are none."""
         return None
 
     @property
@@ -62,17 +69,48 @@ class Method:
         """Whether ``guide`` is used, which costs a second, text-only forward pass a token."""
         return False
 
+    @property
+    def edits_text_rows(self) -> bool:
+        """Whether the prefill's edit is of every row of text after the image, not only of the newest row."""
+        return False
+
+    @property
+    def reads_inputs(self) -> bool:
+        """Whether ``note_input`` is used."""
+        return False
+
+    def for_model(self, text: TextModel) -> Method:
+        """Return this method with its per-model constants filled in; by default it has none.
+
+        Raises:
+            ValueError: none are published for such a model, and none are given; says how to find them.
+        """
+        return self
+
     def needs_row(self, prefill: bool) -> bool:
-        """Say whether ``edit_scores`` has work in this phase; where not, the row is left to the model's own kernel."""
+        """Say whether this phase is edited; where not, the row is left to the model's own kernel."""
         return True
 
     def select(self, vision: VisionAttention) -> torch.Tensor | float:
         """Return the gain of each image token, [images, tokens an image] or one number for all; 0 leaves it alone."""
-        raise NotImplementedError(f"{self.name} edits attention but selects no image tokens")
+        return 0.0
 
-    def edit_scores(self, row: NewestRow) -> None:
-        """Change ``row.scores`` in place."""
-        raise NotImplementedError(f"{self.name} names layers but does not edit scores")
+    def note_input(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what to keep, as ``rows.memory[layer]``, of the states entering an edited layer at prefill.
+
+        Args:
+            hidden: [prompts, prompt, hidden size], before the layer's norm.
+        """
+        raise NotImplementedError(f"{self.name} reads the inputs of layers but does not say what to keep")
+
+    def edit_scores(self, rows: Rows) -> None:
+        """Change ``rows.scores`` in place."""
+
+    def edit_weights(self, rows: Rows, weights: torch.Tensor) -> None:
+        """Change the weights, float32 [rows, heads, keys], in place; a masked key's is 0.
+
+        A factor on all weights of a head is the same factor on its output.
+        """
 
     def guide(self, with_image: torch.Tensor, without_image: torch.Tensor) -> torch.Tensor:
         """Combine next-token scores of the two branches, each [rows, vocabulary], into new scores."""
@@ -134,6 +172,39 @@ def layer_range(default: Layers, meaning: str) -> Any:
         return start, end
 
     return _declare(default, meaning, 'a range of layers with the end excluded ("2-32", "2-")', parse)
+
+
+def head_list(meaning: str) -> Any:
+    """Declare a list of heads, by default those published for the model: "16:29 26:9" or [(16, 29), (26, 9)]."""
+
+    def pair(item: Any) -> tuple[int, int]:
+        layer, head = item.split(":") if isinstance(item, str) else item
+        return _whole(layer), _whole(head)
+
+    return _per_model(meaning, 'published, or heads as layer:head ("[16:29,26:9]")', pair)
+
+
+def dimension_list(meaning: str) -> Any:
+    """Declare a list of dimensions of the hidden state, by default those published for the model: "[1415,2533]"."""
+    return _per_model(meaning, 'published, or dimensions of the hidden state ("[1415,2533]")', _whole)
+
+
+def _per_model(meaning: str, expected: str, item: Parser) -> Any:
+    def parse(value: Any) -> Any:
+        if value == PUBLISHED:
+            return value
+        items = value.strip(" []").replace(",", " ").split() if isinstance(value, str) else value
+        if not (parsed := tuple(item(part) for part in items)):
+            raise ValueError
+        return parsed
+
+    return _declare(PUBLISHED, meaning, expected, parse)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str) or (parsed := int(value)) < 0:
+        raise ValueError
+    return parsed
 
 
 def did_you_mean(word: Any, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from lmms_fixattn.selection import TokenSets, select_tokens
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.attention import NewestRow
+    from lmms_fixattn.attention import Rows
     from lmms_fixattn.vision import VisionAttention
 
 
@@ -77,15 +77,18 @@ class FixAttn(Refined):
         tokens = self.token_sets(vision)
         return vision.per_token(self.alpha * tokens.local + self.beta * tokens.summary)
 
-    def edit_scores(self, row: NewestRow) -> None:
-        gain = row.gain
+    def edit_scores(self, rows: Rows) -> None:
+        gain = rows.columns.gain
         if self.head_modulation != "off":
-            gain = gain * row.at_prefill(self._head_gains)
-        if self.amplifies(row.prefill):
-            row.amplify(gain)
+            gain = gain * rows.at_prefill(self._head_gains)
+        if self.amplifies(rows.prefill):
+            rows.amplify(gain)
 
-    def _head_gains(self, row: NewestRow) -> torch.Tensor:
-        sensitivity = row.image_mass()
+    def head_gains(self, sensitivity: torch.Tensor) -> torch.Tensor:
+        """Return g of each head from its visual sensitivity r, both [rows, heads] of a layer; modulation must be on."""
         if self.head_modulation == "top":
-            return top_gains(sensitivity, self.share)[:, :, None]
-        return proportional_gains(sensitivity, self.g_max)[:, :, None]
+            return top_gains(sensitivity, self.share)
+        return proportional_gains(sensitivity, self.g_max)
+
+    def _head_gains(self, rows: Rows) -> torch.Tensor:
+        return self.head_gains(rows.image_mass())[:, :, None]

@@ -9,7 +9,7 @@ from lmms_fixattn.methods.base import Layers, layer_range, number
 from lmms_fixattn.methods.refine import Refined
 
 if TYPE_CHECKING:
-    from lmms_fixattn.attention import NewestRow
+    from lmms_fixattn.attention import Rows
     from lmms_fixattn.vision import VisionAttention
 
 
@@ -42,5 +42,5 @@ class PAI(Refined):
     def select(self, vision: VisionAttention) -> float:
         return self.alpha
 
-    def edit_scores(self, row: NewestRow) -> None:
-        row.amplify(row.gain)
+    def edit_scores(self, rows: Rows) -> None:
+        rows.amplify(rows.columns.gain)

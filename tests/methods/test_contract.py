@@ -6,17 +6,45 @@ import dataclasses
 
 import pytest
 import torch
+from query_rows import make_rows
 from tiny_llava import batch, make_prompt
 
 from lmms_fixattn import METHODS, intervene, make_method
-from lmms_fixattn.attention import NewestRow, softmax_kept
 
 NEUTRAL = {
     "vanilla": {},
     "pai": {"alpha": 0, "gamma": 1},
     "fixattn": {"alpha": 0, "beta": 0, "gamma": 1},
+    "hgai": {"alpha": 0},
+    "vaf": {"enhance": 1, "suppress": 1},
+    "spin": {"factor": 1},
+    "adhh": {"threshold": 1.01},
+    "var": {"p": 1},
+    "iat": {"alpha": 0},
 }
 """Settings with which a method does nothing."""
+
+FITTED = {
+    "hgai": {"layers": "1-4"},
+    "vaf": {"layers": "1-4"},
+    "adhh": {"heads": "[1:4,1:2,4:0,4:3]", "threshold": 0.1},
+    "var": {"sink_dims": "[6,23]", "tau": 1.6},
+    "iat": {"layers": "1-4"},
+}
+"""What a method needs to fit the tests' models, which are shallower than those that its constants were chosen on."""
+
+EDITS = {
+    "vanilla": ((), ()),
+    "pai": (("image",), ()),
+    "fixattn": (("image",), ()),
+    "hgai": (("image",), ()),
+    "vaf": (("before", "image"), ()),
+    "spin": ((), ("before", "image", "after", "generated")),
+    "adhh": ((), ("after", "generated")),
+    "var": ((), ("before", "image", "after")),
+    "iat": (("generated",), ()),
+}
+"""The columns whose scores, and whose weights, a method changes of its own."""
 
 MOVES = {
     "alpha": [{"alpha": 1.4}],
@@ -31,10 +59,25 @@ MOVES = {
     "head_modulation": [{"head_modulation": "proportional"}],
     "g_max": [{"head_modulation": "proportional", "g_max": 0.6}, {"head_modulation": "proportional"}],
     "share": [{"head_modulation": "top", "share": 0.9}, {"head_modulation": "top"}],
+    "enhance": [{"enhance": 1.9}],
+    "suppress": [{"suppress": 0.4}],
+    "kept": [{"kept": 0.5}],
+    "factor": [{"factor": 0.7}],
+    "heads": [{"heads": "[2:1,3:5]"}],
+    "threshold": [{"threshold": 0.01}],
+    "sink_dims": [{"sink_dims": "[5]"}],
+    "tau": [{"tau": 2.1}],
+    "rho": [{"rho": 0.1}],
+    "image_mass": [{"image_mass": 0.8}],
+    "p": [{"p": 0.1}],
 }
 """By hyper-parameter, settings that must give other scores than each other, or than the defaults where there is one."""
 
 parameters = [(name, field.name) for name in METHODS for field in dataclasses.fields(METHODS[name])]
+
+
+def fitted(name, **settings):
+    return make_method(name, **FITTED.get(name, {}) | settings)
 
 
 def scores(model, method, prompts):
@@ -47,7 +90,7 @@ def scores(model, method, prompts):
 
 
 def test_every_method_has_a_neutral_setting_and_a_test_file(request):
-    assert set(NEUTRAL) == set(METHODS)
+    assert set(NEUTRAL) == set(EDITS) == set(METHODS)
     files = {path.name for path in request.path.parent.glob("test_*.py")}
     assert {f"test_{name}.py" for name in METHODS} <= files
 
@@ -55,7 +98,7 @@ def test_every_method_has_a_neutral_setting_and_a_test_file(request):
 @pytest.mark.parametrize("name", METHODS)
 def test_neutral_settings_equal_the_untouched_model(llava, name):
     prompts = [make_prompt(seed=50), make_prompt(seed=51, images=2)]
-    method = make_method(name, **NEUTRAL[name])
+    method = fitted(name, **NEUTRAL[name])
     inputs = batch(prompts)
     out = llava.generate(
         **inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False, output_scores=True, return_dict_in_generate=True
@@ -66,7 +109,7 @@ def test_neutral_settings_equal_the_untouched_model(llava, name):
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "vanilla"])
 def test_the_defaults_are_really_on(llava, name):
     prompts = [make_prompt(seed=52)]
-    default, vanilla = (scores(llava, make_method(n), prompts) for n in (name, "vanilla"))
+    default, vanilla = (scores(llava, fitted(n), prompts) for n in (name, "vanilla"))
     assert not torch.allclose(default, vanilla, atol=1e-2)
 
 
@@ -74,41 +117,52 @@ def test_the_defaults_are_really_on(llava, name):
 def test_every_hyper_parameter_moves_the_scores(grouped_llava, name, parameter):
     prompts = [make_prompt(seed=53)]
     other, *base = MOVES[parameter]
-    moved = scores(grouped_llava, make_method(name, **other), prompts)
-    still = scores(grouped_llava, make_method(name, **(base[0] if base else {})), prompts)
+    moved = scores(grouped_llava, fitted(name, **other), prompts)
+    still = scores(grouped_llava, fitted(name, **(base[0] if base else {})), prompts)
     finite = moved.isfinite() & still.isfinite()
     differs = (moved - still).masked_fill(~finite, 0).abs().max() > 1e-3
     assert differs or not torch.equal(moved.isfinite(), still.isfinite())
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if make_method(n).edited_layers])
 @pytest.mark.parametrize("settings", [{}, {"head_modulation": "proportional"}])
-def test_only_selected_columns_change_and_masked_keys_stay_masked(name, settings):
-    if set(settings) - {field.name for field in dataclasses.fields(METHODS[name])}:
-        settings = {}
-    method = make_method(name, gamma=1, **settings)
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "vanilla"])
+def test_only_its_own_columns_change_and_masked_keys_stay_masked(name, settings):
+    parameters = {field.name for field in dataclasses.fields(METHODS[name])}
+    settings = {key: value for key, value in {"gamma": 1, **settings}.items() if key in parameters}
+    method = fitted(name, **settings)
     draw = torch.Generator().manual_seed(7)
-    before = torch.randn(3, 5, 23, generator=draw)
-    is_image = torch.zeros(3, 1, 17, dtype=torch.bool)
-    is_image[0, 0, 2:9] = is_image[1, 0, 8:15] = True
-    gain = torch.rand(3, 1, 17, generator=draw) * is_image
-    keep = torch.rand(3, 1, 23, generator=draw) > 0.3
-    for prefill in (True, False):
-        row = NewestRow(before.clone(), keep, gain, is_image, prefill, 4, {4: torch.ones(3, 5, 1)})
-        method.edit_scores(row)
-        changed = (row.scores != before).any(dim=1)
-        assert changed.any()
-        assert not changed[:, 17:].any()
-        assert not (changed[:, :17] & ~is_image[:, 0]).any()
-        weights = softmax_kept(row.scores, keep)
+    is_image = torch.zeros(3, 17, dtype=torch.bool)
+    is_image[0, 2:9] = is_image[1, 8:15] = True
+    memory = {4: method.note_input(torch.randn(3, 17, 42, generator=draw))} if method.reads_inputs else {}
+    touched = False
+    for prefill in [phase for phase in (True, False) if method.needs_row(phase)]:
+        keys = 17 if prefill else 23
+        before = 2 * torch.randn(3, 5, keys, generator=draw)
+        keep = torch.rand(3, 1, keys, generator=draw) > 0.3
+        gain = torch.rand(3, 17, generator=draw)
+        rows = make_rows(before.clone(), is_image, gain, keep=keep, prefill=prefill, layer=4, memory=memory)
+        method.edit_scores(rows)
+        between = rows.weights()
+        weights = between.clone()
+        method.edit_weights(rows, weights)
+        kinds = {kind: getattr(rows.columns, kind)[:, 0] for kind in ("before", "image", "after")}
+        kinds = {kind: torch.nn.functional.pad(mask, (0, keys - 17)) for kind, mask in kinds.items()}
+        kinds["generated"] = (torch.arange(keys) >= 17) & rows.columns.has_image[:, 0]
+        for changed, own in ((rows.scores != before, EDITS[name][0]), (weights != between, EDITS[name][1])):
+            allowed = sum((kinds[kind] for kind in own), torch.zeros(3, keys, dtype=torch.bool))
+            assert not (changed.any(dim=1) & ~allowed.bool()).any()
+            touched |= bool(changed.any())
         assert weights.isfinite().all()
+        assert weights.min() >= 0
         assert (weights.masked_select(~keep.expand_as(weights)) == 0).all()
+    assert touched
 
 
 @pytest.mark.parametrize(("name", "parameter"), parameters)
-@pytest.mark.parametrize("value", ["nonsense", "", None, "nan", -1, float("inf"), [3]])
+@pytest.mark.parametrize("value", ["nonsense", "", None, "nan", -1, float("inf"), [3.5]])
 def test_a_bad_value_raises_at_construction_and_says_what_was_expected(name, parameter, value):
-    with pytest.raises(ValueError, match=rf"{name}: {parameter} must be (a number|true or false|one of|a range)"):
+    expected = "(a number|true or false|one of|a range|published)"
+    with pytest.raises(ValueError, match=rf"{name}: {parameter} must be {expected}"):
         make_method(name, **{parameter: value})
 
 
@@ -127,7 +181,7 @@ def test_strings_and_typed_values_make_the_same_method(name):
 def test_a_method_says_where_it_comes_from(name):
     method = METHODS[name]
     assert method.summary
-    assert "arXiv:" in method.source
+    assert "arXiv:" in method.source or "openreview.net" in method.source
     assert method.__doc__
     assert all(field.metadata["meaning"] for field in dataclasses.fields(method))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from query_rows import make_rows
 
 from lmms_fixattn import make_method
-from lmms_fixattn.attention import NewestRow
 
 
 def test_the_defaults_are_the_released_command_line_with_the_first_token_amplified():
@@ -22,10 +22,8 @@ def test_the_defaults_are_the_released_command_line_with_the_first_token_amplifi
 
 def test_scores_of_image_tokens_grow_by_alpha_of_their_size():
     method = make_method("pai", alpha=0.5, gamma=1)
-    is_image = torch.tensor([[[False, True, True]]])
     scores = torch.tensor([[[2.0, 2.0, -2.0, -4.0]]])
-    row = NewestRow(scores, None, is_image * method.select(None), is_image, False, 2, {})
-    method.edit_scores(row)
+    method.edit_scores(make_rows(scores, [[False, True, True]], method.select(None)))
     assert scores.tolist() == [[[2.0, 3.0, -1.0, -4.0]]]
 
 

@@ -1,0 +1,54 @@
+"""VAF (ClearSight): turn the image up and the system prompt down, where text and image are fused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from lmms_fixattn.methods.base import Layers, Method, layer_range, number
+
+if TYPE_CHECKING:
+    from lmms_fixattn.attention import Rows
+    from lmms_fixattn.vision import VisionAttention
+
+
+@dataclass(frozen=True)
+class VAF(Method):
+    """Scale the scores of the text after the image, on the image and on what comes before it.
+
+    Scores before mask and softmax, layers ``layers``, every head; in the prefill all rows of text after the image, at
+    decode the row::
+
+        s[j] *= enhance    for image tokens j
+        s[j] *= suppress   for j before the image, the beginning-of-sequence token included
+
+    Scores keep their sign, so that a negative score on the image sinks further, as in the released code. A prompt that
+    ends with its image has no such row, and only the answer's are edited (the released code then edits every row).
+
+    Source: Visual Amplification Fusion, ClearSight, CVPR 2025, arXiv:2503.13107, and the released code
+    ustc-hyin/ClearSight at 5466c94 (visaug/inference/AttnAdapter.py), which takes 35 tokens to stand before the image;
+    here they are counted. The layers, 9 to 14 of 32, were chosen on LLaVA-1.5-7B.
+    """
+
+    name: ClassVar[str] = "vaf"
+    summary: ClassVar[str] = "scale scores on the image up and on the system prompt down, for all text rows"
+    source: ClassVar[str] = "arXiv:2503.13107; github.com/ustc-hyin/ClearSight"
+
+    enhance: float = number(1.15, "factor on scores of image tokens", low=0)
+    suppress: float = number(0.95, "factor on scores of tokens before the image", low=0)
+    layers: Layers = layer_range((9, 15), "decoder layers to edit, end excluded")
+
+    @property
+    def edited_layers(self) -> Layers | None:
+        return self.layers
+
+    @property
+    def edits_text_rows(self) -> bool:
+        return True
+
+    def select(self, vision: VisionAttention) -> float:
+        return self.enhance - 1
+
+    def edit_scores(self, rows: Rows) -> None:
+        columns = rows.columns
+        rows.scores[..., : rows.prompt] *= 1 + columns.gain + columns.before * (self.suppress - 1)

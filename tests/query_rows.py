@@ -1,0 +1,19 @@
+"""Query rows made by hand, to call a method's hooks with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from lmms_fixattn.attention import Rows
+from lmms_fixattn.image_span import Columns
+
+
+def make_rows(scores: Any, is_image: Any, gain: Any = 0.0, *, keep: Any = None, prefill: bool = False, layer: int = 2,
+              memory: Any = None) -> Rows:  # fmt: skip
+    """Return Rows of these scores [rows, heads, keys]; is_image [rows, prompt]; gain one number, or as is_image."""
+    image = torch.as_tensor(is_image, dtype=torch.bool)
+    columns = replace(Columns.lay_out(image, 1.0), gain=(image * torch.as_tensor(gain)).float()[:, None])
+    return Rows(torch.as_tensor(scores), keep, columns, prefill, layer, {} if memory is None else memory)
