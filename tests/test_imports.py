@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmms_fixattn"
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 
 KNOW_LMMS_EVAL = ("plugin", "lmms_", "task_glue/", "demo/__main__", "demo/judge")
-NEVER_TORCH = ("metrics/", "report/", "data/", "task_glue/", "sweep_", "cli", "plugin", "__init__")
+NEVER_TORCH = ("metrics/", "report/", "data/", "task_glue/", "sweep_", "cli", "commands/", "plugin", "__init__")
 FORBIDDEN = {
     "plugin": ("lmms_fixattn.",),
     "methods/": ("transformers", "lmms_fixattn.intervention", "lmms_fixattn.metrics", "lmms_fixattn.data"),
@@ -23,6 +23,7 @@ FORBIDDEN = {
     "intervention": ("lmms_fixattn.metrics", "lmms_fixattn.data", "lmms_fixattn.task_glue"),
     "task_glue/": ("lmms_fixattn.methods", "lmms_fixattn.intervention", "lmms_fixattn.lmms"),
     "cli": ("lmms_fixattn.intervention", "lmms_fixattn.lmms", "lmms_fixattn.task_glue"),
+    "commands/": ("lmms_fixattn.intervention", "lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.report"),
 }
 
 
@@ -59,7 +60,7 @@ def test_a_module_imports_only_what_its_room_may(module):
         assert not {name for name in found if starts(name, ("torch", "transformers"))}
     for room, names in FORBIDDEN.items():
         if module.startswith(room):
-            at_import = room in ("plugin", "cli")  # a command loads what it needs, and only when it runs
+            at_import = room in ("plugin", "cli", "commands/")  # a command loads what it needs, and only when it runs
             assert not {name for name in imports(module, at_import_only=at_import) if starts(name, names)}
 
 

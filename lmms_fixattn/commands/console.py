@@ -1,0 +1,58 @@
+"""What commands say beside their figures, and how they read what stands behind an option."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Any:
+    """Add a command to the parser and return its own parser."""
+    command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    command.set_defaults(run=run)
+    return command
+
+
+def add_format(command: Any) -> None:
+    """Let a command print its figures as a table or as JSON."""
+    command.add_argument("--format", choices=("table", "json"), default="table", help="of the output (default: table)")
+
+
+def show(arguments: argparse.Namespace, figures: Mapping[str, Any], meanings: Mapping[str, str]) -> None:
+    """Print figures, as JSON or each with its meaning."""
+    if arguments.format == "json":
+        print(json.dumps(figures, indent=2))
+        return
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        written = f"{value:10.2f}" if isinstance(value, float) else f"{value:>10}"
+        print(f"{name:{width}}  {written}  {meanings.get(name, '')}".rstrip())
+
+
+def progress(items: Sequence[Any], unit: str) -> Any:
+    """Return the items, behind a progress bar on a terminal once they take longer than two seconds."""
+    from tqdm import tqdm
+
+    return tqdm(items, unit=f" {unit}", delay=2, leave=False, disable=None)
+
+
+def remark(text: str) -> None:
+    """Say something to the user that is no figure."""
+    print(f"lmms-fixattn: {text}", file=sys.stderr)
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, not {text!r}")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """Read a whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, not {text!r}")
+    return int(text)

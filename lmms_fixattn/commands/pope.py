@@ -1,0 +1,48 @@
+"""`lmms-fixattn pope`: score anybody's yes/no answers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lmms_fixattn.commands.console import add_command, add_format, show
+from lmms_fixattn.metrics import pope
+from lmms_fixattn.metrics.reading import read_answers
+
+_MEANINGS = {
+    "accuracy": "% of answers that are right",
+    "precision": "% of answers read as yes that are right",
+    "recall": "% of present objects that are affirmed",
+    "f1": "harmonic mean of precision and recall",
+    "yes_ratio": "% of answers read as yes",
+    "tp": "yes, and present",
+    "fp": "yes, but absent",
+    "tn": "no, and absent",
+    "fn": "no, but present",
+    "unparsed": "answers with neither a yes nor a no word",
+    "n": "answers",
+}
+
+
+def add(commands: Any) -> None:
+    """Describe the command."""
+    command = add_command(commands, "pope", _pope, "score a file of yes/no answers with POPE's figures")
+    add_format(command)
+    command.add_argument(
+        "answers",
+        type=Path,
+        metavar="ANSWERS",
+        help='.jsonl or .json list of {"question", "label", "answer"} objects, either also with .gz',
+    )
+    command.add_argument(
+        "--parser",
+        choices=pope.PARSERS,
+        default="official",
+        help="how an answer's text becomes yes or no: POPE's own script (default), PAI's, or exact match",
+    )
+
+
+def _pope(arguments: argparse.Namespace) -> None:
+    figures = pope.figures(read_answers(arguments.answers), arguments.parser)
+    show(arguments, {**figures, "parser": arguments.parser}, _MEANINGS)
