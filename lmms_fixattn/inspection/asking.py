@@ -1,0 +1,172 @@
+"""Ask a checkpoint as the lmms-eval model does: the same loading, prompt and generation, one question at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor
+
+from lmms_fixattn import model_args
+from lmms_fixattn.checkpoint import Checkpoint
+from lmms_fixattn.generation import Settings, finish
+from lmms_fixattn.inspection.recording import Recording, record_attention
+from lmms_fixattn.intervention import intervene
+from lmms_fixattn.methods import Method, make_method
+from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder
+from lmms_fixattn.versions import check_versions, installed
+from lmms_fixattn.vision import VisionAttention, watch_vision
+
+
+def read_methods(texts: Sequence[str]) -> dict[str, Method]:
+    """Make methods of "NAME" or "NAME,key=value,...", as --model_args writes them; labelled "NAME key=value ...".
+
+    Raises:
+        ValueError: one given twice, an unknown method or hyper-parameter, or a value out of range.
+    """
+    methods: dict[str, Method] = {}
+    for text in texts:
+        name, _, others = text.partition(",")
+        given = model_args.split_args(others)
+        label = " ".join([name.strip(), *(f"{key}={value}" for key, value in given.items())])
+        if label in methods:
+            raise ValueError(f"method {label} is given twice")
+        methods[label] = make_method(name.strip(), **given)
+    return methods
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer as text and as the tokens that were generated, the end-of-sequence token included."""
+
+    text: str
+    tokens: tuple[int, ...]
+    terminated: bool
+
+
+class Subject:
+    """A loaded checkpoint that answers greedily, under any method.
+
+    Args:
+        pretrained: ``demo``, a local directory, or a hub id.
+        conversation: the prompt's form, see :mod:`lmms_fixattn.conversation`.
+
+    Raises:
+        ValueError: no LLaVA-1.5 checkpoint there, or an unknown form.
+    """
+
+    def __init__(self, pretrained: str = "demo", conversation: str = "default") -> None:
+        check_versions()
+        device = model_args.device(None)
+        checkpoint = Checkpoint.find(pretrained, "main")
+        dtype = model_args.dtype("auto", device, checkpoint.config.dtype)
+        self.encoder = PromptEncoder(checkpoint.load_processor(), checkpoint.config, conversation)
+        self.model = checkpoint.load_model(dtype, device, "", None)
+        self.record = {
+            "pretrained": pretrained,
+            "commit": getattr(checkpoint.config, "_commit_hash", None),
+            "conversation": conversation,
+            "dtype": str(dtype).removeprefix("torch."),
+            "versions": installed(),
+        }
+
+    def encode(self, image: Any, turns: Sequence[str]) -> Encoded:
+        """Encode a conversation on a picture: question, answer, question, ...; the last one is to be answered."""
+        messages: list[dict[str, Any]] = []
+        for index, text in enumerate(turns):
+            parts: list[dict[str, Any]] = [] if index else [{"type": "image", "url": image}]
+            role = "assistant" if index % 2 else "user"
+            messages.append({"role": role, "content": [*parts, {"type": "text", "text": text}]})
+        return self.encoder.encode(messages)
+
+    def answer(self, prompt: Encoded, method: Method, new_tokens: int) -> Reply:
+        """Answer greedily under the method."""
+        with intervene(self.model, method):
+            tokens = self._run(prompt, new_tokens)
+        answer = finish(tokens, self._eos(), (), self.encoder.decode)
+        return Reply(answer.strip(), tuple(tokens[: answer.tokens]), answer.terminated)
+
+    def read(self, prompt: Encoded, tokens: Sequence[int], method: Method) -> Recording:
+        """Record the attention under the method while the model reads a given answer, token by token."""
+        with intervene(self.model, method), record_attention(self.model) as recorder:
+            self._run(prompt, len(tokens), _Follow(len(prompt.ids), tokens))
+        return recorder.recording()
+
+    def embeddings(self, prompt: Encoded) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the decoder reads of a prompt, float32 [positions, size], and which positions are the image's."""
+        seen: list[torch.Tensor] = []
+        text = self.model.model.language_model
+
+        def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            seen.append(kwargs["inputs_embeds"])
+
+        hook = text.register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            self._run(prompt, 1)
+        finally:
+            hook.remove()
+        is_image = np.array(prompt.ids) == self.model.config.image_token_id
+        return seen[0][0].float().cpu().numpy(), is_image
+
+    def vocabulary(self) -> np.ndarray:
+        """Return the text embeddings of the whole vocabulary, float32 [tokens, size]."""
+        weight = self.model.get_input_embeddings().weight.detach()
+        return weight.float().cpu().numpy()  # type: ignore[no-any-return]
+
+    def vision(self, prompt: Encoded, parts: frozenset[str]) -> VisionAttention:
+        """Return what the vision tower's attention tells of the prompt's picture; ``parts`` as in ``watch_vision``."""
+        tower, config = self.model.model.vision_tower, self.model.config
+        with (
+            torch.inference_mode(),
+            watch_vision(tower, parts, config.vision_feature_select_strategy == "full") as watch,
+        ):
+            tower(_pixels(prompt).to(self.model.device, self.model.dtype))
+        return watch.latest()
+
+    def picture(self, prompt: Encoded) -> np.ndarray:
+        """Return the prompt's picture as the model sees it, resized and cropped: float32 [height, width, 3] in 0..1."""
+        processor = self.encoder.processor.image_processor
+        mean, std = np.array(processor.image_mean), np.array(processor.image_std)
+        pixels = _pixels(prompt)[0].float().numpy().transpose(1, 2, 0)
+        picture: np.ndarray = np.clip(pixels * std + mean, 0, 1).astype(np.float32)
+        return picture
+
+    def _run(self, prompt: Encoded, new_tokens: int, *processors: Any) -> list[int]:
+        inputs = {name: tensor.to(self.model.device) for name, tensor in self.encoder.batch([prompt]).items()}
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        room = self.model.config.text_config.max_position_embeddings - len(prompt.ids)
+        special = {"eos_token_id": self._eos(), "pad_token_id": self.encoder.tokenizer.pad_token_id}
+        settings, _ = Settings.of({"max_new_tokens": min(new_tokens, room)})
+        with torch.inference_mode():
+            rows = self.model.generate(
+                **inputs, generation_config=settings.config(special), logits_processor=list(processors)
+            )
+        return rows[0, len(prompt.ids) :].tolist()  # type: ignore[no-any-return]
+
+    def _eos(self) -> list[int]:
+        ids = self.model.generation_config.eos_token_id
+        ids = self.encoder.tokenizer.eos_token_id if ids is None else ids
+        return [ids] if isinstance(ids, int) else list(ids)
+
+
+class _Follow(LogitsProcessor):  # type: ignore[misc]
+    """Leave only the next token of a given answer."""
+
+    def __init__(self, start: int, tokens: Sequence[int]) -> None:
+        self._start = start
+        self._tokens = tokens
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        token = self._tokens[input_ids.shape[1] - self._start]
+        only = torch.full_like(scores, -torch.inf)
+        only[:, token] = 0
+        return only
+
+
+def _pixels(prompt: Encoded) -> torch.Tensor:
+    if prompt.pixels is None:
+        raise ValueError("expected a prompt with a picture, got text alone")
+    return prompt.pixels

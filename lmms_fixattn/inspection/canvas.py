@@ -1,0 +1,72 @@
+"""What the pictures share: colours, heat maps, and files that are the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, GREY = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#BBBBBB",
+)  # fmt: skip
+_HEADLINE = 10.0  # points
+
+
+def save(figure: Figure, data: Mapping[str, Any], folder: Path, name: str) -> tuple[Path, Path, Path]:
+    """Write FOLDER/NAME.png, .svg (text as text) and .json (the numbers drawn); return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    png, svg, numbers = (folder / f"{name}{suffix}" for suffix in (".png", ".svg", ".json"))
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lmms-fixattn"}):
+        figure.savefig(png, dpi=160, metadata={"Software": None})
+        figure.savefig(svg, dpi=160, metadata={"Date": None})
+    numbers.write_text(json.dumps(data, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
+    return png, svg, numbers
+
+
+def heat_map(axes: Axes, values: np.ndarray, limits: tuple[float, float], colours: str, bar_label: str) -> Any:
+    """Draw [layers, heads], layer 0 at the top, with a colour bar; not-a-number stays grey. Return the image drawn."""
+    palette = mpl.colormaps[colours].with_extremes(bad=GREY)
+    image = axes.imshow(values, cmap=palette, vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="nearest")
+    axes.set_xlabel("head")
+    axes.set_ylabel("layer")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    bar = axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.03)
+    bar.set_label(bar_label)
+    return image
+
+
+def headline(figure: Figure, title: str, *lines: str) -> None:
+    """Put a title over the figure, and under it what was asked and measured, wrapped to the figure's width."""
+    width = int(figure.get_figwidth() * 72 / (_HEADLINE * 0.58))
+    text = [textwrap.fill(shorten(line, 3 * width), width) for line in (title, *lines)]
+    figure.suptitle("\n".join(text), fontsize=_HEADLINE, x=0.01, ha="left", parse_math=False)
+
+
+def shorten(text: str, length: int) -> str:
+    """Return the text on one line, cut at a word when it is longer than ``length`` characters."""
+    return textwrap.shorten(text, length, placeholder=" ...")
+
+
+def rounded(values: np.ndarray | None, digits: int = 5) -> Any:
+    """Return an array as nested lists for JSON, not-a-number as null."""
+    if values is None:
+        return None
+    nested = np.round(values.astype(float), digits).astype(object)
+    nested[~np.isfinite(values)] = None
+    return nested.tolist()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

@@ -1,0 +1,111 @@
+"""The modality gap: image tokens and text tokens in the space that the decoder reads both from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmms_fixattn.inspection.asking import Subject
+from lmms_fixattn.prompt_encoding import Encoded
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Embeddings projected on two axes.
+
+    Attributes:
+        image, question, answer, vocabulary: [tokens, 2], coordinates; the origin is halfway between the means of image
+            tokens and vocabulary.
+        explained: the two axes' shares of the variance that they were fitted to.
+        distance: ||mean of image tokens - mean of the vocabulary||, in the full space.
+    """
+
+    image: np.ndarray
+    question: np.ndarray
+    answer: np.ndarray
+    vocabulary: np.ndarray
+    explained: tuple[float, float]
+    distance: float
+
+
+@dataclass(frozen=True)
+class ModalityGap:
+    """The gap between image and text.
+
+    Attributes:
+        embedded: the embeddings as they are.
+        directions: the embeddings at length 1. A decoder layer first divides what it reads by its root mean square, so
+            this is what the first layer's attention tells apart.
+        length: mean length of image tokens, and of the vocabulary's.
+        cosine: mean cosine over pairs: image x image, image x vocabulary, vocabulary x vocabulary (a token with itself
+            included).
+    """
+
+    embedded: Plane
+    directions: Plane
+    length: tuple[float, float]
+    cosine: tuple[float, float, float]
+
+
+def measure_gap(subject: Subject, prompt: Encoded, tokens: Sequence[int]) -> ModalityGap:
+    """Measure the gap between the prompt's projected image tokens and the text embeddings; ``tokens`` is the answer."""
+    read, is_image = subject.embeddings(prompt)
+    after = np.arange(len(is_image)) > np.flatnonzero(is_image)[-1]
+    vocabulary = subject.vocabulary()
+    return modality_gap(read[is_image], read[after], vocabulary[list(tokens)], vocabulary)
+
+
+def modality_gap(image: np.ndarray, question: np.ndarray, answer: np.ndarray, vocabulary: np.ndarray) -> ModalityGap:
+    """Measure the gap between embeddings, float32 [tokens, size] each."""
+    groups = (image, question, answer, vocabulary)
+    directions = [_at_length_1(group) for group in groups]
+    towards_image, towards_text = (directions[index].mean(axis=0, dtype=np.float64) for index in (0, 3))
+    return ModalityGap(
+        embedded=project(*groups),
+        directions=project(*directions),
+        length=(float(np.linalg.norm(image, axis=1).mean()), float(np.linalg.norm(vocabulary, axis=1).mean())),
+        # The mean over all pairs of unit vectors is the dot product of their means.
+        cosine=(
+            float(towards_image @ towards_image),
+            float(towards_image @ towards_text),
+            float(towards_text @ towards_text),
+        ),
+    )
+
+
+def project(image: np.ndarray, question: np.ndarray, answer: np.ndarray, vocabulary: np.ndarray) -> Plane:
+    """Project embeddings, [tokens, size] each, on their first two principal components.
+
+    Image tokens and vocabulary weigh alike, however many they are: the covariance is that of drawing an image token or
+    a word with probability 1/2 each. arXiv:2501.12206, Fig. 3, shows such a projection.
+    """
+    means = [group.mean(axis=0, dtype=np.float64) for group in (image, vocabulary)]
+    origin = (means[0] + means[1]) / 2
+    scatters = [_scatter(group, mean) for group, mean in zip((image, vocabulary), means, strict=True)]
+    gap = means[0] - means[1]
+    variances, axes = np.linalg.eigh((scatters[0] + scatters[1]) / 2 + np.outer(gap, gap) / 4)
+    axes = axes[:, [-1, -2]]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])  # a component's sign is free: fix it
+    points = [((group - origin) @ axes).astype(np.float32) for group in (image, question, answer, vocabulary)]
+    return Plane(
+        image=points[0],
+        question=points[1],
+        answer=points[2],
+        vocabulary=points[3],
+        explained=(float(variances[-1] / variances.sum()), float(variances[-2] / variances.sum())),
+        distance=float(np.linalg.norm(gap)),
+    )
+
+
+def _scatter(group: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return the mean outer product of (row - mean), [size, size]."""
+    centred = (group - mean).astype(np.float32)
+    return (centred.T @ centred).astype(np.float64) / len(group)  # type: ignore[no-any-return]
+
+
+def _at_length_1(group: np.ndarray) -> np.ndarray:
+    """Return the rows at length 1; a row of zeros (padding's) stays."""
+    lengths = np.linalg.norm(group, axis=1, keepdims=True)
+    return np.divide(group, lengths, out=np.zeros_like(group), where=lengths > 0)  # type: ignore[no-any-return]
