@@ -91,10 +91,10 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 def write_comparison(comparison: Comparison, directory: Path) -> None:
     """Write a comparison in every form, with its page and its plots."""
-    from lmms_fixattn.report import table
+    from lmms_fixattn.report import plots, table
     from lmms_fixattn.report.html import write_page
-    from lmms_fixattn.report.plots import write_plots
 
     table.write(comparison, directory)
-    write_page(comparison, directory / "page.html")
-    write_plots(comparison, directory)
+    drawn = plots.figures(comparison)
+    write_page(comparison, directory / "page.html", drawn)
+    plots.write_plots(comparison, directory, drawn)

@@ -40,8 +40,10 @@ def locate(caption: str, tokens: Sequence[str], lemmas: Sequence[str | None]) ->
 def _places(caption: str, tokens: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Yield each token's start and end in the caption before it was lower-cased."""
     lowered = caption.lower()
-    # A few letters become two in lower case: İ.
-    origin = [index for index, letter in enumerate(caption) for _ in letter.lower()]
+    origin: Sequence[int] = range(len(caption))
+    if len(lowered) != len(caption):
+        # A few letters become two in lower case: İ.
+        origin = [index for index, letter in enumerate(caption) for _ in letter.lower()]
     start = 0
     for token in tokens:
         while start < len(lowered) and lowered[start].isspace():

@@ -58,6 +58,7 @@ class Comparison:
         notes: what a reader has to know beside the figures.
         n: images that are captioned, or without captions answers that are compared.
         settings: analyser, parser, draws, seed, level.
+        records: what each lmms-eval result states of itself (report.runs.Run.record), by run.
     """
 
     baseline: str
@@ -67,6 +68,7 @@ class Comparison:
     notes: tuple[str, ...]
     n: int
     settings: dict[str, Any]
+    records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def compare(
@@ -128,6 +130,7 @@ def compare(
             "seed": seed,
             "level": bootstrap.LEVEL,
         },
+        records={run.name: run.record for run in runs if run.record},
     )
 
 
