@@ -6,7 +6,8 @@ The model has random weights; its text part has hidden size 1024, 8 layers and 1
 576 are an image's. The rival is the same model with no intervention, on SDPA. Each round runs every method once, in
 random order, so that a noisy neighbour hits all alike; the figure is the median over rounds of the ratio in a round.
 The logits refine is off (gamma=1) unless --refine is given: it is a second forward pass a token by its nature. Methods
-whose constants are those of 32 layers edit the same share of these 8, and AD-HH the same share of heads.
+whose constants are those of 32 layers edit the same share of these 8, and AD-HH the same share of heads. AdaIAT gets
+statistics with which it always acts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import dataclasses
 import json
 import random
 import statistics
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +27,9 @@ from tqdm import tqdm
 from transformers import CLIPVisionConfig, DynamicCache, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from lmms_fixattn import METHODS, intervene, make_method
+from lmms_fixattn.attention_statistics import AttentionStatistics
 from lmms_fixattn.methods import Method
+from lmms_fixattn.text_model import TextModel
 from lmms_fixattn.versions import installed
 
 PATCHES, PROMPT, IMAGE = 576, 640, 999
@@ -34,6 +39,7 @@ SCALED = {
     "adhh": {"heads": "[3:13,4:5,6:9]"},
     "var": {"sink_dims": "[7,23]"},
     "iat": {"layers": "1-5"},
+    "adaiat": {"layers": "1-5"},
 }
 
 
@@ -92,10 +98,15 @@ def generate_refined(model: Any, method: Method, inputs: dict[str, torch.Tensor]
     return times[0], (times[1] - times[0]) / steps
 
 
-def scaled(name: str, refine: bool) -> Method:
+def scaled(name: str, refine: bool, text: TextModel, folder: Path) -> Method:
     """Return the method as the benchmark's model takes it, its refine off unless asked for."""
-    refines = "gamma" in {field.name for field in dataclasses.fields(METHODS[name])}
-    return make_method(name, **SCALED.get(name, {}), **({"gamma": 1} if refines and not refine else {}))
+    known = {field.name for field in dataclasses.fields(METHODS[name])}
+    settings: dict[str, Any] = {**SCALED.get(name, {}), **({"gamma": 1} if "gamma" in known and not refine else {})}
+    if "statistics" in known:
+        means = torch.ones(text.layers, text.heads)
+        AttentionStatistics(1.2 * means, means, text, {}).save(folder / f"{name}.safetensors")
+        settings["statistics"] = str(folder / f"{name}.safetensors")
+    return make_method(name, **settings)
 
 
 def main() -> None:
@@ -113,10 +124,17 @@ def main() -> None:
     arguments = parser.parse_args()
 
     model = build(arguments.hidden, arguments.layers, arguments.heads, arguments.key_heads)
-    methods = {name: scaled(name, arguments.refine) for name in (*arguments.methods, "vanilla")}
-    methods["vanilla again"] = methods[
-        "vanilla"
-    ]  # what two runs of the same thing differ by: the noise of this machine
+    text = TextModel.of(model.config.text_config)
+    with tempfile.TemporaryDirectory() as folder:
+        names = (*arguments.methods, "vanilla")
+        methods = {name: scaled(name, arguments.refine, text, Path(folder)).for_model(text) for name in names}
+        measure(arguments, model, methods)
+
+
+def measure(arguments: argparse.Namespace, model: Any, methods: dict[str, Method]) -> None:
+    """Measure the methods beside each other, print the ratios and write them where asked."""
+    # What two runs of the same thing differ by: the noise of this machine.
+    methods = {**methods, "vanilla again": methods["vanilla"]}
     once = generate_refined if arguments.refine else generate_once
     results = []
     for batch in arguments.batch:

@@ -90,3 +90,20 @@ def var(dims, tau, rho, image_mass, p, layers):
             row.weights[head] = new
 
     return Fix(edit_weights=edit, text_rows=True, layers=layers)
+
+
+def adaiat(ratios, thresholds, alpha, layers):
+    def edit(row):
+        generated = columns(row, "generated")
+        if not generated:
+            return
+        attention = sum(sum(weights[j] for j in generated) / len(generated) for weights in row.weights)
+        if attention >= thresholds[row.layer]:
+            return
+        for head, weights in enumerate(row.weights):
+            new = weights.copy()
+            for j in generated:
+                new[j] = weights[j] * max(0.0, 1 + alpha * (ratios[row.layer][head] - 1))
+            row.weights[head] = new / new.sum()
+
+    return Fix(edit_weights=edit, layers=layers)

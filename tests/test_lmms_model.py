@@ -11,6 +11,7 @@ import pytest
 import torch
 from lmms_eval.api.instance import Instance
 from PIL import Image
+from statistics_files import statistics_file
 
 from lmms_fixattn import METHODS, intervene, make_method
 from lmms_fixattn.lmms_journal import Journal
@@ -46,6 +47,7 @@ FITTED = {
     "adhh": {"heads": "[1:0,1:3,2:2]"},
     "var": {"sink_dims": "[3,11]", "tau": 2},
     "iat": {"layers": "1-3"},
+    "adaiat": {"layers": "1-3", "statistics": statistics_file(TextModel("llama", 128, 4, 4, 4))},
 }
 """What a method needs to fit the demo model, which is shallower than those that its constants were chosen on."""
 

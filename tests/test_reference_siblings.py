@@ -10,6 +10,8 @@ import torch
 from tiny_llava import PAD, Prompt
 
 from lmms_fixattn import intervene, make_method
+from lmms_fixattn.attention_statistics import AttentionStatistics
+from lmms_fixattn.text_model import TextModel
 
 IMAGE, IMAGE_TOKENS, STEPS = 159, 576, 9
 SETTINGS = {
@@ -20,6 +22,7 @@ SETTINGS = {
     "adhh": {"heads": "heads", "threshold": "threshold"},
     "var": {"sink_dims": "dim_sink", "tau": "tau", "rho": "rho", "image_mass": "summ", "p": "p"},
     "iat": {"alpha": "alpha"},
+    "adaiat": {"alpha": "alpha"},
 }
 """Our names of the hyper-parameters, and those of the runs."""
 
@@ -41,10 +44,17 @@ def released(reference):
     return model, dict(np.load(reference / "siblings" / "arrays.npz")), runs, prompts
 
 
-def method_of(run):
+def method_of(run, folder, text_model):
     settings = {ours: run[theirs] for ours, theirs in SETTINGS[run["method"]].items()}
     if run["method"] not in ("none", "adhh"):
         settings["layers"] = tuple(run["layers"])
+    if run["method"] == "adaiat":
+        # That code takes M and the thresholds themselves; these means have them.
+        ratios, thresholds = 1 + torch.tensor(run["direction"]), torch.tensor(run["thr"])
+        hallucinated = (thresholds / (1 + ratios).sum(dim=1) * 2)[:, None].expand_as(ratios)
+        file = folder / f"{run['name']}.safetensors"
+        AttentionStatistics(hallucinated * ratios, hallucinated, text_model, {}).save(file)
+        settings |= {"statistics": str(file), "clamp": False}
     return make_method("vanilla" if run["method"] == "none" else run["method"], **settings)
 
 
@@ -69,17 +79,18 @@ def usable(run):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_released_runs_one_by_one(released, name):
+def test_released_runs_one_by_one(released, name, tmp_path):
     model, arrays, runs, prompts = released
     runs = [run for run in runs if run["method"] == name and usable(run)]
     assert runs
     for run in runs:
-        tokens, logits = generate(model, method_of(run), prompts[run["sample"]].inputs())
+        method = method_of(run, tmp_path, TextModel.of(model.config.text_config))
+        tokens, logits = generate(model, method, prompts[run["sample"]].inputs())
         check(run, arrays, tokens[0], logits[:, 0])
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_released_runs_in_a_left_padded_batch_with_other_prompts(released, name):
+def test_released_runs_in_a_left_padded_batch_with_other_prompts(released, name, tmp_path):
     model, arrays, runs, prompts = released
     width = max(len(prompt.ids) for prompt in prompts) + 3
     rows = [prompts[1], Prompt(prompts[0].ids[-8:], None), prompts[0]]
@@ -89,6 +100,7 @@ def test_released_runs_in_a_left_padded_batch_with_other_prompts(released, name)
         "pixel_values": torch.cat([prompts[1].pixel_values, prompts[0].pixel_values]),
     }
     for run in [run for run in runs if run["method"] == name and usable(run)]:
-        tokens, logits = generate(model, method_of(run), inputs)
+        method = method_of(run, tmp_path, TextModel.of(model.config.text_config))
+        tokens, logits = generate(model, method, inputs)
         row = 2 if run["sample"] == 0 else 0
         check(run, arrays, tokens[row], logits[:, row])

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from lmms_fixattn.text_model import TextModel
+
 IMAGE, PAD, BOS, EOS = 96, 0, 1, 2
 SIDE, PATCH = 35, 7
 PATCHES = (SIDE // PATCH) ** 2
@@ -37,6 +39,11 @@ def build_llava(key_heads: int = 6, vision_layers: int = 5, seed: int = 0, **top
     torch.nn.init.normal_(model.model.multi_modal_projector.linear_2.weight, std=0.5)
     model.generation_config.update(pad_token_id=PAD, eos_token_id=EOS, bos_token_id=BOS)
     return model
+
+
+def text_model(key_heads: int = 6) -> TextModel:
+    """Say what text model build_llava builds."""
+    return TextModel("llama", hidden_size=42, layers=5, heads=6, key_heads=key_heads)
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from lmms_fixattn.methods.adaiat import AdaIAT
 from lmms_fixattn.methods.adhh import ADHH
 from lmms_fixattn.methods.base import Method, did_you_mean
 from lmms_fixattn.methods.fixattn import FixAttn
@@ -16,7 +17,7 @@ from lmms_fixattn.methods.vaf import VAF
 from lmms_fixattn.methods.vanilla import Vanilla
 from lmms_fixattn.methods.var import VAR
 
-_ALL: tuple[type[Method], ...] = (Vanilla, PAI, FixAttn, HGAI, VAF, SPIN, ADHH, VAR, IAT)
+_ALL: tuple[type[Method], ...] = (Vanilla, PAI, FixAttn, HGAI, VAF, SPIN, ADHH, VAR, IAT, AdaIAT)
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}
 
 __all__ = ["METHODS", "Method", "make_method"]
@@ -45,4 +46,4 @@ def make_method(name: str, **hyper_parameters: Any) -> Method:
 
 def _owners(parameter: str) -> str:
     owners = [name for name, method in METHODS.items() if parameter in {f.name for f in dataclasses.fields(method)}]
-    return f" ({', '.join(owners)} has it)" if owners else ""
+    return f" ({', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it)" if owners else ""

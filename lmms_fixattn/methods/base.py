@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -187,6 +188,28 @@ def head_list(meaning: str) -> Any:
 def dimension_list(meaning: str) -> Any:
     """Declare a list of dimensions of the hidden state, by default those published for the model: "[1415,2533]"."""
     return _per_model(meaning, 'published, or dimensions of the hidden state ("[1415,2533]")', _whole)
+
+
+def file(meaning: str, suffix: str) -> Any:
+    """Declare a file of this suffix, by default none."""
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or (value != "none" and not value.endswith(suffix)):
+            raise ValueError
+        return value
+
+    return _declare("none", meaning, f"none, or a {suffix} file", parse)
+
+
+def sha256(meaning: str) -> Any:
+    """Declare a sha256 in hexadecimal digits, by default any."""
+
+    def parse(value: Any) -> str:
+        if value != "any" and not (isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)):
+            raise ValueError
+        return str(value)
+
+    return _declare("any", meaning, "any, or a sha256", parse)
 
 
 def _per_model(meaning: str, expected: str, item: Parser) -> Any:

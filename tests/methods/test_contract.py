@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 import torch
 from query_rows import make_rows
-from tiny_llava import batch, make_prompt
+from statistics_files import statistics_file
+from tiny_llava import batch, make_prompt, text_model
 
 from lmms_fixattn import METHODS, intervene, make_method
 
@@ -21,6 +22,7 @@ NEUTRAL = {
     "adhh": {"threshold": 1.01},
     "var": {"p": 1},
     "iat": {"alpha": 0},
+    "adaiat": {"alpha": 0},
 }
 """Settings with which a method does nothing."""
 
@@ -30,6 +32,7 @@ FITTED = {
     "adhh": {"heads": "[1:4,1:2,4:0,4:3]", "threshold": 0.1},
     "var": {"sink_dims": "[6,23]", "tau": 1.6},
     "iat": {"layers": "1-4"},
+    "adaiat": {"layers": "1-"},
 }
 """What a method needs to fit the tests' models, which are shallower than those that its constants were chosen on."""
 
@@ -43,6 +46,7 @@ EDITS = {
     "adhh": ((), ("after", "generated")),
     "var": ((), ("before", "image", "after")),
     "iat": (("generated",), ()),
+    "adaiat": ((), ("before", "image", "after", "generated")),
 }
 """The columns whose scores, and whose weights, a method changes of its own."""
 
@@ -70,14 +74,20 @@ MOVES = {
     "rho": [{"rho": 0.1}],
     "image_mass": [{"image_mass": 0.8}],
     "p": [{"p": 0.1}],
+    "statistics": [{"statistics": statistics_file(text_model(key_heads=3), seed=1)}],
+    "clamp": [{"clamp": False}],
 }
 """By hyper-parameter, settings that must give other scores than each other, or than the defaults where there is one."""
+
+CHECKS = {"digest"}
+"""Hyper-parameters that hold what a run was made with, and move nothing."""
 
 parameters = [(name, field.name) for name in METHODS for field in dataclasses.fields(METHODS[name])]
 
 
-def fitted(name, **settings):
-    return make_method(name, **FITTED.get(name, {}) | settings)
+def fitted(name, key_heads=6, **settings):
+    own = {"statistics": statistics_file(text_model(key_heads))} if name == "adaiat" else {}
+    return make_method(name, **own | FITTED.get(name, {}) | settings)
 
 
 def scores(model, method, prompts):
@@ -113,12 +123,12 @@ def test_the_defaults_are_really_on(llava, name):
     assert not torch.allclose(default, vanilla, atol=1e-2)
 
 
-@pytest.mark.parametrize(("name", "parameter"), parameters)
+@pytest.mark.parametrize(("name", "parameter"), [pair for pair in parameters if pair[1] not in CHECKS])
 def test_every_hyper_parameter_moves_the_scores(grouped_llava, name, parameter):
     prompts = [make_prompt(seed=53)]
     other, *base = MOVES[parameter]
-    moved = scores(grouped_llava, fitted(name, **other), prompts)
-    still = scores(grouped_llava, fitted(name, **(base[0] if base else {})), prompts)
+    moved = scores(grouped_llava, fitted(name, key_heads=3, **other), prompts)
+    still = scores(grouped_llava, fitted(name, key_heads=3, **(base[0] if base else {})), prompts)
     finite = moved.isfinite() & still.isfinite()
     differs = (moved - still).masked_fill(~finite, 0).abs().max() > 1e-3
     assert differs or not torch.equal(moved.isfinite(), still.isfinite())
@@ -129,7 +139,7 @@ def test_every_hyper_parameter_moves_the_scores(grouped_llava, name, parameter):
 def test_only_its_own_columns_change_and_masked_keys_stay_masked(name, settings):
     parameters = {field.name for field in dataclasses.fields(METHODS[name])}
     settings = {key: value for key, value in {"gamma": 1, **settings}.items() if key in parameters}
-    method = fitted(name, **settings)
+    method = fitted(name, **settings).for_model(text_model())
     draw = torch.Generator().manual_seed(7)
     is_image = torch.zeros(3, 17, dtype=torch.bool)
     is_image[0, 2:9] = is_image[1, 8:15] = True
@@ -137,7 +147,7 @@ def test_only_its_own_columns_change_and_masked_keys_stay_masked(name, settings)
     touched = False
     for prefill in [phase for phase in (True, False) if method.needs_row(phase)]:
         keys = 17 if prefill else 23
-        before = 2 * torch.randn(3, 5, keys, generator=draw)
+        before = 2 * torch.randn(3, 6, keys, generator=draw)
         keep = torch.rand(3, 1, keys, generator=draw) > 0.3
         gain = torch.rand(3, 17, generator=draw)
         rows = make_rows(before.clone(), is_image, gain, keep=keep, prefill=prefill, layer=4, memory=memory)
@@ -161,7 +171,7 @@ def test_only_its_own_columns_change_and_masked_keys_stay_masked(name, settings)
 @pytest.mark.parametrize(("name", "parameter"), parameters)
 @pytest.mark.parametrize("value", ["nonsense", "", None, "nan", -1, float("inf"), [3.5]])
 def test_a_bad_value_raises_at_construction_and_says_what_was_expected(name, parameter, value):
-    expected = "(a number|true or false|one of|a range|published)"
+    expected = "(a number|true or false|one of|a range|published|none|any)"
     with pytest.raises(ValueError, match=rf"{name}: {parameter} must be {expected}"):
         make_method(name, **{parameter: value})
 
@@ -195,7 +205,7 @@ def test_unknown_names_are_refused_with_the_nearest_one():
         ValueError, match=r"pai has no hyper-parameter 'alhpa' \(did you mean 'alpha'\?\).*it has: gamma"
     ):
         make_method("pai", alhpa=1)
-    with pytest.raises(ValueError, match=r"pai has no hyper-parameter 'beta'.*\(fixattn has it\)"):
+    with pytest.raises(ValueError, match=r"pai has no hyper-parameter 'beta'.*\(fixattn, adaiat have it\)"):
         make_method("pai", beta=1)
     with pytest.raises(ValueError, match=r"got 'proportion' \(did you mean 'proportional'\?\)"):
         make_method("fixattn", head_modulation="proportion")

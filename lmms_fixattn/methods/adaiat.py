@@ -1,0 +1,93 @@
+"""AdaIAT: lean on the answer so far, when the model does so too little, each head as far as it pays."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from lmms_fixattn.attention_statistics import AttentionStatistics
+from lmms_fixattn.methods.base import Layers, Method, file, layer_range, number, sha256, switch
+
+if TYPE_CHECKING:
+    import torch
+
+    from lmms_fixattn.attention import Rows
+    from lmms_fixattn.text_model import TextModel
+
+
+@dataclass(frozen=True)
+class AdaIAT(Method):
+    """Amplify the attention to the generated text, head by head, where a layer's falls short of a threshold.
+
+    Weights after softmax, newest row, layers ``layers``, G the generated tokens, the newest one included; the prefill
+    has none, so the first token is the unmodified model's. For each answer by itself::
+
+        a = sum over heads h of the mean of w[h, j] over j in G
+        w[h, G] *= max(0, 1 + alpha * M[l, h])  and the row is divided by its new sum,  if a < threshold[l]
+
+    M and the thresholds come from ``statistics`` of the model itself: with t and f a head's mean weight on a generated
+    token where the model names a true and a hallucinated object, M = t / f - 1, and threshold[l] = F + beta * (T - F)
+    with T and F the sums of t and f over the heads of layer l. ``lmms-fixattn calibrate adaiat`` measures them; those
+    that the authors measured have no licence, and are not shipped.
+
+    Source: Adaptive IAT, arXiv:2603.04908, and the released code XianguiKang/AdaIAT at a0bf78e (LLaVA/methods/AdaIAT.py
+    and chair_generate.py, which wraps layers 0 to 30 and acts in 5 to 17). That code sums a over the batch. Five of its
+    heads have M < -1/alpha, so that their weights turn negative, which ``clamp`` forbids; false does as released.
+    Answers to prompts without image stay as they are.
+    """
+
+    name: ClassVar[str] = "adaiat"
+    summary: ClassVar[str] = "amplify attention to the answer so far by measured ratios, when it is below a threshold"
+    source: ClassVar[str] = "arXiv:2603.04908; github.com/XianguiKang/AdaIAT"
+
+    alpha: float = number(6.0, "amplification, times each head's M; 0 turns the method off", low=0)
+    beta: float = number(0.5, "threshold between the hallucinated (0) and the true (1) mean", low=0)
+    layers: Layers = layer_range((5, 18), "decoder layers to edit, end excluded")
+    statistics: str = file("what `lmms-fixattn calibrate adaiat` wrote for the model", ".safetensors")
+    digest: str = sha256("sha256 of the statistics, which the file must have")
+    clamp: bool = switch(True, "let no weight fall below 0; the released code does")
+
+    def for_model(self, text: TextModel) -> AdaIAT:
+        if self.statistics == "none":
+            raise ValueError(
+                "adaiat needs statistics of this very model: make them with `lmms-fixattn calibrate adaiat` on images "
+                "of yours, and give statistics=FILE.safetensors"
+            )
+        statistics, digest = AttentionStatistics.read(Path(self.statistics).expanduser())
+        if statistics.text_model != text:
+            raise ValueError(
+                f"adaiat: {self.statistics} was measured on {statistics.text_model}, this model is {text}; "
+                "statistics are a model's own: calibrate this one"
+            )
+        if self.digest not in ("any", digest):
+            raise ValueError(f"adaiat: {self.statistics} has sha256 {digest}, not {self.digest}")
+        return dataclasses.replace(self, digest=digest)
+
+    @property
+    def edited_layers(self) -> Layers | None:
+        return self.layers
+
+    def needs_row(self, prefill: bool) -> bool:
+        return not prefill
+
+    def edit_weights(self, rows: Rows, weights: torch.Tensor) -> None:
+        factors, thresholds = _constants(self, weights.device)
+        generated = weights[..., rows.prompt :]
+        count = generated.shape[-1] if rows.keep is None else rows.keep[..., rows.prompt :].sum(dim=-1)
+        attention = (generated.sum(dim=-1) / count).sum(dim=-1)
+        acts = (attention < thresholds[rows.layer])[:, None, None] & rows.columns.has_image
+        generated *= factors[rows.layer][:, None].where(acts, 1.0)
+        weights /= weights.sum(dim=-1, keepdim=True).where(acts, 1.0)
+
+
+@lru_cache(maxsize=4)
+def _constants(method: AdaIAT, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the factors [layers, heads] and the thresholds [layers]; the method holds the digest of what they are."""
+    statistics, digest = AttentionStatistics.read(Path(method.statistics).expanduser())
+    if digest != method.digest:
+        raise ValueError(f"adaiat: {method.statistics} has sha256 {digest}, not {method.digest}, as when the run began")
+    factors = 1 + method.alpha * (statistics.ratios() - 1)
+    return (factors.clamp_min(0) if method.clamp else factors).to(device), statistics.thresholds(method.beta).to(device)
