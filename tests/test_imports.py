@@ -20,6 +20,7 @@ FORBIDDEN = {
     "metrics/": ("lmms_fixattn.data", "lmms_fixattn.methods", "lmms_fixattn.task_glue", "transformers"),
     "report/": ("lmms_fixattn.methods", "lmms_fixattn.task_glue", "lmms_fixattn.lmms", "lmms_fixattn.intervention"),
     "sweep_": ("lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.intervention"),
+    "inspection/": ("lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.commands"),
     "intervention": ("lmms_fixattn.metrics", "lmms_fixattn.data", "lmms_fixattn.task_glue"),
     "task_glue/": ("lmms_fixattn.methods", "lmms_fixattn.intervention", "lmms_fixattn.lmms"),
     "cli": ("lmms_fixattn.intervention", "lmms_fixattn.lmms", "lmms_fixattn.task_glue"),

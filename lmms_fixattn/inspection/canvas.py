@@ -48,7 +48,7 @@ def heat_map(axes: Axes, values: np.ndarray, limits: tuple[float, float], colour
 def headline(figure: Figure, title: str, *lines: str) -> None:
     """Put a title over the figure, and under it what was asked and measured, wrapped to the figure's width."""
     width = int(figure.get_figwidth() * 72 / (_HEADLINE * 0.58))
-    text = [textwrap.fill(shorten(line, 3 * width), width) for line in (title, *lines)]
+    text = [textwrap.fill(shorten(line, 3 * width - 20), width) for line in (title, *lines)]
     figure.suptitle("\n".join(text), fontsize=_HEADLINE, x=0.01, ha="left", parse_math=False)
 
 

@@ -78,7 +78,11 @@ def inspect(
         image = DEMO_IMAGE
     if not image.is_file():
         raise ValueError(f"there is no picture {image}")
+    if truth is not None and kind != "answers":
+        raise ValueError(f"inspect {kind} has no use for --truth; inspect answers has")
     chosen = read_methods(methods or default_methods)
+    if kind in _AGAINST_VANILLA and "vanilla" not in chosen:
+        chosen = {**read_methods(["vanilla"]), **chosen}
     asked = Asked(Subject(pretrained, conversation), image, questions, chosen, truth, new_tokens)
     with whole_pictures():
         figure, data = draw(asked)
@@ -92,13 +96,9 @@ def inspect(
     return canvas.save(figure, {**record, **data}, output, kind)
 
 
-def _with_vanilla(methods: dict[str, Method]) -> dict[str, Method]:
-    return methods if "vanilla" in methods else {**read_methods(["vanilla"]), **methods}
-
-
 def _attention(asked: Asked) -> Drawn:
     prompt = asked.subject.encode(str(asked.image), [asked.question])
-    methods = _with_vanilla(asked.methods)
+    methods = asked.methods
     reply = asked.subject.answer(prompt, next(iter(methods.values())), asked.new_tokens)
     shares = measure_attention(asked.subject, prompt, reply.tokens, methods)
     data = {
@@ -107,7 +107,7 @@ def _attention(asked: Asked) -> Drawn:
         "answer_tokens": len(reply.tokens),
         "segments": SEGMENTS,
         "by_layer": {share.label: canvas.rounded(share.by_layer) for share in shares},
-        "image": {share.label: canvas.rounded(share.image) for share in shares},
+        "image_share": {share.label: canvas.rounded(share.image) for share in shares},
     }
     return draw_attention(shares, asked.question, reply.text, len(reply.tokens)), data
 
@@ -159,7 +159,7 @@ def _gap(asked: Asked) -> Drawn:
 def _answers(asked: Asked) -> Drawn:
     analyser = make_analyser()
     truth = truth_beside(asked.image, analyser) if asked.truth is None else read_truth(asked.truth)
-    methods = _with_vanilla(asked.methods)
+    methods = asked.methods
     questions = asked.questions
     if not questions:
         prompt = asked.subject.encode(str(asked.image), [CAPTION_PROMPT])
@@ -190,3 +190,4 @@ PICTURES: dict[str, tuple[Callable[[Asked], Drawn], list[str]]] = {
     "answers": (_answers, ["fixattn"]),
 }
 """The pictures by name: how each is drawn, and the methods that it shows unless others are named."""
+_AGAINST_VANILLA = ("attention", "answers")

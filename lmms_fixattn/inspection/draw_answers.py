@@ -33,7 +33,8 @@ def draw_answers(conversations: Sequence[Conversation], picture: np.ndarray, tru
         len(_wrap(turn[0].question, across)) + max(len(_wrap(_text(_said(answer)), _COLUMN)) for answer in turn) + 1
         for turn in turns
     )
-    height = 2 * _MARGIN + max((4 + body) * _LINE, _SIDE + (4 + len(side)) * _LINE)
+    body += max(len(_wrap(conversation.label, _COLUMN)) for conversation in conversations)
+    height = 2 * _MARGIN + max((3 + body) * _LINE, _SIDE + (4 + len(side)) * _LINE)
     page = _Page(width, height)
 
     left, top = _MARGIN, _MARGIN + 2 * _LINE
@@ -48,9 +49,9 @@ def draw_answers(conversations: Sequence[Conversation], picture: np.ndarray, tru
 
     start = left + _SIDE + _GUTTER
     columns = [start + index * (_COLUMN * _ADVANCE + _GUTTER) for index in range(len(conversations))]
-    for x, conversation in zip(columns, conversations, strict=True):
-        page.write(x, top, conversation.label, weight="bold")
-    y = top + 1.5 * _LINE
+    labels = [[Segment(conversation.label)] for conversation in conversations]
+    y = max(page.paragraph(x, top, label, _COLUMN, weight="bold") for x, label in zip(columns, labels, strict=True))
+    y += _LINE / 2
     for turn in turns:
         y = page.paragraph(start, y, [Segment(turn[0].question)], across, style="italic")
         y = max(page.paragraph(x, y, _said(answer), _COLUMN) for x, answer in zip(columns, turn, strict=True)) + _LINE

@@ -54,7 +54,7 @@ def draw_tokens(choice: TokenChoice) -> Figure:
     headline(
         figure,
         f"Image tokens that {choice.label} amplifies: {unions.sum()} of {patches}",
-        "Below: the attention that patches are selected by; the set in white; what is summary (red) is in no other set.",
+        "Below: the attention that patches are selected by; the set in white. What is summary (red) is in no other.",
     )
     return figure
 

@@ -42,7 +42,9 @@ def test_shares_are_means_over_tokens_and_heads():
         for segment in range(4):
             values = [after[step, layer, head, segment] for step in range(5) for head in range(2)]
             assert shares.by_layer[layer, segment] == pytest.approx(np.mean(values), rel=1e-6)
-        assert shares.image[layer, 1] == pytest.approx(np.mean([after[step, layer, 1, 1] for step in range(5)]), rel=1e-6)
+        assert shares.image[layer, 1] == pytest.approx(
+            np.mean([after[step, layer, 1, 1] for step in range(5)]), rel=1e-6
+        )
 
 
 @pytest.mark.parametrize("modulation", ["proportional", "top"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -111,7 +113,7 @@ def test_amplified_layers_look_more_at_the_image_the_larger_alpha_is(llava):
         shares.append(recording.after[0, 2, :, PICTURE])
         np.testing.assert_array_equal(recording.before[:, [0, 1, 3, 4]], recording.after[:, [0, 1, 3, 4]])
         np.testing.assert_allclose(recording.before[0, 2, :, PICTURE], shares[0], atol=1e-6)
-    for less, more in zip(shares, shares[1:], strict=False):
+    for less, more in pairwise(shares):
         assert (more > less).all()
 
 
