@@ -23,8 +23,8 @@ from lmms_fixattn.report.samples import samples
 _CAPTIONS = {
     "recall": "Hallucination against recall. On the grey curve, the baseline says less and less; a fix that only makes "
     "captions shorter lies on it.",
-    "truncation": "Beyond brevity: each method minus the baseline cut to the same recall. An interval that excludes 0 is "
-    "a difference that saying less does not explain.",
+    "truncation": "Beyond brevity: each method minus the baseline cut to the same recall. An interval that excludes 0 "
+    "is a difference that saying less does not explain.",
     "position": "Where in a caption objects are hallucinated, by tenths of the caption.",
     "position_words": "The same by words from the caption's start.",
 }

@@ -33,6 +33,7 @@ _STYLE = {
     "axes.axisbelow": True,
     "svg.fonttype": "none",
     "svg.hashsalt": "lmms-fixattn",
+    "text.parse_math": False,
 }
 _LONGEST_NAME = 36
 
@@ -40,8 +41,8 @@ _LONGEST_NAME = 36
 def write_plots(comparison: Comparison, directory: Path, drawn: Mapping[str, Figure] | None = None) -> list[Path]:
     """Write every plot that the comparison has figures for, NAME.png and NAME.svg; return the paths.
 
-    drawn: what figures(comparison) gave, where it has been called. The files are the same bytes for the same comparison. The directory is made where it is missing; raises FileError
-    where it cannot be written.
+    drawn: what figures(comparison) gave, where it has been called. The files are the same bytes for the same
+    comparison. The directory is made where it is missing; raises FileError where it cannot be written.
     """
     contents = {
         directory / f"{name}.{suffix}": _bytes(figure, suffix)
@@ -92,9 +93,14 @@ def recall_plot(comparison: Comparison) -> Figure:
     """
     rows = [row for row in comparison.rows if row.captions]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(10.5, max(4.4, 1.4 + 0.24 * len(rows))))
+        # Inches: what the names take beside each panel is not known to a layout engine.
+        names = 0.35 + 0.078 * max(len(_short(row.name)) for row in rows)
+        left, panel = 0.7, 3.1
+        width, height = 2 * (left + panel + names), max(4.4, 1.6 + 0.2 * len(rows))
+        figure = Figure(figsize=(width, height))
         for place, (column, label) in enumerate(_CHAIR.items()):
-            axes = figure.add_axes((0.06 + 0.5 * place, 0.19, 0.27, 0.73))
+            start = left + place * (left + panel + names)
+            axes = figure.add_axes((start / width, 0.85 / height, panel / width, 1 - 1.25 / height))
             if comparison.curve is not None:
                 axes.plot(
                     comparison.curve.recall,
@@ -126,7 +132,7 @@ def recall_plot(comparison: Comparison) -> Figure:
             axes.grid(color="#e6e6e6", linewidth=0.6)
         if comparison.curve is not None:
             figure.text(
-                0.01, 0.015, f"Grey: {_short(comparison.baseline)} cut after its first 1, 2, 3, ... words. "
+                0.01, 0.02, f"Grey: {_short(comparison.baseline)} cut after its first 1, 2, 3, ... words. "
                 "Below it is better than saying less. Bars: 95% intervals.", fontsize=8, color="#444444",
             )  # fmt: skip
     return figure
@@ -134,15 +140,14 @@ def recall_plot(comparison: Comparison) -> Figure:
 
 def truncation_plot(comparison: Comparison) -> Figure:
     """Draw each method's CHAIR minus that of the baseline cut to the same recall, with its paired interval."""
-    rows = [row for row in comparison.rows if row.vs_truncation is not None]
+    rows = [(row, row.vs_truncation) for row in comparison.rows if row.vs_truncation is not None]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11, 1.4 + 0.32 * len(rows)), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
         for axes, (column, label) in zip(panels, _BEYOND.items(), strict=True):
             axes.axvline(0, color="black", linewidth=0.9)
-            for place, row in enumerate(rows):
-                assert row.vs_truncation is not None
-                delta: Interval = getattr(row.vs_truncation, column)
+            for place, (row, beyond) in enumerate(rows):
+                delta: Interval = getattr(beyond, column)
                 if delta.value is None:
                     axes.annotate(
                         "recall off the curve", (0, place), (4, 0), textcoords="offset points", va="center",
@@ -164,7 +169,7 @@ def truncation_plot(comparison: Comparison) -> Figure:
             )  # fmt: skip
             axes.tick_params(left=axes is panels[0])
             axes.grid(axis="x", color="#e6e6e6", linewidth=0.6)
-        panels[0].set_yticks(range(len(rows)), [_short(row.name) for row in rows])
+        panels[0].set_yticks(range(len(rows)), [_short(row.name) for row, _ in rows])
         figure.suptitle(f"Against {_short(comparison.baseline)} cut to the same recall", fontsize=10)
     return figure
 
@@ -226,10 +231,14 @@ def _name_points(axes: Any, rows: Sequence[Row], column: str, comparison: Compar
     order = sorted(rows, key=lambda row: _value(row.columns[column]))
     heights = spread([(_value(row.columns[column]) - low) / (high - low) for row in order], spacing)
     for row, place in zip(order, heights, strict=True):
+        look = _look(comparison, row)
+        axes.plot(
+            [1.06], [place], look["marker"], color=look["color"], markersize=5, transform=axes.transAxes, clip_on=False
+        )
         axes.annotate(
             _short(row.name),
             (_value(row.columns["recall"]), _value(row.columns[column])),
-            (1.04, place),
+            (1.09, place),
             textcoords="axes fraction",
             va="center",
             fontsize=8,
@@ -239,7 +248,7 @@ def _name_points(axes: Any, rows: Sequence[Row], column: str, comparison: Compar
                 "arrowstyle": "-",
                 "color": "#bbbbbb",
                 "linewidth": 0.6,
-                "shrinkA": 0,
+                "shrinkA": 10,
                 "shrinkB": 3,
                 "relpos": (0, 0.5),
             },
