@@ -159,6 +159,13 @@ def finish(row: Sequence[int], eos: Sequence[int], stops: Sequence[str], decode:
     return Answer(text[: min(found)], terminated=True, tokens=low)
 
 
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Return the ids of the tokens that end an answer: the checkpoint's, or the tokenizer's where it names none."""
+    ids = model.generation_config.eos_token_id
+    ids = tokenizer.eos_token_id if ids is None else ids
+    return [ids] if isinstance(ids, int) else list(ids)
+
+
 def _holds(text: str, stops: Sequence[str]) -> bool:
     return any(stop in text for stop in stops)
 

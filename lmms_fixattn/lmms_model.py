@@ -21,7 +21,7 @@ from tqdm import tqdm
 from lmms_fixattn import model_args
 from lmms_fixattn.checkpoint import Checkpoint
 from lmms_fixattn.conversation import check_form
-from lmms_fixattn.generation import Answer, Settings, StopAtStrings, finish
+from lmms_fixattn.generation import Answer, Settings, StopAtStrings, end_tokens, finish
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.lmms_journal import Journal, keys_of
 from lmms_fixattn.lmms_run import record_runs
@@ -290,17 +290,12 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(self._dtype)
         start = inputs["input_ids"].shape[1]
-        eos = self._eos()
+        eos = end_tokens(self.model, self.tokenizer)
         special = {"eos_token_id": eos, "pad_token_id": self.tokenizer.pad_token_id}
         stopping = [StopAtStrings(settings.stops, start, decode)] if settings.stops else []
         with torch.inference_mode():
             rows = model.generate(**inputs, generation_config=settings.config(special), stopping_criteria=stopping)
         return [finish(row, eos, settings.stops, decode) for row in rows[:, start:].tolist()]
-
-    def _eos(self) -> list[int]:
-        ids = self.model.generation_config.eos_token_id
-        ids = self.tokenizer.eos_token_id if ids is None else ids
-        return [ids] if isinstance(ids, int) else list(ids)
 
     @contextmanager
     def _run(self, total: int, seconds: float = 0.0, tokens: int = 0) -> Iterator[_Tally]:

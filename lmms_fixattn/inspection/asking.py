@@ -12,7 +12,7 @@ from transformers import LogitsProcessor
 
 from lmms_fixattn import model_args
 from lmms_fixattn.checkpoint import Checkpoint
-from lmms_fixattn.generation import Settings, finish
+from lmms_fixattn.generation import Settings, end_tokens, finish
 from lmms_fixattn.inspection.recording import Recording, record_attention
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.methods import Method, make_method
@@ -86,7 +86,7 @@ class Subject:
         """Answer greedily under the method."""
         with intervene(self.model, method):
             tokens = self._run(prompt, new_tokens)
-        answer = finish(tokens, self._eos(), (), self.encoder.decode)
+        answer = finish(tokens, end_tokens(self.model, self.encoder.tokenizer), (), self.encoder.decode)
         return Reply(answer.strip(), tuple(tokens[: answer.tokens]), answer.terminated)
 
     def read(self, prompt: Encoded, tokens: Sequence[int], method: Method) -> Recording:
@@ -138,18 +138,14 @@ class Subject:
         inputs = {name: tensor.to(self.model.device) for name, tensor in self.encoder.batch([prompt]).items()}
         inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         room = self.model.config.text_config.max_position_embeddings - len(prompt.ids)
-        special = {"eos_token_id": self._eos(), "pad_token_id": self.encoder.tokenizer.pad_token_id}
+        tokenizer = self.encoder.tokenizer
+        special = {"eos_token_id": end_tokens(self.model, tokenizer), "pad_token_id": tokenizer.pad_token_id}
         settings, _ = Settings.of({"max_new_tokens": min(new_tokens, room)})
         with torch.inference_mode():
             rows = self.model.generate(
                 **inputs, generation_config=settings.config(special), logits_processor=list(processors)
             )
         return rows[0, len(prompt.ids) :].tolist()  # type: ignore[no-any-return]
-
-    def _eos(self) -> list[int]:
-        ids = self.model.generation_config.eos_token_id
-        ids = self.encoder.tokenizer.eos_token_id if ids is None else ids
-        return [ids] if isinstance(ids, int) else list(ids)
 
 
 class _Follow(LogitsProcessor):  # type: ignore[misc]
