@@ -185,7 +185,7 @@ def position_plot(comparison: Comparison, rates: Mapping[str, Sequence[Rate]], u
     across = min(4, len(panels))
     down = -(-len(panels) // across)
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(max(4.6, 2.6 * across), 0.8 + 2.1 * down), layout="constrained")
+        figure = Figure(figsize=(max(7.5, 2.6 * across), 0.8 + max(2.1 * down, 2.4)), layout="constrained")
         grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
@@ -197,7 +197,7 @@ def position_plot(comparison: Comparison, rates: Mapping[str, Sequence[Rate]], u
             axes.set_title(_short(row.name), fontsize=9, loc="left")
             axes.grid(color="#e6e6e6", linewidth=0.6)
             axes.tick_params(labelbottom=True)
-        grid[0, 0].set_ylim(0, None)
+        grid[0, 0].set(xlim=(0, 100 if unit == "tenths" else None), ylim=(0, None))
         figure.supylabel("hallucinated, % of mentions", fontsize=9)
         figure.supxlabel("place, % of the caption" if unit == "tenths" else "place, words from the start", fontsize=9)
         note = "" if panels == rows else f"Grey: {_short(comparison.baseline)}. "
