@@ -134,7 +134,7 @@ class _Intervention:
         edit: Edit | None = kwargs.get(EDIT)
         if edit is not None and edit.prefill:
             hidden = args[0] if args else kwargs["hidden_states"]
-            edit.memory[layer] = self.method.note_input(hidden)
+            edit.memory[layer] = self.method.note_input(layer, hidden)
 
     def _edit(self) -> Edit:
         """Build an answer's edit from the prompt and from what the vision tower just told."""

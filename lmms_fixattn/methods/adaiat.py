@@ -8,12 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
+
 from lmms_fixattn.attention_statistics import AttentionStatistics
 from lmms_fixattn.methods.base import Layers, Method, file, layer_range, number, sha256, switch
 
 if TYPE_CHECKING:
-    import torch
-
     from lmms_fixattn.attention import Rows
     from lmms_fixattn.text_model import TextModel
 
@@ -73,21 +73,31 @@ class AdaIAT(Method):
     def needs_row(self, prefill: bool) -> bool:
         return not prefill
 
+    @property
+    def reads_inputs(self) -> bool:
+        return True
+
+    def note_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the layer's factors and, last, its threshold, for each prompt: [prompts, heads + 1]."""
+        return _constants(self)[layer].to(hidden.device).expand(len(hidden), -1)
+
     def edit_weights(self, rows: Rows, weights: torch.Tensor) -> None:
-        factors, thresholds = _constants(self, weights.device)
+        constants = rows.memory[rows.layer]
+        factors, threshold = constants[:, :-1, None], constants[:, -1]
         generated = weights[..., rows.prompt :]
         count = generated.shape[-1] if rows.keep is None else rows.keep[..., rows.prompt :].sum(dim=-1)
         attention = (generated.sum(dim=-1) / count).sum(dim=-1)
-        acts = (attention < thresholds[rows.layer])[:, None, None] & rows.columns.has_image
-        generated *= factors[rows.layer][:, None].where(acts, 1.0)
+        acts = (attention < threshold)[:, None, None] & rows.columns.has_image
+        generated *= factors.where(acts, 1.0)
         weights /= weights.sum(dim=-1, keepdim=True).where(acts, 1.0)
 
 
 @lru_cache(maxsize=4)
-def _constants(method: AdaIAT, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the factors [layers, heads] and the thresholds [layers]; the method holds the digest of what they are."""
+def _constants(method: AdaIAT) -> torch.Tensor:
+    """Return the factors and the threshold of each layer, [layers, heads + 1]; the method's digest says which."""
     statistics, digest = AttentionStatistics.read(Path(method.statistics).expanduser())
     if digest != method.digest:
         raise ValueError(f"adaiat: {method.statistics} has sha256 {digest}, not {method.digest}, as when the run began")
     factors = 1 + method.alpha * (statistics.ratios() - 1)
-    return (factors.clamp_min(0) if method.clamp else factors).to(device), statistics.thresholds(method.beta).to(device)
+    thresholds = statistics.thresholds(method.beta)[:, None]
+    return torch.cat([factors.clamp_min(0) if method.clamp else factors, thresholds], dim=-1)

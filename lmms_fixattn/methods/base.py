@@ -34,7 +34,7 @@ class Method:
     - ``edit_scores``: in every edited layer, the scores of its rows before softmax: the newest row of each prompt, or
       in the prefill of a method with ``edits_text_rows`` all its text after the image;
     - ``edit_weights``: their weights after softmax;
-    - ``note_input``: at prefill, what to keep of the states that enter an edited layer (only where ``reads_inputs``);
+    - ``note_input``: what to keep for an edited layer when the prompt enters it (only where ``reads_inputs``);
     - ``for_model``: the same method with constants that were published for this model;
     - ``guide``: from the next-token scores with and without the image, new ones (only where ``guides``).
     """
@@ -96,11 +96,14 @@ class Method:
         """Return the gain of each image token, [images, tokens an image] or one number for all; 0 leaves it alone."""
         return 0.0
 
-    def note_input(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return what to keep, as ``rows.memory[layer]``, of the states entering an edited layer at prefill.
+    def note_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what to keep for an edited layer, as ``rows.memory[layer]``, when the prompt enters it.
 
         Args:
-            hidden: [prompts, prompt, hidden size], before the layer's norm.
+            hidden: the states entering the layer, [prompts, prompt, hidden size], before its norm.
+
+        Returns:
+            A tensor whose first dimension is the prompts'.
         """
         raise NotImplementedError(f"{self.name} reads the inputs of layers but does not say what to keep")
 

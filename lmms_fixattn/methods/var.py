@@ -80,7 +80,7 @@ class VAR(Method):
     def reads_inputs(self) -> bool:
         return True
 
-    def note_input(self, hidden: torch.Tensor) -> torch.Tensor:
+    def note_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Return which positions are sinks: bool [prompts, 1, prompt]."""
         return (relative_size(hidden)[..., list(self.sink_dims)].amax(dim=-1) > self.tau)[:, None]
 

@@ -143,7 +143,7 @@ def test_only_its_own_columns_change_and_masked_keys_stay_masked(name, settings)
     draw = torch.Generator().manual_seed(7)
     is_image = torch.zeros(3, 17, dtype=torch.bool)
     is_image[0, 2:9] = is_image[1, 8:15] = True
-    memory = {4: method.note_input(torch.randn(3, 17, 42, generator=draw))} if method.reads_inputs else {}
+    memory = {4: method.note_input(4, torch.randn(3, 17, 42, generator=draw))} if method.reads_inputs else {}
     touched = False
     for prefill in [phase for phase in (True, False) if method.needs_row(phase)]:
         keys = 17 if prefill else 23

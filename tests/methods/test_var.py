@@ -80,7 +80,7 @@ def test_nothing_is_lost_where_every_image_token_is_a_sink():
 def test_a_sink_is_massive_in_one_of_the_dimensions():
     method = make_method("var", sink_dims=[1, 3], tau=1.9)
     states = torch.tensor([[[0.0, 8.0, 0.0, 0.1], [8.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.1, -8.0], [1.0, 1.0, 1.0, 1.0]]])
-    assert method.note_input(states).tolist() == [[[True, False, True, False]]]
+    assert method.note_input(2, states).tolist() == [[[True, False, True, False]]]
 
 
 def test_sink_dimensions_are_those_in_which_the_first_token_is_massive():
