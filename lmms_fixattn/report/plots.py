@@ -171,6 +171,7 @@ def truncation_plot(comparison: Comparison) -> Figure:
             axes.grid(axis="x", color="#e6e6e6", linewidth=0.6)
         panels[0].set_yticks(range(len(rows)), [_short(row.name) for row, _ in rows])
         figure.suptitle(f"Against {_short(comparison.baseline)} cut to the same recall", fontsize=10)
+        _settle(figure)
     return figure
 
 
@@ -205,6 +206,7 @@ def position_plot(comparison: Comparison, rates: Mapping[str, Sequence[Rate]], u
             f"{note}Bands: 95% intervals. Places that fewer than {FEWEST} captions mention objects in are left out.",
             fontsize=8, color="#444444", x=0.01, ha="left",
         )  # fmt: skip
+        _settle(figure)
     return figure
 
 
@@ -298,6 +300,12 @@ def _reach(interval: Interval) -> list[list[float]] | None:
 
 def _short(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 13]}…{name[-12:]}"
+
+
+def _settle(figure: Figure) -> None:
+    """Lay a figure out once, rather than in every file that it is written to."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def _bytes(figure: Figure, suffix: str) -> bytes:
