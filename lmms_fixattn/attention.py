@@ -98,7 +98,7 @@ class Rows:
         return (self.weights()[..., : self.prompt] * self.columns.image).sum(dim=-1)
 
     def at_prefill(self, measure: Callable[[Rows], torch.Tensor]) -> torch.Tensor:
-        """Return what ``measure`` gave for this layer at prefill; measures now if this is it."""
+        """Return what ``measure`` gave for this layer's newest rows at prefill; measures now if this is it."""
         if self.prefill:
             self.memory[self.layer] = measure(self)
         return self.memory[self.layer]

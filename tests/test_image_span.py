@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmms_fixattn.image_span import column_gains
+from lmms_fixattn.image_span import Columns, column_gains
 
 TOKENS = 3
 
@@ -36,6 +36,21 @@ def test_each_image_serves_its_own_prompt_and_all_its_copies(layout):
     for row in rows[::copies]:
         expected += [[next(rest) if image else 0.0 for image in row]] * copies
     assert result.tolist() == expected
+
+
+@given(layouts())
+def test_columns_part_each_prompt_before_its_first_image_and_after(layout):
+    rows, _, _ = layout
+    columns = Columns.lay_out(torch.tensor(rows), 0.5)
+    for index, row in enumerate(rows):
+        first = row.index(True) if any(row) else None
+        kinds = ["" if first is None else "image" if image else "before" if j < first else "after"
+                 for j, image in enumerate(row)]  # fmt: skip
+        of_row = columns.of(index)
+        for kind in ("before", "image", "after"):
+            assert getattr(of_row, kind).tolist() == [[[found == kind for found in kinds]]]
+        assert of_row.has_image.tolist() == [[[any(row)]]]
+        assert of_row.gain.tolist() == [[[0.5 * image for image in row]]]
 
 
 def test_one_number_serves_every_image_token():

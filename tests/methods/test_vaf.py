@@ -6,8 +6,9 @@ import dataclasses
 
 import torch
 from query_rows import make_rows
+from tiny_llava import IMAGE, PATCHES, make_prompt
 
-from lmms_fixattn import make_method
+from lmms_fixattn import intervene, make_method
 
 
 def test_the_defaults_are_the_published_ones_in_layers_9_to_14():
@@ -19,6 +20,17 @@ def test_scores_on_the_image_and_before_it_are_scaled_and_keep_their_sign():
     scores = torch.tensor([[[2.0, 2.0, -2.0, 3.0, 5.0]]])
     method.edit_scores(make_rows(scores, [[False, True, True, False]], method.select(None)))
     torch.testing.assert_close(scores, torch.tensor([[[1.0, 3.0, -3.0, 3.0, 5.0]]]))
+
+
+def test_a_prompt_that_ends_with_its_image_has_no_row_to_edit_at_prefill(llava):
+    ids = torch.tensor([[1, 7, 9, *[IMAGE] * PATCHES]])
+    pixels = make_prompt(seed=4).pixel_values
+    plain = llava(input_ids=ids, pixel_values=pixels)
+    with intervene(llava, make_method("vaf", enhance=1.5, layers="0-")):
+        out = llava(input_ids=ids, pixel_values=pixels)
+        torch.testing.assert_close(out.logits, plain.logits)
+        later = llava(input_ids=torch.tensor([[5]]), past_key_values=out.past_key_values).logits
+    assert not torch.allclose(later, llava(input_ids=torch.tensor([[5]]), past_key_values=plain.past_key_values).logits)
 
 
 def test_text_between_two_images_comes_after_the_first():
