@@ -39,9 +39,9 @@ class VAR(Method):
     A row that sees no image sink stays as it is.
 
     Source: Visual Attention Redistribution, arXiv:2503.03321, and the released code seilk/VisAttnSink at 98e62d6
-    (src/logic/logic.py), which also gives the dimensions and tau for LLaVA-1.5-7B and 13B. Our ``image_mass`` is its
-    summ. That code reuses the first question's sinks for all later ones, pools those of a batch, and edits the last
-    layer although asked not to; here only the last is so, since it is what its published figures were made with.
+    (src/logic/logic.py and constants.py), which gives tau, and the dimensions for LLaVA-1.5-7B and 13B. Our
+    ``image_mass`` is its summ. That code reuses the first question's sinks for all later ones and pools those of a
+    batch; here each prompt has its own. It also edits the last layer, although asked not to, and so do we by default.
 
     For another model, :func:`lmms_fixattn.sinks.sink_dimensions` finds the dimensions, and shows what tau parts.
     """
