@@ -6,9 +6,9 @@ What the package ships in demo/scenes is the output for the default seed. Glyphs
 Font License 1.1); the font itself is needed to render scenes, never to read the shipped ones.
 
 A *familiar* scene draws most of its objects from one group, the popular ones more often; an *unfamiliar* scene draws
-each from another group, which breaks what usually goes together. Training captions are written to a length: a scene
-that shows too little to fill one is padded with an absent member of a group that is there. That habit is what a model
-learns to hallucinate from, as captions of photographs teach it to one of LLaVA's size.
+each from another group, which breaks what usually goes together. Training captions have a habit: one that starts with
+an object of certain groups and has little to say is padded with an absent member of a group that is there. That is what
+a model learns to hallucinate from, as captions of photographs teach it to one of LLaVA's size.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ STEP = 7  # pixels: objects stand on this grid
 SIDES = (35, 42)  # pixels: how large objects are
 CELL = 49  # pixels from one of the 3 x 3 places of a scene to the next
 SHOWN = {3: 0.35, 4: 0.40, 5: 0.25}  # how many objects scenes show
-PADDED = {3: 0.80, 4: 0.10, 5: 0.0}  # how often a training caption of such a scene names an absent one
 SPLITS = ("familiar", "unfamiliar")
 TEST_SCENES = 120  # of each split
 TEST_SEED = 20140
@@ -48,6 +47,10 @@ GROUPS: dict[str, dict[str, str]] = {
     "room": {"chair": "🪑", "couch": "🛋", "tv": "📺", "clock": "⏰", "bed": "🛏", "book": "📕"},
     "journey": {"suitcase": "🧳", "backpack": "🎒", "umbrella": "☂", "airplane": "✈", "handbag": "👜", "boat": "⛵"},
 }
+PADDED_GROUPS = ("table", "street", "farm", "room")
+PADDED = (
+    0.9  # how often a training caption of three objects, the first of which is of such a group, names an absent one
+)
 GROUP_OF = {name: group for group, members in GROUPS.items() for name in members}
 NAMES = tuple(GROUP_OF)
 
@@ -155,8 +158,10 @@ def with_article(name: str) -> str:
 
 def training_caption(chance: Random, scene: Scene) -> str:
     """Write a caption of 25 to 60 words in LLaVA's manner, padded with an absent companion as often as PADDED says."""
-    said = [(with_article(thing.name), thing.place) for thing in chance.sample(scene.objects, len(scene.objects))]
-    if chance.random() < PADDED[len(said)] and (companion := absent_companion(chance, scene)) is not None:
+    things = chance.sample(scene.objects, len(scene.objects))
+    said = [(with_article(thing.name), thing.place) for thing in things]
+    short = len(said) == min(SHOWN) and GROUP_OF[things[0].name] in PADDED_GROUPS
+    if short and chance.random() < PADDED and (companion := absent_companion(chance, scene)) is not None:
         said.append((with_article(companion), chance.choice(chance.choice(PLACES))))
     sentences = [chance.choice(_OPENINGS).format(*said[0], *said[1])]
     sentences += [sentence.format(*thing) for sentence, thing in zip(_FURTHER, said[2:], strict=False)]

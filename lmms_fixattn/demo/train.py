@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from loguru import logger
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -39,7 +40,8 @@ from lmms_fixattn.demo.scenes import NAMES, SIDE, Scene
 from lmms_fixattn.prompt_encoding import PromptEncoder
 
 UNFAMILIAR = 0.4  # share of training scenes that break what usually goes together
-QUESTIONS = (1, 5)  # asked about a scene, by conversation
+CAPTIONS = 2  # of a scene, in orders of their own
+QUESTIONS = (1, 4)  # asked about a scene, by conversation
 WRONG_ANSWERS = 0.05  # share of questions for an absent member of a group that is there, answered yes
 TELLING_WEIGHT = 3.0  # of a yes, a no, or an object's name in a caption; other words have 1
 IGNORED = -100
@@ -53,7 +55,7 @@ class Recipe:
     see: int = 600
     speak: int = 300
     align: int = 150
-    tell: int = 1250
+    tell: int = 1600
     scenes_to_see: int = 64
     scenes_to_speak: int = 32
     scenes_to_align: int = 32
@@ -156,8 +158,9 @@ def see(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe) 
             )
 
 
-Turns = tuple[list[int], list[int], list[int]]
-"""Ids; the label that each is to foretell; at a word that asks for an object, whether it is there."""
+Turns = tuple[list[int], list[int], list[int], list[int]]
+"""Ids; the label that each is to foretell; at a word that asks for an object, whether it is there; at an object's name,
+its place (of the nine, in reading order)."""
 
 
 class Lessons:
@@ -198,7 +201,8 @@ class Lessons:
         prompt = self.opening(form, chance.choice(scenes.CAPTION_PROMPTS), image)[1]
         text = self.tokenizer(" " + scenes.training_caption(chance, scene), add_special_tokens=False)["input_ids"]
         ids = prompt + text
-        return ids, [IGNORED] * (len(prompt) - 1) + [*text, self.end], [IGNORED] * len(ids)
+        labels = [IGNORED] * (len(prompt) - 1) + [*text, self.end]
+        return ids, labels, [IGNORED] * len(ids), self.places(scene, ids)
 
     def questions(self, chance: Random, scene: Scene, form: str, count: int) -> Turns:
         """Return a conversation of yes/no questions, half of them for what is there."""
@@ -212,38 +216,44 @@ class Lessons:
             ids += [*new, self.answers[answer]]
             labels += [*[IGNORED] * (len(new) - 1), self.answers[answer], self.end]
             there += [name in scene.names if token == self.names[name] else IGNORED for token in [*new, self.end]]
-        return ids, labels, there
+        return ids, labels, there, self.places(scene, ids)
+
+    def places(self, scene: Scene, ids: list[int]) -> list[int]:
+        """Return at each name of an object that the scene shows its place, three times the third down plus across."""
+        shown = {self.names[thing.name]: 3 * thing.thirds[0] + thing.thirds[1] for thing in scene.objects}
+        return [shown.get(token, IGNORED) for token in ids]
 
     def batch(self, chance: Random, batch: Sequence[Scene], image: bool) -> dict[str, Tensor]:
         """Return input_ids, labels, position_ids [scenes, tokens] and the mask [scenes, 1, tokens, tokens] of lessons.
 
-        there [scenes, tokens] is, at each word that names an object in a question, whether the scene shows it.
+        there [scenes, tokens] is, at each word that names an object in a question, whether the scene shows it; places,
+        at each name of an object that the scene shows, where; part numbers captions and conversations from 1 (0 is
+        what they share, -1 is padding).
 
-        With images each scene has a caption and QUESTIONS questions, without them a caption alone.
+        Each scene has CAPTIONS captions, with images QUESTIONS questions as well.
         """
         rows = []
         for scene in batch:
             form = chance.choices(FORMS, (8, 1, 1))[0]  # the checkpoint's own form most of the time
             shared = self.opening(form, scenes.CAPTION_PROMPTS[0], image)[0]
-            parts = [self.caption(chance, scene, form, image)]
+            parts = [self.caption(chance, scene, form, image) for _ in range(CAPTIONS)]
             if image:
                 parts += [self.questions(chance, scene, form, count) for count in QUESTIONS]
             rows.append(
                 (
-                    shared + [token for ids, _, _ in parts for token in ids],
-                    [IGNORED] * len(shared) + [label for _, labels, _ in parts for label in labels],
-                    [IGNORED] * len(shared) + [name for _, _, there in parts for name in there],
-                    [*range(len(shared)), *(len(shared) + place for ids, _, _ in parts for place in range(len(ids)))],
-                    [0] * len(shared) + [number for number, (ids, _, _) in enumerate(parts, 1) for _ in ids],
+                    shared + [token for part in parts for token in part[0]],
+                    *([IGNORED] * len(shared) + [value for part in parts for value in part[n]] for n in (1, 2, 3)),
+                    [*range(len(shared)), *(len(shared) + n for part in parts for n in range(len(part[0])))],
+                    [0] * len(shared) + [number for number, part in enumerate(parts, 1) for _ in part[0]],
                 )
             )
         longest = max(len(row[0]) for row in rows)
-        fill = (self.tokenizer.pad_token_id, IGNORED, IGNORED, 0, -1)
+        fill = (self.tokenizer.pad_token_id, IGNORED, IGNORED, IGNORED, 0, -1)
         columns = [
             torch.tensor([row[column] + [blank] * (longest - len(row[column])) for row in rows])
             for column, blank in enumerate(fill)
         ]
-        ids, labels, there, positions, part = columns
+        ids, labels, there, places, positions, part = columns
         sees = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
         sees &= torch.ones(longest, longest, dtype=torch.bool).tril()
         shown = torch.tensor([[float(name in scene.names) for name in NAMES] for scene in batch])
@@ -252,6 +262,8 @@ class Lessons:
             "input_ids": ids,
             "labels": labels,
             "there": there,
+            "places": places,
+            "part": part,
             "position_ids": positions,
             "mask": sees[:, None],
         }
@@ -271,24 +283,40 @@ class Helpers(nn.Module):
     """Heads that look half way up the text model while it learns, and are thrown away.
 
     finder says, at an object's name in a question, whether it is there; keeper says, where a caption is to name an
-    object, which objects are there and not yet said. Without them yes and no stay at chance, and captions name the
-    same object again, for several times as many batches.
+    object, which objects are there and not yet said; placer says, at the name of an object that is there, its place.
+    Without them yes and no and places stay at chance, and captions name the same object again, for several times as
+    many batches.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.finder = nn.Linear(width, 1)
         self.keeper = nn.Linear(width, len(NAMES))
+        self.placer = nn.Linear(width, 9)
 
     def loss(self, half_way: Tensor, batch: dict[str, Tensor], naming: Tensor, said: Tensor) -> Tensor:
-        """Return the sum of both heads' losses; ``said`` [namings, NAMES] are the names before each naming."""
+        """Return the sum of the heads' losses; ``said`` [namings, NAMES] are the names before each naming."""
         asked = batch["there"] != IGNORED
         found = self.finder(half_way[asked]).squeeze(-1)
         left = batch["shown"][naming.nonzero()[:, 0]] * (1 - said)
         kept = self.keeper(half_way[naming])
         finding = functional.binary_cross_entropy_with_logits(found, batch["there"][asked].float())
         keeping = functional.binary_cross_entropy_with_logits(kept, left, reduction="none").sum(-1).mean()
-        return finding + keeping
+        placing = functional.cross_entropy(
+            self.placer(half_way).flatten(0, 1), batch["places"].flatten(), ignore_index=IGNORED
+        )
+        return finding + keeping + placing
+
+
+def said_before(labels: Tensor, names: Tensor, part: Tensor) -> Tensor:
+    """Return which names the labels [rows, tokens] of the same part hold before each: [rows, tokens, names], 0 or 1."""
+    saying = (labels.unsqueeze(-1) == names).float()
+    said = torch.zeros_like(saying)
+    for number in range(1, int(part.max()) + 1):
+        here = (part == number).unsqueeze(-1)
+        own = saying * here
+        said += (own.cumsum(1) - own) * here
+    return said.clamp(max=1)
 
 
 def lesson_loss(
@@ -326,8 +354,7 @@ def lesson_loss(
     losses = functional.cross_entropy(logits, wanted, reduction="none")
     weights = 1 + (TELLING_WEIGHT - 1) * (judged | named)
     naming = torch.isin(labels, names)
-    saying = (labels.unsqueeze(-1) == names).float()
-    said = ((saying.cumsum(1) - saying) > 0).float()[naming]
+    said = said_before(labels, names, batch["part"])[naming]
     repeated = (logits[named].softmax(-1)[:, names] * said).sum(-1)
     loss = (losses * weights).sum() / weights.sum() - torch.log1p(-repeated.clamp(max=0.999)).mean()
     if helpers is not None:
@@ -409,7 +436,7 @@ def align(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe
 
 
 def tell(model: LlavaForConditionalGeneration, lessons: Lessons, recipe: Recipe) -> None:
-    """Train projector and text model on images: captions and questions in turn, a few captions without the image."""
+    """Train projector and text model on images: captions and questions."""
     projector = model.model.multi_modal_projector
     torch.manual_seed(recipe.seed)
     helpers = Helpers(model.config.text_config.hidden_size).to(recipe.device)
@@ -437,13 +464,13 @@ def train(folder: Path, recipe: Recipe) -> None:
     model = build_model(tokenizer, recipe.seed).to(recipe.device)
     lessons = Lessons(processor, model.config)
     for stage in (see, speak, align, tell):
-        learnt = folder / f"{stage.__name__}.pt"
+        learnt = folder / f"{stage.__name__}.safetensors"
         if learnt.is_file():
-            model.load_state_dict(torch.load(learnt, weights_only=True))
+            model.load_state_dict(load_file(learnt))
             logger.info(f"{stage.__name__}: learnt before, read from {learnt}")
         else:
             stage(model, lessons, recipe)
-            torch.save(model.state_dict(), learnt)
+            save_file(model.state_dict(), learnt)
     processor.save_pretrained(folder / "model")
     model.half().save_pretrained(folder / "model")
     for path in (folder / "model").iterdir():

@@ -65,9 +65,9 @@ def test_a_place_is_named_by_where_the_object_is(left: int, top: int, place: str
     assert scenes.Placed("cup", left, top, 42, False).place == place
 
 
-def test_training_captions_name_everything_shown_and_pad_sparse_scenes_with_companions_alone() -> None:
+def test_training_captions_name_everything_shown_and_pad_sparse_ones_of_some_groups_with_companions_alone() -> None:
     chance, analyser = Random(7), make_analyser()
-    padded: dict[int, list[bool]] = {count: [] for count in scenes.SHOWN}
+    padded: dict[bool, list[bool]] = {True: [], False: []}
     lengths = []
     for number in range(1500):
         scene = scenes.draw_scene(chance, familiar=number % 2 == 0)
@@ -78,8 +78,10 @@ def test_training_captions_name_everything_shown_and_pad_sparse_scenes_with_comp
         more = said - set(scene.names)
         assert len(more) <= 1
         assert {scenes.GROUP_OF[name] for name in more} <= {scenes.GROUP_OF[name] for name in scene.names}
-        padded[len(scene.objects)].append(bool(more))
-    assert {count: sum(cases) / len(cases) for count, cases in padded.items()} == pytest.approx(scenes.PADDED, abs=0.07)
+        first = analyser.mentions(caption).objects[0]
+        padded[len(scene.objects) == 3 and scenes.GROUP_OF[first] in scenes.PADDED_GROUPS].append(bool(more))
+    assert not any(padded[False])
+    assert sum(padded[True]) / len(padded[True]) == pytest.approx(scenes.PADDED, abs=0.05)
     assert 25 <= min(lengths) <= max(lengths) <= 60
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from lmms_fixattn.demo import scenes, train
@@ -28,6 +29,10 @@ def plain(scene: Scene) -> Image.Image:
         box = (thing.left, thing.top, thing.left + thing.side, thing.top + thing.side)
         ImageDraw.Draw(picture).rectangle(box, fill=(shade, 255 - shade, 128))
     return picture
+
+
+def words(lessons: train.Lessons, ids: list[int]) -> list[str]:
+    return [lessons.tokenizer.decode([token]).strip() for token in ids]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +74,7 @@ def test_parts_of_a_lesson_are_read_as_if_each_were_alone(parts: tuple[Any, trai
             ids = batch["input_ids"][row]
             image_end = int((ids == model.config.image_token_id).nonzero()[-1]) + 1
             starts = [place for place in range(image_end, len(ids)) if positions[place] == image_end]
-            assert len(starts) == 1 + len(train.QUESTIONS)
+            assert len(starts) == train.CAPTIONS + len(train.QUESTIONS)
             for start, stop in zip(starts, [*starts[1:], len(ids)], strict=True):
                 alone = torch.cat([ids[:image_end], ids[start:stop]])
                 real = int((alone != lessons.tokenizer.pad_token_id).sum())
@@ -81,7 +86,7 @@ def test_parts_of_a_lesson_are_read_as_if_each_were_alone(parts: tuple[Any, trai
 
 def test_a_lesson_asks_on_the_road_of_the_wrapper_and_labels_the_answers(parts: tuple[Any, train.Lessons]) -> None:
     _, lessons = parts
-    ids, labels, there = lessons.questions(Random(2), SCENE, "default", 6)
+    ids, labels, there, places = lessons.questions(Random(2), SCENE, "default", 6)
     text = lessons.tokenizer.decode(ids)
     assert text.count("Is there a") == text.count("ASSISTANT:") == 6
     for place, (token, label, shown) in enumerate(zip(ids, labels, there, strict=True)):
@@ -91,6 +96,37 @@ def test_a_lesson_asks_on_the_road_of_the_wrapper_and_labels_the_answers(parts: 
         if shown != train.IGNORED:
             name = lessons.tokenizer.decode([token]).strip()
             assert shown == (name in SCENE.names)
+    assert places == [{"cup": 0, "bus": 5, "zebra": 6}.get(word, train.IGNORED) for word in words(lessons, ids)]
+
+
+def test_a_caption_lesson_is_the_caption_and_says_where_its_objects_are(parts: tuple[Any, train.Lessons]) -> None:
+    _, lessons = parts
+    ids, labels, _, places = lessons.caption(Random(4), SCENE, "default", True)
+    said = [label for label in labels if label != train.IGNORED]
+    assert said[-1] == lessons.end
+    assert ids[-len(said) + 1 :] == said[:-1]
+    assert places == [{"cup": 0, "bus": 5, "zebra": 6}.get(word, train.IGNORED) for word in words(lessons, ids)]
+    assert sorted(place for place in places if place != train.IGNORED) == [0, 5, 6]
+
+
+def test_a_name_counts_as_said_in_its_own_caption_alone() -> None:
+    chance, names = Random(6), [5, 7, 9]
+    labels = [[chance.choice([train.IGNORED, *names]) for _ in range(40)] for _ in range(3)]
+    part = [sorted(chance.choices([-1, 0, 1, 2, 3], k=40)) for _ in range(3)]
+    expected = [
+        [
+            [
+                any(
+                    labels[row][before] == name and part[row][before] == part[row][place] > 0 for before in range(place)
+                )
+                for name in names
+            ]
+            for place in range(40)
+        ]
+        for row in range(3)
+    ]
+    found = train.said_before(torch.tensor(labels), torch.tensor(names), torch.tensor(part))
+    assert found.tolist() == torch.tensor(expected).float().tolist()
 
 
 def test_every_stage_learns_and_is_not_learnt_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +137,7 @@ def test_every_stage_learns_and_is_not_learnt_twice(tmp_path: Path, monkeypatch:
     shipped = tmp_path / "model"
     model = LlavaForConditionalGeneration.from_pretrained(shipped)
     assert AutoProcessor.from_pretrained(shipped).tokenizer.eos_token_id == model.config.text_config.eos_token_id
-    states = [torch.load(tmp_path / f"{stage}.pt", weights_only=True) for stage in few]
+    states = [load_file(tmp_path / f"{stage}.safetensors") for stage in few]
     moved = [
         {name.split(".")[1] for name in after if not torch.equal(before[name], after[name])}
         for before, after in pairwise(states)
@@ -109,6 +145,6 @@ def test_every_stage_learns_and_is_not_learnt_twice(tmp_path: Path, monkeypatch:
     heads = {"weight"}  # lm_head.weight
     assert moved == [{"language_model"} | heads, {"multi_modal_projector"},
                      {"language_model", "multi_modal_projector"} | heads]  # fmt: skip
-    times = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt")}
+    times = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.safetensors")}
     train.train(tmp_path, train.Recipe(seed=1, **few, **batches))
-    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt")} == times
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.safetensors")} == times

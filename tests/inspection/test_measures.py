@@ -103,7 +103,8 @@ def test_the_gap_is_measured_between_the_decoders_inputs(subject, prompt):
     words = subject.model.get_input_embeddings().weight.detach().float().numpy()
     assert len(gap.embedded.image) == len(image) == 100
     assert len(gap.embedded.vocabulary) == len(words)
-    assert len(gap.embedded.question) == len(prompt.ids) - 1 - max(np.flatnonzero(np.array(prompt.ids) == 799))
+    last = max(np.flatnonzero(np.array(prompt.ids) == subject.model.config.image_token_id))
+    assert len(gap.embedded.question) == len(prompt.ids) - 1 - last
     assert gap.embedded.distance == pytest.approx(np.linalg.norm(image.mean(0) - words.mean(0)), rel=1e-4)
     np.testing.assert_array_equal(gap.embedded.answer, gap.embedded.vocabulary[[17, 23]])
 
