@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from demo_methods import DEMO_METHODS
 from lmms_eval.api.instance import Instance
 from PIL import Image
-from statistics_files import statistics_file
 
-from lmms_fixattn import METHODS, intervene, make_method
+from lmms_fixattn import intervene, make_method
 from lmms_fixattn.lmms_journal import Journal
 from lmms_fixattn.lmms_model import DocumentError, LlavaFixattn, LlavaFixattnSimple
 from lmms_fixattn.methods import adhh
@@ -41,15 +41,6 @@ def make_docs() -> list[Doc]:
 
 
 DOCS = make_docs()
-FITTED = {
-    "hgai": {"layers": "1-3"},
-    "vaf": {"layers": "1-3"},
-    "adhh": {"heads": "[1:0,1:3,2:2]"},
-    "var": {"sink_dims": "[3,11]", "tau": 2},
-    "iat": {"layers": "1-3"},
-    "adaiat": {"layers": "1-3", "statistics": statistics_file(TextModel("llama", 128, 4, 4, 4))},
-}
-"""What a method needs to fit the demo model, which is shallower than those that its constants were chosen on."""
 
 
 def to_messages(doc: Doc) -> list[dict[str, Any]]:
@@ -98,9 +89,9 @@ def naive_answer(lm: LlavaFixattn, doc: Doc, **kwargs: Any) -> tuple[str, bool, 
     return text, int(row[-1]) == processor.tokenizer.eos_token_id, inputs["input_ids"].shape[1], len(row)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", DEMO_METHODS)
 def test_batches_give_the_answers_of_single_documents_in_the_order_of_the_requests(method: str) -> None:
-    lm = make(method=method, **FITTED.get(method, {}))
+    lm = make(method=method, **DEMO_METHODS[method])
     with torch.no_grad():  # so that some answers end by themselves and some at the cap
         lm.model.lm_head.weight[lm.tokenizer.eos_token_id] *= 1.3
     order = [3, 7, 0, 10, 2, 5, 8, 1, 9, 4, 6]
