@@ -205,7 +205,7 @@ def _cell(column: Interval | None, name: str) -> str:
     if name == "n":
         return f"{column.value:.0f}"
     if column.low is None or column.high is None:
-        return f"{column.value:.3g}"
+        return f"{column.value:.0f}" if column.value >= 100 else f"{column.value:.3g}"
     return f"{column.value:.1f} [{column.low:.1f}, {column.high:.1f}]"
 
 

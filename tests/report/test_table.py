@@ -23,6 +23,7 @@ BASE = Row(
         "recall": Interval(78.0, 75.9, 80.0),
         "words": Interval(96.9, 94.9, 98.7),
         "seconds": Interval(0.0371),
+        "tokens_per_second": Interval(1689.84),
         "pope_random_n": Interval(3000),
         "pope_random_accuracy": Interval(88.0, 87.0, 89.0),
         "pope_random_f1": Interval(87.0, 86.0, 88.0),
@@ -56,8 +57,11 @@ def test_sections_hold_every_figure_with_its_interval_and_blanks_for_what_is_not
         ("a_7|x", "500", "17.6 [14.0, 21.0]", "59.8 [57.0, 62.0]"),
     ]
     assert found["objects, minus base"].lines == [("a_7|x", "-29.8 [-34.0, -25.0]", "-18.2 [-20.0, -16.0]")]
-    assert found["manner and price"].header == ("run", "words", "seconds")
-    assert found["manner and price"].lines == [("base", "96.9 [94.9, 98.7]", "0.0371"), ("a_7|x", "", "")]
+    assert found["manner and price"].header == ("run", "words", "seconds", "tokens_per_second")
+    assert found["manner and price"].lines == [
+        ("base", "96.9 [94.9, 98.7]", "0.0371", "1690"),
+        ("a_7|x", "", "", ""),
+    ]
     assert found["POPE"].lines == [
         ("random", "base", "3000", "88.0 [87.0, 89.0]", "87.0 [86.0, 88.0]", "50.0 [49.0, 51.0]")
     ]
