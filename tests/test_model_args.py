@@ -67,7 +67,7 @@ def test_hyper_parameters_arrive_as_strings_or_typed() -> None:
         ("fixatn", {}, r"unknown method 'fixatn' \(did you mean 'fixattn'\?\)"),
         ("fixattn", {"alpa": 1}, r"no model_arg 'alpa' \(did you mean 'alpha'\?\); it takes pretrained, method"),
         ("vanilla", {"batchsize": 1}, r"\(did you mean 'batch_size'\?\).*for method vanilla: nothing more"),
-        ("pai", {"beta": 0.3}, r"method pai has no hyper-parameter 'beta' \(fixattn has it\)"),
+        ("pai", {"beta": 0.3}, r"method pai has no hyper-parameter 'beta' \(fixattn, adaiat have it\)"),
         ("fixattn", {"alpha": "big"}, "alpha must be a number"),
         ("fixattn", {"trust_remote_code": True}, "does not take trust_remote_code: .* never runs code"),
     ],

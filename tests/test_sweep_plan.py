@@ -136,7 +136,7 @@ def test_what_holds_for_all_cells_is_checked(tmp_path: Path, head: str, message:
 def test_a_configuration_that_is_nowhere_is_said_with_the_shipped_ones(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"tabel1: no such file .*did you mean 'table1'.*demo_table1"):
         read_plan("tabel1")
-    with pytest.raises(FileError, match=r"there.yaml: no such file; shipped configurations: demo_table1"):
+    with pytest.raises(FileError, match=r"there.yaml: no such file; shipped configurations: demo, demo_table1"):
         read_plan(str(tmp_path / "there.yaml"))
 
 
@@ -171,8 +171,9 @@ PAPER = {
 
 
 def test_there_is_a_configuration_of_each_table_for_both_models() -> None:
-    assert shipped() == sorted([*LAYOUTS, *(f"demo_{layout}" for layout in LAYOUTS)])
-    for name in shipped():
+    tables = sorted([*LAYOUTS, *(f"demo_{layout}" for layout in LAYOUTS)])
+    assert shipped() == ["demo", *tables]
+    for name in tables:
         plan = read_plan(name)
         baseline = next(cell for cell in plan.cells if cell.name == plan.baseline)
         assert plan.layout == name.removeprefix("demo_")
