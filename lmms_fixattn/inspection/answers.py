@@ -12,7 +12,7 @@ from lmms_fixattn.inspection.asking import Subject
 from lmms_fixattn.methods import Method
 from lmms_fixattn.metrics.chair import Analyser
 from lmms_fixattn.metrics.coco_objects import NODE_WORD
-from lmms_fixattn.metrics.pope import parse_answer
+from lmms_fixattn.metrics.pope import is_unparsed, parse_answer
 from lmms_fixattn.report.coloured import Segment, segments
 
 _YES_NO = re.compile(r"is there an? (.+?) in the (?:image|picture|photo)\?", re.IGNORECASE)
@@ -72,11 +72,11 @@ def mark(question: str, answer: str, truth: Set[str], analyser: Analyser) -> tup
     """Cut an answer into what it says of objects, supported by the truth or not, and the rest.
 
     To "Is there a/an OBJECT in the image?" the answer is yes or no, read as POPE's own script does, and is one segment:
-    right or wrong. In any other answer the mentions that CHAIR counts are marked.
+    right or wrong. In any other answer, as in one that holds neither word, the mentions that CHAIR counts are marked.
     """
     asked = _YES_NO.fullmatch(question.strip())
     name = NODE_WORD.get(asked[1].lower()) if asked else None
-    if name is None:
+    if name is None or is_unparsed(answer):
         return tuple(segments(answer, truth, analyser))
     return (Segment(answer, name, (parse_answer(answer) == "yes") == (name in truth)),)
 

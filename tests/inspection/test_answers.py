@@ -26,6 +26,11 @@ def test_mentions_are_marked_by_the_truth():
     assert found == [("puppy", "dog", True), ("sofa", "couch", True), ("hot dog", "hot dog", False)]
 
 
+def test_an_answer_without_yes_or_no_is_read_for_its_mentions():
+    found = marked("Is there a dog in the image?", "Beside it a cat and a hot dog.", {"dog", "cat"})
+    assert found == [("cat", "cat", True), ("hot dog", "hot dog", False)]
+
+
 @pytest.mark.parametrize(
     ("answer", "truth", "supported"),
     [
