@@ -15,6 +15,8 @@ from lmms_fixattn.report import plots, table
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.html import page, write_page
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def written(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:

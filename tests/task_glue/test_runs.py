@@ -17,6 +17,8 @@ from lmms_fixattn.data import DataError, image_lists
 from lmms_fixattn.data.pope_questions import KINDS
 from lmms_fixattn.task_glue import chair
 
+pytestmark = pytest.mark.system
+
 CAPTIONS = {
     3: "A cat sleeps beside a dog. A bicycle leans there.",  # cat true, dog true (a reference says it), bicycle not
     5: "A pizza on a plate. A pizza on a plate. A pizza on a plate. A pizza on a",
