@@ -20,7 +20,7 @@ from lmms_fixattn.generation import Decode, end_tokens, finish
 from lmms_fixattn.inspection.asking import Subject
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.methods.base import Layers, Method
-from lmms_fixattn.metrics.chair import Analyser, ground_truth
+from lmms_fixattn.metrics.chair import Analyser
 from lmms_fixattn.text_model import TextModel
 
 
@@ -39,17 +39,9 @@ def documents(folder: CocoFolder, ids: Sequence[int], analyser: Analyser) -> lis
     Raises:
         DataError: an id or a file is not there, or an image has neither instances nor captions.
     """
-    captions = list(folder.captions(ids))
-    truth = ground_truth(folder.instances(ids), captions, analyser)
-    captioned = {image_id for image_id, _ in captions}
     found = folder.images(ids)
-    blank = [image.image_id for image in found if not image.objects and image.image_id not in captioned]
-    if blank:
-        raise DataError(
-            f"{len(blank)} of {len(found)} images have neither instances nor captions in {folder.root}, the first is "
-            f"{blank[0]}: what they show is not known; leave them out"
-        )
-    return [Document(image.image_id, image.path, truth.get(image.image_id, frozenset())) for image in found]
+    truth = folder.truth(ids, analyser)
+    return [Document(image.image_id, image.path, truth[image.image_id]) for image in found]
 
 
 def draw_ids(folder: CocoFolder, count: int, seed: int) -> tuple[int, ...]:

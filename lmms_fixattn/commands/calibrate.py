@@ -54,13 +54,12 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     if arguments.demo and arguments.pretrained:
         raise FileError("--demo is of the packaged model; name data of your own with --coco to use --pretrained")
     from lmms_fixattn.calibration import calibrate, documents, draw_ids
-    from lmms_fixattn.checkpoint import DEMO
     from lmms_fixattn.data import image_lists
-    from lmms_fixattn.data.coco import CocoFolder
+    from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
     from lmms_fixattn.inspection.asking import Subject
 
     try:
-        folder = CocoFolder(DEMO.parent / "scenes" if arguments.demo else arguments.coco)
+        folder = CocoFolder(DEMO_SCENES if arguments.demo else arguments.coco)
         if arguments.image_list is not None:
             ids = image_lists.load(arguments.image_list).ids
         else:

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lmms_fixattn.data import DataError
+from lmms_fixattn.metrics.chair import Analyser, ground_truth
+
+DEMO_SCENES = Path(__file__).parent.parent / "demo" / "scenes"
 
 HOW_TO_GET_COCO = (
     "COCO 2014 is at http://images.cocodataset.org/zips/val2014.zip and "
@@ -90,6 +93,20 @@ class CocoFolder:
                 f"{absent[0].path}; {HOW_TO_GET_COCO}"
             )
         return images
+
+    def truth(self, ids: Collection[int], analyser: Analyser) -> dict[int, frozenset[str]]:
+        """Return what each image truly shows, as CHAIR takes it (metrics.chair.ground_truth).
+
+        Raises:
+            DataError: counts the ids that the annotations lack, or the images without instances and captions.
+        """
+        truth = ground_truth(self.instances(ids), self.captions(ids), analyser)
+        if blank := [image_id for image_id in ids if image_id not in truth]:
+            raise DataError(
+                f"{len(blank)} of {len(ids)} images have neither instances nor captions in {self.root}, the first is "
+                f"{blank[0]}: without truth their captions cannot be scored; leave them off the list"
+            )
+        return truth
 
     def instances(self, ids: Collection[int] | None = None) -> Iterator[tuple[int, str]]:
         """Yield (image id, category name) for every annotated object, of these images or of all."""

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 
 from lmms_fixattn.checkpoint import DEMO
-from lmms_fixattn.data.coco import CocoFolder
+from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
 from lmms_fixattn.demo.scenes import GROUP_OF, SPLITS
 from lmms_fixattn.metrics.chair import corpus_figures
-from lmms_fixattn.task_glue.documents import DEMO_SCENES
 
 TASKS = ("chair_demo", "pope_demo")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lmms_fixattn.checkpoint import DEMO
+from lmms_fixattn.data.coco import DEMO_SCENES
 from lmms_fixattn.inspection import canvas
 from lmms_fixattn.inspection.answers import Turn, converse, follow_up
 from lmms_fixattn.inspection.asking import Subject, read_methods
@@ -31,7 +31,7 @@ from lmms_fixattn.metrics.chair import make_analyser
 from lmms_fixattn.prompt_encoding import whole_pictures
 
 CAPTION_PROMPT = "Please help me describe the image in detail."
-DEMO_IMAGE = DEMO.parent / "scenes" / "unfamiliar" / "scene_121.png"
+DEMO_IMAGE = DEMO_SCENES / "unfamiliar" / "scene_121.png"
 Drawn = tuple[Figure, dict[str, Any]]
 
 

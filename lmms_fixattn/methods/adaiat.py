@@ -42,6 +42,7 @@ class AdaIAT(Method):
     name: ClassVar[str] = "adaiat"
     summary: ClassVar[str] = "amplify attention to the answer so far by measured ratios, when it is below a threshold"
     source: ClassVar[str] = "arXiv:2603.04908; github.com/XianguiKang/AdaIAT"
+    reads_inputs: ClassVar[bool] = True
 
     alpha: float = number(6.0, "amplification, times each head's M; 0 turns the method off", low=0)
     beta: float = number(0.5, "threshold between the hallucinated (0) and the true (1) mean", low=0)
@@ -72,10 +73,6 @@ class AdaIAT(Method):
 
     def needs_row(self, prefill: bool) -> bool:
         return not prefill
-
-    @property
-    def reads_inputs(self) -> bool:
-        return True
 
     def note_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Return the layer's factors and, last, its threshold, for each prompt: [prompts, heads + 1]."""

@@ -42,6 +42,10 @@ class Method:
     name: ClassVar[str]
     summary: ClassVar[str]
     source: ClassVar[str]
+    edits_text_rows: ClassVar[bool] = False
+    """Whether the prefill's edit is of every row of text after the image, not only of the newest row."""
+    reads_inputs: ClassVar[bool] = False
+    """Whether ``note_input`` is used."""
 
     def __post_init__(self) -> None:
         for parameter in dataclasses.fields(self):
@@ -68,16 +72,6 @@ class Method:
     @property
     def guides(self) -> bool:
         """Whether ``guide`` is used, which costs a second, text-only forward pass a token."""
-        return False
-
-    @property
-    def edits_text_rows(self) -> bool:
-        """Whether the prefill's edit is of every row of text after the image, not only of the newest row."""
-        return False
-
-    @property
-    def reads_inputs(self) -> bool:
-        """Whether ``note_input`` is used."""
         return False
 
     def for_model(self, text: TextModel) -> Method:

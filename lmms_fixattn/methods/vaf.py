@@ -33,6 +33,7 @@ class VAF(Method):
     name: ClassVar[str] = "vaf"
     summary: ClassVar[str] = "scale scores on the image up and on the system prompt down, for all text rows"
     source: ClassVar[str] = "arXiv:2503.13107; github.com/ustc-hyin/ClearSight"
+    edits_text_rows: ClassVar[bool] = True
 
     enhance: float = number(1.15, "factor on scores of image tokens", low=0)
     suppress: float = number(0.95, "factor on scores of tokens before the image", low=0)
@@ -41,10 +42,6 @@ class VAF(Method):
     @property
     def edited_layers(self) -> Layers | None:
         return self.layers
-
-    @property
-    def edits_text_rows(self) -> bool:
-        return True
 
     def select(self, vision: VisionAttention) -> float:
         return self.enhance - 1

@@ -49,6 +49,8 @@ class VAR(Method):
     name: ClassVar[str] = "var"
     summary: ClassVar[str] = "move attention from sink tokens to the rest of the image in image-centric heads"
     source: ClassVar[str] = "arXiv:2503.03321; github.com/seilk/VisAttnSink"
+    edits_text_rows: ClassVar[bool] = True
+    reads_inputs: ClassVar[bool] = True
 
     sink_dims: str | tuple[int, ...] = dimension_list(
         "dimensions in which sinks are massive; published: of LLaVA-1.5-7B or 13B, whichever the model is"
@@ -71,14 +73,6 @@ class VAR(Method):
     @property
     def edited_layers(self) -> Layers | None:
         return self.layers
-
-    @property
-    def edits_text_rows(self) -> bool:
-        return True
-
-    @property
-    def reads_inputs(self) -> bool:
-        return True
 
     def note_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Return which positions are sinks: bool [prompts, 1, prompt]."""

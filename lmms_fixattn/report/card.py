@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from tabulate import tabulate
@@ -39,10 +40,7 @@ def card(
     if scored.captions or scored.answers:
         comparison = compare([scored], None, truth, chair.make_analyser(analyser), parser=parser)
         settings = comparison.settings
-        figures = {
-            name: {"value": column.value, "low": column.low, "high": column.high}
-            for name, column in comparison.rows[0].columns.items()
-        }
+        figures = {name: asdict(column) for name, column in comparison.rows[0].columns.items()}
     method = dict(record.get("method", {}))
     return {
         "run": run.name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -141,13 +141,13 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         beyond = one.vs_truncation
         return {
             "name": one.name,
-            **{name: _bounds(column) for name, column in one.columns.items()},
-            "differences": {name: _bounds(column) for name, column in one.differences.items()},
+            **{name: asdict(column) for name, column in one.columns.items()},
+            "differences": {name: asdict(column) for name, column in one.differences.items()},
             "vs_truncation": beyond
             and {
-                "chair_s": _bounds(beyond.chair_s),
-                "chair_i": _bounds(beyond.chair_i),
-                "chair_i_unique": _bounds(beyond.chair_i_unique),
+                "chair_s": asdict(beyond.chair_s),
+                "chair_i": asdict(beyond.chair_i),
+                "chair_i_unique": asdict(beyond.chair_i_unique),
                 "baseline_words": beyond.baseline_words,
                 "note": beyond.note,
             },
@@ -168,10 +168,6 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             "chair_i": list(comparison.curve.chair_i),
         },
     }
-
-
-def _bounds(column: Interval) -> dict[str, float | None]:
-    return {"value": column.value, "low": column.low, "high": column.high}
 
 
 def _baseline_first(runs: Sequence[Run], baseline: str | None) -> list[Run]:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lmms_fixattn.metrics.bootstrap import LEVEL, Floats, Interval, draw_weights
+from lmms_fixattn.metrics.bootstrap import Floats, Interval, draw_weights, interval
 from lmms_fixattn.metrics.chair import Analyser
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -84,7 +84,6 @@ def _rates(captions: Ints, places: Ints, wrong: Ints, count: int, width: int, we
         rate = Interval(None)
         if np.count_nonzero(mentioned[:, place]) >= FEWEST:
             kept = drawn[~np.isnan(drawn[:, place]), place]
-            low, high = np.percentile(kept, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-            rate = Interval(100 * float(hallucinated[:, place].sum()) / total, float(low), float(high))
+            rate = interval(100 * float(hallucinated[:, place].sum()) / total, kept)
         found.append(Rate(place * width, (place + 1) * width, total, rate))
     return tuple(found)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lmms_fixattn.data import DataError, hub, image_lists
-from lmms_fixattn.data.coco import HOW_TO_GET_COCO, CocoFolder
+from lmms_fixattn.data.coco import DEMO_SCENES, HOW_TO_GET_COCO, CocoFolder
 from lmms_fixattn.metrics import chair
-from lmms_fixattn.task_glue.documents import DEMO_SCENES, Documents, dataset_of
+from lmms_fixattn.task_glue.documents import Documents, dataset_of
 from lmms_fixattn.task_glue.settings import Settings
 
 # The corpus figures that are means over captions: lmms-eval averages them itself and gives their standard errors.
@@ -54,21 +54,13 @@ class ChairDocuments(Documents):
     def _of_folder(self, folder: CocoFolder, images: image_lists.ImageList) -> Any:
         self._record(images, "demo scenes" if self.demo else f"folder {folder.root}")
         found = folder.images(images.ids)
-        captions = list(folder.captions(images.ids))
-        truth = chair.ground_truth(folder.instances(images.ids), captions, _analyser(self.analyser))
-        captioned = {image_id for image_id, _ in captions}
-        blank = [image.image_id for image in found if not image.objects and image.image_id not in captioned]
-        if blank:
-            raise DataError(
-                f"{len(blank)} of {len(found)} images have neither instances nor captions in {folder.root}, the first "
-                f"is {blank[0]}: without truth their captions cannot be scored; leave them off the list"
-            )
+        truth = folder.truth(images.ids, _analyser(self.analyser))
         return dataset_of(
             [
                 {
                     "image_id": image.image_id,
                     "image": str(image.path),
-                    "truth": sorted(truth.get(image.image_id, ())),
+                    "truth": sorted(truth[image.image_id]),
                     "analyser": self.analyser,
                 }
                 for image in found

@@ -6,13 +6,10 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lmms_fixattn import __version__
 from lmms_fixattn.data import DataError, images
-
-DEMO_SCENES = Path(__file__).parent.parent / "demo" / "scenes"
 
 
 @dataclass

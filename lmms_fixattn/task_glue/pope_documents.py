@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lmms_fixattn.data import DataError, hub, image_lists, pope_questions
-from lmms_fixattn.data.coco import CocoFolder
+from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
 from lmms_fixattn.data.pope_questions import PopeQuestion
 from lmms_fixattn.metrics import pope
-from lmms_fixattn.task_glue.documents import DEMO_SCENES, Documents, dataset_of
+from lmms_fixattn.task_glue.documents import Documents, dataset_of
 from lmms_fixattn.task_glue.settings import Settings
 
 _SEED = 0

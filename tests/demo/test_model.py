@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForCon
 
 from lmms_fixattn.checkpoint import DEMO
 from lmms_fixattn.conversation import SYSTEM
-from lmms_fixattn.data.coco import CocoFolder, CocoImage
+from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder, CocoImage
 from lmms_fixattn.data.pope_questions import question
 from lmms_fixattn.demo import architecture
 from lmms_fixattn.demo.judge import figures
@@ -20,7 +20,6 @@ from lmms_fixattn.demo.scenes import CAPTION_PROMPTS, GROUP_OF, NAMES, SPLITS
 from lmms_fixattn.metrics.chair import make_analyser, score_caption
 from lmms_fixattn.metrics.coco_objects import CATEGORIES
 from lmms_fixattn.prompt_encoding import PromptEncoder
-from lmms_fixattn.task_glue.documents import DEMO_SCENES
 
 
 @pytest.fixture(scope="module")
