@@ -7,7 +7,7 @@ whose mask and kernel it keeps. What to edit comes as a keyword argument of the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,22 +20,25 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from lmms_fixattn.image_span import Columns
 
 if TYPE_CHECKING:
+    from lmms_fixattn.guidance import SecondBranch
     from lmms_fixattn.methods.base import Method
 
 EDIT = "lmms_fixattn_edit"
 """The keyword by which a forward call carries its :class:`Edit` down to the attention function."""
+_NO_COLUMNS = Columns.lay_out(torch.zeros(1, 0, dtype=torch.bool), 0.0)
 
 
 @dataclass
-class Edit:
-    """One answer's edit: built at prefill, kept beside its cache, gone with it."""
+class Part:
+    """One method's share of an answer's edit: where it acts, and what it keeps of this prompt."""
 
     method: Method
     layers: Collection[int]
     columns: Columns
-    prefill: bool = True
-    memory: dict[int, torch.Tensor] = field(default_factory=dict)
-    """What ``Rows.at_prefill`` and ``Method.note_input`` keep, by layer; its first dimension is the prompts'."""
+    noted: dict[int, torch.Tensor] = field(default_factory=dict)
+    """What ``Method.note_input`` kept, by layer; its first dimension is the prompts'."""
+    measured: dict[int, torch.Tensor] = field(default_factory=dict)
+    """What ``Rows.at_prefill`` measured, by layer; its first dimension is the prompts'."""
 
     def columns_on(self, device: torch.device) -> Columns:
         """Return the columns on the device of a layer (a model may be spread over several)."""
@@ -43,18 +46,49 @@ class Edit:
             self.columns = self.columns.to(device)
         return self.columns
 
+
+@dataclass
+class Edit:
+    """One answer's edit: built at prefill, kept with its cache, gone with it."""
+
+    parts: tuple[Part, ...]
+    """In the order in which the methods act."""
+    is_image: torch.Tensor
+    """bool [rows, prompt], True at image tokens."""
+    kept: torch.Tensor
+    """bool [rows, prompt], False at padding."""
+    prefill: bool = True
+    second: SecondBranch | None = None
+    """A contrast's branch, whose rows follow the answers' own in every step after the prefill."""
+
+    @cached_property
+    def has_image(self) -> torch.Tensor:
+        """Return which rows have an image: bool [rows, 1]."""
+        return self.is_image.any(dim=1, keepdim=True)
+
     @cached_property
     def text_rows(self) -> list[torch.Tensor]:
-        """The columns of each prompt's text after its image: int64 [text] each."""
-        return [after[0].nonzero().flatten() for after in self.columns.after]
+        """The columns of each prompt's text after its image, but for the newest one: int64 [text] each."""
+        after = (self.is_image.cumsum(dim=1) > 0) & ~self.is_image
+        return [text[:-1].nonzero().flatten() for text in after]
+
+    def acting(self, layer: int, on_text_rows: bool = False) -> list[Part]:
+        """Return the parts that edit a layer in this phase: its newest row, or the rows of text before it."""
+        return [
+            part
+            for part in self.parts
+            if layer in part.layers
+            and part.method.needs_row(self.prefill)
+            and (part.method.edits_text_rows or not on_text_rows)
+        ]
 
 
 @dataclass
 class Rows:
-    """Query rows of one layer, as a method's hooks see them.
+    """Query rows of one layer, as a method's hooks see them: the newest row of every prompt of the batch.
 
-    At decode, and in the prefill of most methods, the newest row of every prompt of the batch. In the prefill of a
-    method with ``edits_text_rows`` instead, one prompt at a time, every row of text after its image.
+    In the prefill of a method with ``edits_text_rows`` further ones follow, one prompt at a time: all other rows of its
+    text after the image.
     """
 
     scores: torch.Tensor
@@ -65,7 +99,20 @@ class Rows:
     """What the prompt's columns are, [rows or 1, 1, prompt] each; keys behind them are of the generated text."""
     prefill: bool
     layer: int
-    memory: dict[int, torch.Tensor]
+    noted: dict[int, torch.Tensor] = field(default_factory=dict)
+    """What ``Method.note_input`` kept when the prompt entered each layer: [rows or 1, ...]."""
+    measured: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def of(self, part: Part, sample: int | None = None) -> Rows:
+        """Return the same rows as a part's method sees them; all of one prompt, if a sample is given."""
+        columns, noted, measured = part.columns_on(self.scores.device), part.noted, part.measured
+        if sample is not None:
+            columns = columns.of(sample)
+            noted, measured = (
+                {self.layer: kept[self.layer][sample : sample + 1]} if self.layer in kept else {}
+                for kept in (noted, measured)
+            )
+        return Rows(self.scores, self.keep, columns, self.prefill, self.layer, noted, measured)
 
     @property
     def prompt(self) -> int:
@@ -86,22 +133,30 @@ class Rows:
         """Return the weights after softmax, with the scores as they are now: [rows, heads, keys]."""
         return softmax_kept(self.scores, self.keep)
 
-    def edited_weights(self, method: Method) -> torch.Tensor:
-        """Let ``method`` edit the scores, then the weights, and return these: [rows, heads, keys]."""
-        method.edit_scores(self)
-        weights = self.weights()
-        method.edit_weights(self, weights)
-        return weights
-
     def image_mass(self) -> torch.Tensor:
         """Return each head's attention weight on the image, with the scores as they are now: [rows, heads]."""
         return (self.weights()[..., : self.prompt] * self.columns.image).sum(dim=-1)
 
     def at_prefill(self, measure: Callable[[Rows], torch.Tensor]) -> torch.Tensor:
         """Return what ``measure`` gave for this layer's newest rows at prefill; measures now if this is it."""
-        if self.prefill:
-            self.memory[self.layer] = measure(self)
-        return self.memory[self.layer]
+        if self.layer not in self.measured:
+            self.measured[self.layer] = measure(self)
+        return self.measured[self.layer]
+
+
+def edited_weights(rows: Rows, parts: Sequence[Part], sample: int | None = None) -> torch.Tensor:
+    """Let the parts edit the scores in turn, then the weights in turn, and return these: [rows, heads, keys].
+
+    Args:
+        sample: the prompt whose rows these are; None: each prompt of the batch has one.
+    """
+    seen = [(part.method, rows.of(part, sample)) for part in parts]
+    for method, view in seen:
+        method.edit_scores(view)
+    weights = rows.weights()
+    for method, view in seen:
+        method.edit_weights(view, weights)
+    return weights
 
 
 @cache
@@ -121,26 +176,16 @@ def attention_over(implementation: str) -> str:
     def attend(module: nn.Module, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any) -> Any:
         edit: Edit | None = kwargs.pop(EDIT, None)
         own = attention_function(module, implementation)
-        if edit is None or module.layer_idx not in edit.layers or not edit.method.needs_row(edit.prefill):
+        if edit is None:
             return own(module, query, key, value, attention_mask, **kwargs)
-        scaling, prompt = kwargs["scaling"], query.shape[2]
-        if prompt == 1:
-            return _edited_row(module, query, key, value, attention_mask, scaling, edit)
-        output, weights = own(module, query, key, value, attention_mask, **kwargs)
-        if not edit.method.edits_text_rows:
-            newest = query[:, :, -1:]
-            row, row_weights = _edited_row(module, newest, key, value, attention_mask, scaling, edit, prefill=prompt)
-            output[:, -1:] = row
-            if weights is not None:
-                weights[:, :, -1:] = row_weights
-            return output, weights
-        for sample, text in enumerate(edit.text_rows):
-            rows = text_rows(module, query, key, attention_mask, scaling, edit, sample)
-            edited = rows.edited_weights(edit.method).to(value.dtype).transpose(0, 1)
-            output[sample, text] = weighted(edited, value[sample]).transpose(0, 1)
-            if weights is not None:
-                weights[sample][:, text, : edited.shape[-1]] = edited
-        return output, weights
+        if edit.second is None or edit.prefill:
+            return _edited(own, module, query, key, value, attention_mask, edit, kwargs)
+        rows = key.shape[0]
+        mask = None if attention_mask is None else attention_mask[:rows]
+        if (positions := kwargs.get("position_ids")) is not None:
+            kwargs["position_ids"] = positions[:rows]
+        output, weights = _edited(own, module, query[:rows], key, value, mask, edit, kwargs)
+        return torch.cat([output, edit.second.attend(own, module, query[rows:], kwargs)]), weights
 
     AttentionInterface.register(name, attend)
     AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
@@ -153,47 +198,59 @@ def attention_function(module: nn.Module, implementation: str) -> Callable[..., 
     return AttentionInterface()[implementation]  # type: ignore[no-any-return]
 
 
-def _edited_row(
+def _edited(
+    own: Callable[..., Any],
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
-    scaling: float,
     edit: Edit,
-    prefill: int | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attend from the newest row with edited scores.
+    kwargs: dict[str, Any],
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Attend as the model's own function ``own`` does, with a batch's edited rows in their places.
 
     Args:
-        query: [rows, heads, 1, head size].
+        query: [rows, heads, new tokens, head size].
         key, value: [rows, key heads, keys, head size]; query head h reads key head h // (heads / key heads).
-        prefill: the prompt's length, when this is the prefill of one longer than a token.
 
     Returns:
-        Output [rows, 1, heads, head size] and weights [rows, heads, 1, keys].
+        Output [rows, new tokens, heads, head size] and, where ``own`` gives them, weights [rows, heads, new tokens,
+        keys].
     """
-    row = newest_row(module, query, key, mask, scaling, edit, prefill)
-    weights = row.edited_weights(edit.method).to(value.dtype)[:, :, None]
-    return weighted(weights, value).transpose(1, 2), weights
+    parts, scaling = edit.acting(module.layer_idx), kwargs["scaling"]
+    if not parts:
+        return own(module, query, key, value, mask, **kwargs)  # type: ignore[no-any-return]
+    new = query.shape[2]
+    rows = newest_row(module, query, key, mask, scaling, edit.prefill)
+    newest = edited_weights(rows, parts).to(value.dtype)[:, :, None]
+    row = weighted(newest, value).transpose(1, 2)
+    if new == 1:
+        return row, newest
+    output, weights = own(module, query, key, value, mask, **kwargs)
+    output[:, -1:] = row
+    if weights is not None:
+        weights[:, :, -1:] = newest
+    if further := edit.acting(module.layer_idx, on_text_rows=True):
+        for sample, text in enumerate(edit.text_rows):
+            text = text.to(query.device)
+            rows = text_rows(module, query, key, mask, scaling, text, sample)
+            edited = edited_weights(rows, further, sample).to(value.dtype).transpose(0, 1)
+            output[sample, text] = weighted(edited, value[sample]).transpose(0, 1)
+            if weights is not None:
+                weights[sample][:, text, : edited.shape[-1]] = edited
+    return output, weights
 
 
 def newest_row(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    mask: torch.Tensor | None,
-    scaling: float,
-    edit: Edit,
-    prefill: int | None = None,
+    module: Any, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float, prefill: bool
 ) -> Rows:
-    """Score the newest row of every prompt against every key, before any edit; arguments as in :func:`_edited_row`."""
-    if mask is None and prefill is not None:
+    """Score the newest row of every prompt against every key, before any edit; tensors as in :func:`_edited`."""
+    if mask is None and prefill:
         # A static cache hands over its whole buffer; without a mask, what lies behind the prompt is not yet text.
-        key = key[:, :, :prefill]
-    scores = scored(query * scaling, key)[:, :, 0]
-    keep = kept_keys(mask, scores.shape[-1])
-    return Rows(scores, keep, edit.columns_on(scores.device), edit.prefill, module.layer_idx, edit.memory)
+        key = key[:, :, : query.shape[2]]
+    scores = scored(query[:, :, -1:] * scaling, key)[:, :, 0]
+    return Rows(scores, kept_keys(mask, scores.shape[-1]), _NO_COLUMNS, prefill, module.layer_idx)
 
 
 def text_rows(
@@ -202,22 +259,19 @@ def text_rows(
     key: torch.Tensor,
     mask: torch.Tensor | None,
     scaling: float,
-    edit: Edit,
+    text: torch.Tensor,
     sample: int,
 ) -> Rows:
-    """Score the rows of one prompt's text after its image at prefill, before any edit.
+    """Score rows of one prompt at prefill, before any edit; tensors as in :func:`_edited`.
 
     Args:
-        query: all rows of all prompts, [prompts, heads, prompt, head size]; other arguments as in :func:`_edited_row`.
+        text: the rows' places in the prompt, int64 [rows].
         sample: which of the prompts.
     """
-    text = edit.text_rows[sample].to(query.device)
     key = key[sample] if mask is not None and mask.dim() == 4 else key[sample, :, : query.shape[2]]
     scores = scored(query[sample][:, text] * scaling, key).transpose(0, 1)
     keep = kept_keys_of_rows(mask, scores.shape[-1], sample, text)
-    columns = edit.columns_on(scores.device).of(sample)
-    memory = {layer: kept[sample : sample + 1] for layer, kept in edit.memory.items() if layer == module.layer_idx}
-    return Rows(scores, keep, columns, True, module.layer_idx, memory)
+    return Rows(scores, keep, _NO_COLUMNS, True, module.layer_idx)
 
 
 def scored(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:

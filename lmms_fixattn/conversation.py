@@ -80,6 +80,24 @@ def build_prompt(messages: Sequence[Mapping[str, Any]], form: str, template: Tem
     return Prompt(text, images, form == "default", sum(turn.dropped_marks for turn in turns))
 
 
+def asking(messages: Sequence[Mapping[str, Any]], ask: Callable[[str], str]) -> list[Mapping[str, Any]]:
+    """Return the messages with the last text of the last user turn rewritten by ``ask``; other turns stay."""
+    written = list(messages)
+    for place in reversed(range(len(written))):
+        if written[place].get("role") != "user":
+            continue
+        content = written[place].get("content")
+        if isinstance(content, str):
+            return [*written[:place], {**written[place], "content": ask(content)}, *written[place + 1 :]]
+        parts = list(content or [])
+        for index in reversed(range(len(parts))):
+            if parts[index].get("type") == "text":
+                parts[index] = {**parts[index], "text": ask(str(parts[index]["text"]))}
+                return [*written[:place], {**written[place], "content": parts}, *written[place + 1 :]]
+        return written
+    return written
+
+
 @dataclass(frozen=True)
 class _Turn:
     role: str

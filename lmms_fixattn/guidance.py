@@ -1,100 +1,188 @@
-"""Contrast with a branch that sees no image: its own cache, left padding, positions and beams."""
+"""Guide the choice of the next token: by a contrast's second branch, and by layers before the last.
+
+The branch has its own cache, left padding and positions. Its prompt is read right after the answer's own prefill; from
+then on its rows follow the answer's in the same batch, so that a step reads the model's weights once, and each half
+attends to its own cache. Beams and sampling move both alike.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import DynamicCache, LogitsProcessor
+from transformers import Cache, DynamicCache, LogitsProcessor, StaticCache
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
-Guide = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Prompt = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Of a batch as its prefill saw it, each [rows, prompt]: input_ids, kept (False at padding), is_image."""
-
-
-def contrast(with_image: torch.Tensor, without_image: torch.Tensor, gamma: float, cutoff: float) -> torch.Tensor:
-    """Refine next-token scores: gamma * (lc - lu) + lu, and -inf where lc < log(cutoff) + max(lc).
-
-    lc and lu are the log-softmax of the scores with and without the image, [rows, vocabulary]. A token that the
-    scores with the image exclude (-inf) stays excluded. Source: PAI, arXiv:2407.21771, eq. 6, code LALBJ/PAI.
-    """
-    lc = with_image.float().log_softmax(dim=-1)
-    lu = without_image.float().log_softmax(dim=-1)
-    threshold = (math.log(cutoff) if cutoff else -math.inf) + lc.max(dim=-1, keepdim=True).values
-    refined = gamma * (lc - lu) + lu
-    return refined.masked_fill((lc < threshold) | (lc == -math.inf), -math.inf)
+if TYPE_CHECKING:
+    from lmms_fixattn.branches import Inputs
+    from lmms_fixattn.methods.base import Method
 
 
-class ImageFreeBranch(LogitsProcessor):  # type: ignore[misc]
-    """A logits processor that runs the same prompt and text without image tokens, and hands both scores to ``guide``.
+@dataclass(frozen=True)
+class Step:
+    """What a method's ``guide`` knows of the step, beside the scores."""
 
-    Rows whose prompt holds no image have nothing to contrast: their scores stay as they are.
+    index: int
+    """Tokens of the answer so far."""
+    branch: Any = None
+    """The second branch's logits, float32 [rows, vocabulary]; None where the method has none."""
+    early: dict[int, torch.Tensor] = field(default_factory=dict)
+    """By layer, the logits that its output gives right away, float32 [rows, vocabulary]; the last one's are
+    the model's own."""
+
+
+class SecondBranch:
+    """A branch's cache and state beside an answer's.
 
     Args:
-        guide: combines the scores with and without the image.
-        model: the LlavaForConditionalGeneration.
-        cache: the branch's own, empty cache, on which no attention is edited.
-        prompt: returns the prompts, after any expansion for beams.
+        text: the text model.
+        inputs: what the branch reads as its prompt.
+        main: the answer's cache, filled by its prefill; until :meth:`part` its layers pass the branch's rows on.
     """
 
-    def __init__(self, guide: Guide, model: Any, cache: DynamicCache, prompt: Callable[[], Prompt]) -> None:
-        self.guide = guide
-        self.model = model
-        self.cache = cache
-        self.prompt = prompt
-        self.previous: torch.Tensor | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        without_image = self._start() if self.previous is None else self._follow(input_ids, self.previous)
-        self.previous = input_ids
-        if without_image is None:
-            return scores
-        refined = self.guide(scores, without_image.to(scores.device)).to(scores.dtype)
-        return torch.where(self.has_image, refined, scores)
-
-    def _start(self) -> torch.Tensor | None:
-        ids, kept, is_image = self.prompt()
-        self.has_image = is_image.any(dim=1, keepdim=True)
-        if not self.has_image.any():
-            return None
-        keep = kept & ~is_image
-        if not bool(keep.any(dim=1).all()):
-            raise ValueError("a prompt holds nothing but its image: without it no text is left to contrast with")
-        # A stable sort by "kept" moves what is dropped to the left and keeps the order of the rest: left padding.
-        width = int(keep.sum(dim=1).max())
-        order = keep.long().argsort(dim=1, stable=True)[:, -width:]
-        self.mask = keep.gather(1, order).long()
-        pad = self.model.config.text_config.pad_token_id or 0
-        return self._forward(ids.gather(1, order).masked_fill(self.mask == 0, pad))
-
-    def _follow(self, input_ids: torch.Tensor, previous: torch.Tensor) -> torch.Tensor | None:
-        if not self.has_image.any():
-            return None
-        history = input_ids[:, :-1]
-        if not torch.equal(history, previous):
-            # Beam search reordered the rows; equal histories are equal branches.
-            same = (history[:, None] == previous[None]).all(dim=-1)
-            if not bool(same.any(dim=1).all()):
-                raise RuntimeError(
-                    "the text changed between two steps, so the branch without image cannot follow; "
-                    "use greedy search, sampling or beam search, or turn the refine off with gamma=1"
-                )
-            source = same.int().argmax(dim=1)
-            self.cache.reorder_cache(source)
-            self.mask = self.mask[source]
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
-        return self._forward(input_ids[:, -1:])
-
-    def _forward(self, ids: torch.Tensor) -> torch.Tensor:
-        positions = (self.mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-        hidden = self.model.model.language_model(
-            input_ids=ids,
+    def __init__(self, text: Any, inputs: Inputs, main: Cache) -> None:
+        embeds, kept = inputs
+        self.mask = kept.long()
+        self.config = text.config
+        self.main = main
+        self.cache = self._new_cache(embeds.shape[1])
+        positions = (self.mask.cumsum(dim=1) - 1).clamp_min(0)
+        self.hidden: torch.Tensor = text(
+            inputs_embeds=embeds,
             attention_mask=self.mask,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
-        ).last_hidden_state
-        logits: torch.Tensor = self.model.lm_head(hidden[:, -1])
-        return logits.float()
+        ).last_hidden_state[:, -1]
+        """The newest state of each row, [rows, hidden size]."""
+        self.position = positions[:, -1:]
+        for mine, theirs in zip(main.layers, self.cache.layers, strict=True):
+            _join(mine, theirs)
+
+    def part(self) -> None:
+        """Give the answer's cache back as it was."""
+        for layer in self.main.layers:
+            for name in ("update", "reorder_cache"):
+                vars(layer).pop(name, None)
+
+    def joined(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return a step's arguments of the text model with the branch's rows behind the answer's."""
+        embeds = kwargs["inputs_embeds"]
+        rows = len(embeds)
+        own = kwargs.get("position_ids")
+        if own is None:
+            own = torch.as_tensor(self.main.get_seq_length(), device=embeds.device).view(1, 1)
+        self.position = self.position + 1
+        self.mask = torch.cat([self.mask, self.mask.new_ones(rows, 1)], dim=1)
+        sliding = getattr(self.config, "sliding_window", None)
+        self._attended = (create_sliding_window_causal_mask if sliding else create_causal_mask)(
+            config=self.config,
+            inputs_embeds=embeds,
+            attention_mask=self.mask,
+            past_key_values=self.cache,
+            position_ids=self.position,
+        )
+        return {
+            **kwargs,
+            "inputs_embeds": torch.cat([embeds, embeds]),
+            "position_ids": torch.cat([own.expand(rows, -1), self.position]),
+            "attention_mask": _twice(kwargs.get("attention_mask")),
+        }
+
+    def parted(self, output: Any) -> Any:
+        """Keep the branch's rows of the text model's output, and return the answer's."""
+        states = output.last_hidden_state
+        rows = len(states) // 2
+        self.hidden = states[rows:, -1]
+        output.last_hidden_state = states[:rows]
+        if output.hidden_states is not None:
+            output.hidden_states = tuple(state[:rows] for state in output.hidden_states)
+        return output
+
+    def attend(self, own: Callable[..., Any], module: Any, query: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
+        """Attend from the branch's rows of a step to its own cache: [rows, 1, heads, head size]."""
+        layer = self.cache.layers[module.layer_idx]
+        output, _ = own(module, query, layer.keys, layer.values, self._attended, **kwargs)
+        return output  # type: ignore[no-any-return]
+
+    def _new_cache(self, prompt: int) -> Cache:
+        if not isinstance(self.main, StaticCache):
+            return DynamicCache(config=self.config)
+        answer = self.main.layers[0].max_cache_len - int(self.main.get_seq_length())
+        return StaticCache(config=self.config, max_cache_len=prompt + answer)
+
+
+def _join(mine: Any, theirs: Any) -> None:
+    """Let a layer of the answer's cache hand the rows behind its own to a layer of the branch's."""
+    update, reorder = mine.update, mine.reorder_cache
+
+    def update_both(keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        rows = mine.keys.shape[0]
+        theirs.update(keys[rows:], values[rows:], *args, **kwargs)
+        return update(keys[:rows], values[:rows], *args, **kwargs)
+
+    def reorder_both(beams: torch.Tensor) -> None:
+        # The beams of a prompt share its padding and positions, so only keys and values move.
+        reorder(beams)
+        theirs.reorder_cache(beams)
+
+    mine.update, mine.reorder_cache = update_both, reorder_both
+
+
+def _twice(mask: Any) -> Any:
+    if isinstance(mask, dict):
+        return {kind: _twice(one) for kind, one in mask.items()}
+    return None if mask is None else torch.cat([mask, mask])
+
+
+class Guidance(LogitsProcessor):  # type: ignore[misc]
+    """A logits processor that lets each guiding method choose new scores, in order.
+
+    Prompts without image have nothing to contrast: their scores stay as a method with a branch found them.
+
+    Args:
+        methods: those that guide.
+        view: returns the running step and which rows have an image, bool [rows, 1], given the step's number.
+    """
+
+    def __init__(self, methods: list[Method], view: Callable[[int], tuple[Step, torch.Tensor]]) -> None:
+        self.methods = methods
+        self.view = view
+        self.start: int | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self.start is None:
+            self.start = input_ids.shape[1]
+        step, has_image = self.view(input_ids.shape[1] - self.start)
+        for method in self.methods:
+            if method.branch is None:
+                scores = method.guide(scores, step).to(scores.dtype)
+            elif step.branch is not None:
+                scores = torch.where(has_image, method.guide(scores, step).to(scores.dtype), scores)
+        return scores
+
+
+class EndWhen(LogitsProcessor):  # type: ignore[misc]
+    """A logits processor that leaves a row nothing but the end-of-sequence token once its answer is to end.
+
+    Args:
+        ends: says of an answer so far whether it is to end.
+        decode: from generated tokens, their text.
+        eos: the tokens that end an answer.
+    """
+
+    def __init__(self, ends: Callable[[str], bool], decode: Callable[[list[int]], str], eos: list[int]) -> None:
+        self.ends = ends
+        self.decode = decode
+        self.eos = eos
+        self.start: int | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self.start is None:
+            self.start = input_ids.shape[1]
+        over = [self.ends(self.decode(row)) for row in input_ids[:, self.start :].tolist()]
+        final = torch.full_like(scores, -torch.inf)
+        final[:, self.eos] = 0.0
+        return torch.where(torch.tensor(over, device=scores.device)[:, None], final, scores)

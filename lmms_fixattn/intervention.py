@@ -11,19 +11,22 @@ from typing import Any
 import torch
 from transformers import Cache, DynamicCache, LlavaForConditionalGeneration
 
-from lmms_fixattn.attention import EDIT, Edit, attention_over, kept_keys
-from lmms_fixattn.guidance import ImageFreeBranch, Prompt
+from lmms_fixattn.attention import EDIT, Edit, Part, attention_over, kept_keys
+from lmms_fixattn.branches import Prompt
+from lmms_fixattn.guidance import EndWhen, Guidance, SecondBranch, Step
 from lmms_fixattn.image_span import Columns
-from lmms_fixattn.methods.base import Method
+from lmms_fixattn.methods.base import Layers, Method
 from lmms_fixattn.text_model import TextModel
 from lmms_fixattn.vision import VisionWatch, watch_vision
 
 _active: dict[int, list[_Intervention]] = {}
 """The blocks that a model is in, outermost first, by the model's id; a model outside all blocks has no entry."""
+_EDIT = "_lmms_fixattn_edit"
+"""The attribute of a cache that holds its answer's edit: what belongs to an answer dies with its cache."""
 
 
 @contextmanager
-def intervene(model: Any, method: Method) -> Iterator[Any]:
+def intervene(model: Any, method: Method, tokenizer: Any = None) -> Iterator[Any]:
     """Run ``model`` with ``method`` inside the block.
 
     >>> with intervene(model, make_method("fixattn", alpha=0.5)):
@@ -31,16 +34,18 @@ def intervene(model: Any, method: Method) -> Iterator[Any]:
 
     One block serves many calls: single prompts and left-padded batches, no image, one or several in a prompt, greedy
     search, sampling and beams. A block inside another replaces the outer method until it ends. Bare forward passes
-    work too, except with a logits refine, which belongs to ``generate``.
+    work too, except with a method that guides the choice of tokens, which belongs to ``generate``.
 
     Args:
         model: a LlavaForConditionalGeneration.
         method: what :func:`lmms_fixattn.make_method` returned.
+        tokenizer: the model's; only methods that read or write text need it, and say so.
 
     Raises:
-        ValueError: no LLaVA model, layers outside it, or a vision tower without what the method needs.
+        ValueError: no LLaVA model, layers outside it, a vision tower without what the method needs, or no tokenizer
+            where one is needed.
     """
-    intervention = _Intervention(model, method)
+    intervention = _Intervention(model, method, tokenizer)
     blocks = _active.setdefault(id(model), [])
     if blocks:
         blocks[-1].remove()
@@ -58,125 +63,225 @@ def intervene(model: Any, method: Method) -> Iterator[Any]:
 
 
 class _Intervention:
-    def __init__(self, model: Any, method: Method) -> None:
+    def __init__(self, model: Any, method: Method, tokenizer: Any) -> None:
         if not isinstance(model, LlavaForConditionalGeneration):
             raise ValueError(
                 "expected a LlavaForConditionalGeneration (any llava-hf/llava-1.5 checkpoint), "
                 f"got {type(model).__name__}"
             )
         self.model = model
-        self.method = method = method.for_model(TextModel.of(model.config.text_config))
-        self.layers = _layers_in(model, method)
+        self.text = model.model.language_model
+        self.methods = method.for_model(TextModel.of(model.config.text_config)).parts
+        self.layers = {part: _layers_in(model, part.name, part.edited_layers) for part in self.methods}
+        self.edits_attention = any(self.layers.values())
+        self.guiding = [part for part in self.methods if part.guides]
+        self.branch = next((part.branch for part in self.methods if part.branch is not None), None)
+        self.early = sorted({layer for p in self.methods for layer in _layers_in(model, p.name, p.early_layers)})
+        self.tokenizer = tokenizer
+        if tokenizer is None and (needing := [part.name for part in self.methods if part.needs_tokenizer]):
+            raise ValueError(f"{needing[0]} reads or writes text: give intervene(model, method, tokenizer) the model's")
         self.installed = ExitStack()
         self.watch: VisionWatch | None = None
-        # What belongs to an answer lives beside its cache and dies with it; a guiding branch's cache maps to None.
-        self.edits: weakref.WeakKeyDictionary[Cache, Edit | None] = weakref.WeakKeyDictionary()
+        self.pixels: torch.Tensor | None = None  # what the vision tower last ran on, for a branch
+        self.states: dict[int, torch.Tensor] = {}  # of the running step, what guiding reads of layers before the last
+        self.caches: weakref.WeakSet[Cache] = weakref.WeakSet()  # that hold an edit of this block
         self.inputs: tuple[Any, Any] = None, None  # input_ids and attention_mask of the running forward pass
-        self.prompt: Prompt  # of the latest prefill, for the guiding branch that starts right after it
+        self.latest: Edit  # of the latest prefill, for the guiding that starts right after it
         self.generating = False
+        self.branching = False  # while the branch reads its prompt
 
     def install(self) -> None:
         with ExitStack() as stack:
-            text = self.model.model.language_model
-            if self.layers or self.method.guides:
-                hook = self.model.model.register_forward_pre_hook(self._note_inputs, with_kwargs=True)
-                stack.callback(hook.remove)
-                hook = text.register_forward_pre_hook(self._pass_edit, with_kwargs=True)
-                stack.callback(hook.remove)
-            if self.layers:
-                tower, config = self.model.model.vision_tower, self.model.config
+            if self.edits_attention or self.guiding:
+                self._hook(stack, self.model.model, self._note_inputs)
+                self._hook(stack, self.text, self._pass_edit)
+            if self.edits_attention:
+                config = self.model.config
+                parts = frozenset().union(*(part.vision_parts for part in self.methods))
                 keeps_class_token = config.vision_feature_select_strategy == "full"
-                watching = watch_vision(tower, self.method.vision_parts, keeps_class_token)
+                watching = watch_vision(self.model.model.vision_tower, parts, keeps_class_token)
                 self.watch = stack.enter_context(watching)
-                own = text.config._attn_implementation
+            if self.edits_attention or self.branch:
+                own = self.text.config._attn_implementation
                 stack.callback(self.model.set_attn_implementation, {"text_config": own})
                 self.model.set_attn_implementation({"text_config": attention_over(own)})
-            for layer in self.layers if self.method.reads_inputs else ():
-                note = partial(self._note_layer_input, layer)
-                hook = text.layers[layer].register_forward_pre_hook(note, with_kwargs=True)
+            for place, part in enumerate(self.methods):
+                for layer in self.layers[part] if part.reads_inputs else ():
+                    self._hook(stack, self.text.layers[layer], partial(self._note_layer_input, place, layer))
+            if self.branch:
+                self._hook(stack, self.model.model.vision_tower, self._note_pixels)
+                hook = self.text.register_forward_hook(self._start_or_part_branch, with_kwargs=True)
                 stack.callback(hook.remove)
-            if self.method.guides:
-                stack.enter_context(self._guided_generate())
+            for layer in self.early:
+                hook = self.text.layers[layer].register_forward_hook(partial(self._note_layer_output, layer))
+                stack.callback(hook.remove)
+            stack.enter_context(self._own_generate())
             self.installed = stack.pop_all()
+
+    @staticmethod
+    def _hook(stack: ExitStack, module: Any, function: Any) -> None:
+        stack.callback(module.register_forward_pre_hook(function, with_kwargs=True).remove)
 
     def remove(self) -> None:
         self.installed.close()
-        self.edits.clear()
+        self._forget()
         self.inputs = None, None
+
+    def _forget(self) -> None:
+        """Drop what was kept of answers, and give their caches back as they were."""
+        for cache in self.caches:
+            edit: Edit = vars(cache).pop(_EDIT)
+            if edit.second is not None:
+                edit.second.part()
+        self.caches.clear()
+        self.states.clear()
+        self.pixels = None
 
     def _note_inputs(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.inputs = kwargs.get("input_ids", args[0] if args else None), kwargs.get("attention_mask")
 
+    def _note_pixels(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.branching:
+            self.pixels = args[0] if args else kwargs["pixel_values"]
+
     def _pass_edit(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Give this forward pass of the text model its edit."""
+        """Give this forward pass of the text model its edit, and from the second step on the branch's rows."""
+        if self.branching:
+            return None
         past = kwargs.get("past_key_values")
-        if past in self.edits:
-            edit = self.edits[past]
-            if edit is None:
-                return None
-            if kwargs["inputs_embeds"].shape[1] != 1:
-                raise ValueError(
-                    "several new tokens in one step on a filled cache (assisted decoding, chunked prefill): "
-                    "each row would need its own edit; generate token by token"
-                )
-            edit.prefill = False
-        else:
+        edit: Edit | None = getattr(past, _EDIT, None)
+        new = kwargs["inputs_embeds"].shape[1]
+        if past is None or edit is None or (new > 1 and not int(past.get_seq_length())):
             if kwargs.get("use_cache") is False:
                 raise ValueError("use_cache=False recomputes edited rows without their edit; leave the cache on")
             if past is None:
                 past = kwargs["past_key_values"] = DynamicCache(config=module.config)
             if int(past.get_seq_length()):
                 raise ValueError("the cache was filled outside this intervene block; start from an empty one")
-            edit = self.edits[past] = self._edit()
-        return args, {**kwargs, EDIT: edit} if self.layers else kwargs
+            edit = self.latest = self._edit()
+            setattr(past, _EDIT, edit)
+            self.caches.add(past)
+            return args, {**kwargs, EDIT: edit}
+        if new != 1:
+            raise ValueError(
+                "several new tokens in one step on a filled cache (assisted decoding, chunked prefill): "
+                "each row would need its own edit; generate token by token"
+            )
+        edit.prefill = False
+        return args, {**(kwargs if edit.second is None else edit.second.joined(kwargs)), EDIT: edit}
 
-    def _note_layer_input(self, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _note_layer_input(
+        self, place: int, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         edit: Edit | None = kwargs.get(EDIT)
         if edit is not None and edit.prefill:
             hidden = args[0] if args else kwargs["hidden_states"]
-            edit.memory[layer] = self.method.note_input(layer, hidden)
+            edit.parts[place].noted[layer] = self.methods[place].note_input(layer, hidden)
+
+    def _note_layer_output(self, layer: int, module: Any, args: tuple[Any, ...], output: Any) -> None:
+        if not self.branching:
+            states = output[0] if isinstance(output, tuple) else output
+            self.states[layer] = states[:, -1]
+
+    def _start_or_part_branch(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        edit: Edit | None = kwargs.get(EDIT)
+        if edit is None:
+            return output
+        if not edit.prefill:
+            return output if edit.second is None else edit.second.parted(output)
+        if self.branch is not None and bool(edit.has_image.any()):
+            prompt = Prompt(
+                is_image=edit.is_image,
+                kept=edit.kept,
+                embeds=kwargs["inputs_embeds"],
+                pixels=self.pixels,
+                encode=self._encode,
+                embed=self._embed,
+            )
+            self.branching = True
+            try:
+                edit.second = SecondBranch(module, self.branch.inputs(prompt), kwargs["past_key_values"])
+            finally:
+                self.branching = False
+            self.pixels = None
+        return output
 
     def _edit(self) -> Edit:
         """Build an answer's edit from the prompt and from what the vision tower just told."""
-        if self.method.guides and not self.generating:
-            raise ValueError(f"{self.method.name} refines logits inside generate; for bare forward passes set gamma=1")
+        if self.guiding and not self.generating:
+            name = self.guiding[0].name
+            off = " or turn that off (gamma=1)" if hasattr(self.guiding[0], "gamma") else ""
+            raise ValueError(f"{name} guides the choice of tokens inside generate; call model.generate{off}")
         ids, mask = self.inputs
         if ids is None or ids.shape[1] == 0:
             raise ValueError("expected input_ids, got inputs_embeds: the image tokens cannot be found without ids")
         is_image = ids == self.model.config.image_token_id
         newest = kept_keys(mask, ids.shape[1])
         kept = torch.ones_like(is_image) if newest is None else newest[:, 0]
-        self.prompt = ids, kept, is_image
         if not bool(kept[:, -1].all()):
             raise ValueError(
                 'the batch is padded on the right; pad on the left (processor.tokenizer.padding_side="left")'
             )
         vision = self.watch.take() if self.watch else None
-        gains: Any = 0.0
-        if self.layers and is_image.any():
-            if vision is None and self.method.vision_parts:
-                raise ValueError(
-                    f"{self.method.name} selects image tokens in the vision tower, which did not run; pass pixel_values"
-                )
-            gains = self.method.select(vision)  # type: ignore[arg-type]
-        return Edit(self.method, self.layers, Columns.lay_out(is_image, gains))
+        parts = []
+        for method in self.methods:
+            gains: Any = 0.0
+            if self.layers[method] and is_image.any():
+                if vision is None and method.vision_parts:
+                    raise ValueError(
+                        f"{method.name} selects image tokens in the vision tower, which did not run; pass pixel_values"
+                    )
+                gains = method.select(vision)  # type: ignore[arg-type]
+            parts.append(Part(method, self.layers[method], Columns.lay_out(is_image, gains)))
+        return Edit(tuple(parts), is_image, kept)
+
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        features = torch.cat(list(self.model.get_image_features(pixels).pooler_output))
+        if self.watch:
+            self.watch.take()  # what the tower told of these pixels is not of the answer's image
+        return features
+
+    def _embed(self, text: str) -> torch.Tensor:
+        ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+        embedding = self.model.get_input_embeddings()
+        return embedding(ids.to(embedding.weight.device))  # type: ignore[no-any-return]
+
+    def _step(self, index: int) -> tuple[Step, torch.Tensor]:
+        second, has_image = self.latest.second, self.latest.has_image
+        branch = None if second is None else self.model.lm_head(second.hidden).float()
+        early = {layer: self._early_logits(states[: len(has_image)]) for layer, states in self.states.items()}
+        return Step(index, branch, early), has_image
+
+    def _early_logits(self, states: torch.Tensor) -> torch.Tensor:
+        norm = self.text.norm(states)
+        return self.model.lm_head(norm).float()  # type: ignore[no-any-return]
 
     @contextmanager
-    def _guided_generate(self) -> Iterator[None]:
-        """Put the method's guiding branch into every call of ``model.generate``, behind the other processors."""
+    def _own_generate(self) -> Iterator[None]:
+        """Give every call of ``model.generate`` the methods' arguments, guidance and ends."""
+        arguments = {key: value for part in self.methods for key, value in part.generation.items()}
+        ending = [part for part in self.methods if part.ends_answers]
+        if not (self.guiding or arguments or ending):
+            yield
+            return
         before = self.model.__dict__.get("generate")
         generate = self.model.generate
 
         @wraps(generate)
         def guided(*args: Any, logits_processor: Any = None, **kwargs: Any) -> Any:
-            cache = DynamicCache(config=self.model.config.text_config)
-            self.edits[cache] = None
-            branch = ImageFreeBranch(self.method.guide, self.model, cache, lambda: self.prompt)
+            if both := [key for key in arguments if key in kwargs]:
+                raise ValueError(f"the method sets {both[0]}={arguments[both[0]]!r}; leave it out of generate's own")
+            processors = [*(logits_processor or [])]
+            if self.guiding:
+                processors.append(Guidance(self.guiding, self._step))
+            for part in ending:
+                processors.append(EndWhen(part.ends, self._decode, self._end_tokens(kwargs)))
             self.generating = True
             try:
-                return generate(*args, logits_processor=[*(logits_processor or []), branch], **kwargs)
+                return generate(*args, logits_processor=processors, **kwargs, **arguments)
             finally:
                 self.generating = False
+                self._forget()
 
         self.model.generate = guided
         try:
@@ -187,15 +292,23 @@ class _Intervention:
             else:
                 self.model.generate = before
 
+    def _decode(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
-def _layers_in(model: Any, method: Method) -> Collection[int]:
-    layers = method.edited_layers
+    def _end_tokens(self, kwargs: dict[str, Any]) -> list[int]:
+        config = kwargs.get("generation_config") or self.model.generation_config
+        eos = kwargs.get("eos_token_id", config.eos_token_id)
+        eos = self.tokenizer.eos_token_id if eos is None else eos
+        return [eos] if isinstance(eos, int) else [int(token) for token in eos]
+
+
+def _layers_in(model: Any, name: str, layers: Layers | frozenset[int] | None) -> Collection[int]:
     if layers is None:
         return ()
     depth = model.config.text_config.num_hidden_layers
     if isinstance(layers, frozenset):
         if outside := sorted(layer for layer in layers if layer >= depth):
-            raise ValueError(f"{method.name}: layer {outside[0]} lies outside the model, which has {depth} layers")
+            raise ValueError(f"{name}: layer {outside[0]} lies outside the model, which has {depth} layers")
         return layers
     start, end = layers
     if start >= depth or (end or depth) > depth:

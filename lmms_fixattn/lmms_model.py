@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from lmms_fixattn import model_args
 from lmms_fixattn.checkpoint import Checkpoint
-from lmms_fixattn.conversation import check_form
+from lmms_fixattn.conversation import asking, check_form
 from lmms_fixattn.generation import Answer, Settings, StopAtStrings, end_tokens, finish
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.lmms_journal import Journal, keys_of
@@ -117,7 +116,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         Raises:
             ValueError: the method does not fit the model; the method before it stays.
         """
-        with intervene(self.model, method):
+        with intervene(self.model, method, self.tokenizer):
             pass  # what does not fit is an error now, not once the data is loaded
         self.method = method.for_model(TextModel.of(self.model.config.text_config))
 
@@ -171,7 +170,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
 
     def record(self) -> dict[str, Any]:
         """Return what a result states of this model: method, settings, prompt form, versions, data type, backend."""
-        method = {"name": self.method.name, **dataclasses.asdict(self.method)}
+        method = {"name": self.method.name, **self.method.settings()}
         return {"method": method, **copy.deepcopy(self._record)}
 
     def identity(self) -> dict[str, Any]:
@@ -270,7 +269,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         encoded: list[Encoded] = []
         for request, messages in zip(group, conversations, strict=True):
             with _naming(request):
-                encoded.append(self.encoder.encode(messages))
+                encoded.append(self.encoder.encode(asking(messages, self.method.ask)))
                 _check_beams(encoded[-1], request.settings)
             if encoded[-1].dropped_marks:
                 self._warn_once(f"{request.task}: left out literal <image> marks of the text that stand for no image")
@@ -307,7 +306,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         own_bar = tqdm(total=total, disable=self._rank != 0, desc="llava_fixattn") if self._bar is None else None
         with own_bar or nullcontext(self._bar) as bar:
             tally = _Tally(bar, seconds, tokens)
-            with intervene(self.model, self.method), whole_pictures():
+            with intervene(self.model, self.method, self.tokenizer), whole_pictures():
                 yield tally
         if tally.seconds:
             log_metrics(tally.seconds, tally.tokens, tally.tokens / tally.seconds, {"total_requests": total})

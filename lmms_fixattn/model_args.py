@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from lmms_fixattn.methods import METHODS, Method, make_method
+from lmms_fixattn.methods import METHODS, Method, make_method, parameters_of
 from lmms_fixattn.methods.base import did_you_mean
 
 _DTYPES = {
@@ -67,9 +66,9 @@ def resolve_method(name: str, given: Mapping[str, Any], own: Iterable[str]) -> M
         ValueError: an unknown method, name or value, with the allowed ones.
     """
     own = list(own)
-    if name in METHODS:
-        known = [field.name for field in dataclasses.fields(METHODS[name])]
-        everywhere = {field.name for method in METHODS.values() for field in dataclasses.fields(method)}
+    if set(name.split("+")) <= set(METHODS):
+        known = parameters_of(name)
+        everywhere = {*known, *(parameter for method in METHODS for parameter in parameters_of(method))}
         for argument in given:
             if argument in _NOT_OFFERED:
                 raise ValueError(f"llava_fixattn does not take {argument}: {_NOT_OFFERED[argument]}")

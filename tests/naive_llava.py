@@ -208,7 +208,7 @@ def generate(model, ids, pixel_values, fix, steps, forced=None):
     kinds = kinds_of(is_image, len(ids))
     for column, row in enumerate(embed(model, ids, pixel_values)):
         last = column == len(ids) - 1
-        edited = kinds[column] == "after" if fix.text_rows else last
+        edited = last or (fix.text_rows and kinds[column] == "after")
         with_image = main.row(row, gains, fix, edited=edited, at_prefill=last)
     for row in embed(model, text_ids, None) if refine else []:
         without_image = branch.row(row, nothing, no_gain, False, False)

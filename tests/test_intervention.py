@@ -294,7 +294,7 @@ def test_a_class_token_among_the_image_tokens_is_never_selected(llava):
     seen = []
     with intervene(model, method) as m:
         hook = m.model.language_model.register_forward_pre_hook(
-            lambda _m, _a, kwargs: seen.append(kwargs["lmms_fixattn_edit"].columns.gain), with_kwargs=True
+            lambda _m, _a, kwargs: seen.append(kwargs["lmms_fixattn_edit"].parts[0].columns.gain), with_kwargs=True
         )
         m(input_ids=torch.tensor([ids]), pixel_values=pixels)
         hook.remove()

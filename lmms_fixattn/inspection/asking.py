@@ -34,7 +34,9 @@ def read_methods(texts: Sequence[str]) -> dict[str, Method]:
         label = " ".join([name.strip(), *(f"{key}={value}" for key, value in given.items())])
         if label in methods:
             raise ValueError(f"method {label} is given twice")
-        methods[label] = make_method(name.strip(), **given)
+        methods[label] = method = make_method(name.strip(), **given)
+        if method.ask("question") != "question":
+            raise ValueError(f"{label} asks another question; here every method answers the same one")
     return methods
 
 
@@ -84,14 +86,14 @@ class Subject:
 
     def answer(self, prompt: Encoded, method: Method, new_tokens: int) -> Reply:
         """Answer greedily under the method."""
-        with intervene(self.model, method):
+        with intervene(self.model, method, self.encoder.tokenizer):
             tokens = self._run(prompt, new_tokens)
         answer = finish(tokens, end_tokens(self.model, self.encoder.tokenizer), (), self.encoder.decode)
         return Reply(answer.strip(), tuple(tokens[: answer.tokens]), answer.terminated)
 
     def read(self, prompt: Encoded, tokens: Sequence[int], method: Method) -> Recording:
         """Record the attention under the method while the model reads a given answer, token by token."""
-        with intervene(self.model, method), record_attention(self.model) as recorder:
+        with intervene(self.model, method, self.encoder.tokenizer), record_attention(self.model) as recorder:
             self._run(prompt, len(tokens), _Follow(len(prompt.ids), tokens))
         return recorder.recording()
 

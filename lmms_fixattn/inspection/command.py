@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def inspect(
         "picture": kind,
         "image": image.name,
         "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
-        "methods": {label: {"name": method.name, **asdict(method)} for label, method in chosen.items()},
+        "methods": {label: {"name": method.name, **method.settings()} for label, method in chosen.items()},
         **asked.subject.record,
     }
     return canvas.save(figure, {**record, **data}, output, kind)

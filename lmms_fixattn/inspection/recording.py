@@ -14,16 +14,14 @@ import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
-from lmms_fixattn.attention import EDIT, Edit, Rows, attention_function, newest_row, text_rows
+from lmms_fixattn.attention import EDIT, Edit, attention_function, edited_weights, newest_row
 from lmms_fixattn.image_span import Columns
-from lmms_fixattn.methods.vanilla import Vanilla
 
 SEGMENTS = ("system", "image", "question", "answer")
 """What a position belongs to: before the first image token (the beginning-of-sequence token included), an image, the
 prompt after it, what was generated."""
 
 _RECORDER = "lmms_fixattn_recorder"
-_VANILLA = Vanilla()
 _number = count()
 
 
@@ -82,23 +80,19 @@ class Recorder:
     def measure(self, module: Any, query: Any, key: Any, mask: Any, scaling: float, edit: Edit | None) -> None:
         """Record a layer's newest row, given what its attention function is given."""
         prefill = query.shape[2] > 1
-        edits = edit is not None and module.layer_idx in edit.layers and edit.method.needs_row(prefill)
-        if edit is None:
-            edit = Edit(_VANILLA, range(0), self._columns, prefill)
-        if edits and prefill and edit.method.edits_text_rows:
-            rows = text_rows(module, query, key, mask, scaling, edit, sample=0)
-        else:
-            rows = newest_row(module, query[:, :, -1:], key, mask, scaling, edit, query.shape[2] if prefill else None)
-        before = self._sums(rows, rows.weights())
-        after = self._sums(rows, rows.edited_weights(edit.method)) if edits else before
+        rows = newest_row(module, query[:1], key[:1], mask if mask is None else mask[:1], scaling, prefill)
+        before = self._sums(rows.weights())
+        parts = [] if edit is None else edit.acting(module.layer_idx)
+        after = self._sums(edited_weights(rows, parts)) if parts else before
         self._steps[-1][module.layer_idx] = torch.stack([before, after])
 
-    @staticmethod
-    def _sums(rows: Rows, weights: torch.Tensor) -> torch.Tensor:
-        """Sum the newest row's weights, the last of [rows, heads, keys], by segment: [heads, segments]."""
-        prompt, answer = weights[-1, :, : rows.prompt], weights[-1, :, rows.prompt :]
-        columns = (rows.columns.before, rows.columns.image, rows.columns.after)
-        return torch.stack([*((prompt * kind[0]).sum(dim=-1) for kind in columns), answer.sum(dim=-1)], dim=-1)
+    def _sums(self, weights: torch.Tensor) -> torch.Tensor:
+        """Sum the newest row's weights, [1, heads, keys], by segment: [heads, segments]."""
+        columns = self._columns
+        width = columns.image.shape[-1]
+        prompt, answer = weights[0, :, :width], weights[0, :, width:]
+        kinds = (columns.before, columns.image, columns.after)
+        return torch.stack([*((prompt * kind[0]).sum(dim=-1) for kind in kinds), answer.sum(dim=-1)], dim=-1)
 
 
 @contextmanager

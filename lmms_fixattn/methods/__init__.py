@@ -8,6 +8,7 @@ from typing import Any
 from lmms_fixattn.methods.adaiat import AdaIAT
 from lmms_fixattn.methods.adhh import ADHH
 from lmms_fixattn.methods.base import Method, did_you_mean
+from lmms_fixattn.methods.composition import Composition, distribute
 from lmms_fixattn.methods.fixattn import FixAttn
 from lmms_fixattn.methods.hgai import HGAI
 from lmms_fixattn.methods.iat import IAT
@@ -20,21 +21,46 @@ from lmms_fixattn.methods.var import VAR
 _ALL: tuple[type[Method], ...] = (Vanilla, PAI, FixAttn, HGAI, VAF, SPIN, ADHH, VAR, IAT, AdaIAT)
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}
 
-__all__ = ["METHODS", "Method", "make_method"]
+__all__ = ["METHODS", "Method", "make_method", "parameters_of"]
 
 
 def make_method(name: str, **hyper_parameters: Any) -> Method:
     """Make the method of this name; values may be typed or the strings of ``--model_args``.
 
+    Several in turn are joined by plus signs; a hyper-parameter that more than one of them has is given as
+    ``{"pai.layers": ...}``.
+
     >>> make_method("fixattn", alpha="0.5", layers="2-32")
     FixAttn(alpha=0.5, ..., layers=(2, 32), ...)
+    >>> make_method("pai+spin", alpha=0.3, **{"spin.layers": "0-16"})
+    Composition(members=(PAI(...), SPIN(...)))
 
     Raises:
-        ValueError: an unknown method or hyper-parameter (with the allowed ones), or a value out of its range.
+        ValueError: an unknown method or hyper-parameter (with the allowed ones), a value out of its range, or methods
+            that do not go together.
     """
-    if name not in METHODS:
-        raise ValueError(f"unknown method {name!r}{did_you_mean(name, METHODS)}; methods: {', '.join(METHODS)}")
-    known = [parameter.name for parameter in dataclasses.fields(METHODS[name])]
+    names = [part.strip() for part in name.split("+")]
+    for part in names:
+        if part not in METHODS:
+            raise ValueError(f"unknown method {part!r}{did_you_mean(part, METHODS)}; methods: {', '.join(METHODS)}")
+    if len(names) == 1:
+        return _make(names[0], hyper_parameters)
+    settings = distribute(names, {part: parameters_of(part) for part in names}, hyper_parameters)
+    return Composition(tuple(_make(part, settings[part]) for part in names))
+
+
+def parameters_of(name: str) -> list[str]:
+    """Return the names of a method's hyper-parameters; of several in turn, also with the method's name before them."""
+    parts = name.split("+")
+    own = [[parameter.name for parameter in dataclasses.fields(METHODS[part])] for part in parts]
+    plain = list(dict.fromkeys(parameter for parameters in own for parameter in parameters))
+    if len(parts) == 1:
+        return plain
+    return [*plain, *(f"{part}.{key}" for part, keys in zip(parts, own, strict=True) for key in keys)]
+
+
+def _make(name: str, hyper_parameters: dict[str, Any]) -> Method:
+    known = parameters_of(name)
     for given in hyper_parameters:
         if given not in known:
             raise ValueError(
@@ -45,5 +71,5 @@ def make_method(name: str, **hyper_parameters: Any) -> Method:
 
 
 def _owners(parameter: str) -> str:
-    owners = [name for name, method in METHODS.items() if parameter in {f.name for f in dataclasses.fields(method)}]
+    owners = [name for name in METHODS if parameter in parameters_of(name)]
     return f" ({', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it)" if owners else ""

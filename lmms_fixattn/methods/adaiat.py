@@ -79,7 +79,7 @@ class AdaIAT(Method):
         return _constants(self)[layer].to(hidden.device).expand(len(hidden), -1)
 
     def edit_weights(self, rows: Rows, weights: torch.Tensor) -> None:
-        constants = rows.memory[rows.layer]
+        constants = rows.noted[rows.layer]
         factors, threshold = constants[:, :-1, None], constants[:, -1]
         generated = weights[..., rows.prompt :]
         count = generated.shape[-1] if rows.keep is None else rows.keep[..., rows.prompt :].sum(dim=-1)

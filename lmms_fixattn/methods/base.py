@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
     from lmms_fixattn.attention import Rows
+    from lmms_fixattn.branches import Branch
+    from lmms_fixattn.guidance import Step
     from lmms_fixattn.text_model import TextModel
     from lmms_fixattn.vision import VisionAttention
 
@@ -36,7 +38,10 @@ class Method:
     - ``edit_weights``: their weights after softmax;
     - ``note_input``: what to keep for an edited layer when the prompt enters it (only where ``reads_inputs``);
     - ``for_model``: the same method with constants that were published for this model;
-    - ``guide``: from the next-token scores with and without the image, new ones (only where ``guides``).
+    - ``guide``: from the next-token scores, and those of a second ``branch`` or of ``early_layers``, new ones;
+    - ``generation``: arguments of ``generate``;
+    - ``ask``: from a task's question, the one to ask instead;
+    - ``ends``: whether an answer so far is to end (only where ``ends_answers``).
     """
 
     name: ClassVar[str]
@@ -46,6 +51,10 @@ class Method:
     """Whether the prefill's edit is of every row of text after the image, not only of the newest row."""
     reads_inputs: ClassVar[bool] = False
     """Whether ``note_input`` is used."""
+    ends_answers: ClassVar[bool] = False
+    """Whether ``ends`` is used."""
+    needs_tokenizer: ClassVar[bool] = False
+    """Whether the method reads or writes text."""
 
     def __post_init__(self) -> None:
         for parameter in dataclasses.fields(self):
@@ -70,9 +79,33 @@ class Method:
         return None
 
     @property
+    def parts(self) -> tuple[Method, ...]:
+        """The methods that this one is made of, in the order in which they act: itself, unless it is a composition."""
+        return (self,)
+
+    @property
+    def branch(self) -> Branch | None:
+        """What the second branch of a contrast reads, which costs a second row in every step; None if there is none."""
+        return None
+
+    @property
+    def early_layers(self) -> Layers | frozenset[int] | None:
+        """The layers whose outputs ``guide`` reads as logits: a range with the end excluded, or just these."""
+        return None
+
+    @property
     def guides(self) -> bool:
-        """Whether ``guide`` is used, which costs a second, text-only forward pass a token."""
-        return False
+        """Whether ``guide`` is used."""
+        return self.branch is not None or self.early_layers is not None
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """Arguments of ``generate`` that the method sets."""
+        return {}
+
+    def settings(self) -> dict[str, Any]:
+        """Return every hyper-parameter by name, for records."""
+        return dataclasses.asdict(self)
 
     def for_model(self, text: TextModel) -> Method:
         """Return this method with its per-model constants filled in; by default it has none.
@@ -91,7 +124,7 @@ class Method:
         return 0.0
 
     def note_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
-        """Return what to keep for an edited layer, as ``rows.memory[layer]``, when the prompt enters it.
+        """Return what to keep for an edited layer, as ``rows.noted[layer]``, when the prompt enters it.
 
         Args:
             hidden: the states entering the layer, [prompts, prompt, hidden size], before its norm.
@@ -110,9 +143,17 @@ class Method:
         A factor on all weights of a head is the same factor on its output.
         """
 
-    def guide(self, with_image: torch.Tensor, without_image: torch.Tensor) -> torch.Tensor:
-        """Combine next-token scores of the two branches, each [rows, vocabulary], into new scores."""
+    def guide(self, scores: torch.Tensor, step: Step) -> torch.Tensor:
+        """Return new next-token scores, [rows, vocabulary] like ``scores``; excluded tokens (-inf) stay excluded."""
         raise NotImplementedError(f"{self.name} guides but does not say how")
+
+    def ask(self, question: str) -> str:
+        """Return the question to ask in place of a task's; the caller asks it, before the prompt is made."""
+        return question
+
+    def ends(self, answer: str) -> bool:
+        """Return whether an answer so far is to end here."""
+        raise NotImplementedError(f"{self.name} ends answers but does not say where")
 
 
 def number(default: float, meaning: str, *, low: float = -math.inf, high: float = math.inf) -> Any:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lmms_fixattn.guidance import contrast
+from lmms_fixattn.branches import WithoutImage
+from lmms_fixattn.contrast import contrast
 from lmms_fixattn.methods.base import Method, number, switch
 
 if TYPE_CHECKING:
     import torch
+
+    from lmms_fixattn.guidance import Step
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,12 @@ class Refined(Method):
     released_first_token: bool = switch(False, "with the refine on, leave the prefill unamplified, as released")
 
     @property
-    def guides(self) -> bool:
-        return self.gamma != 1
+    def branch(self) -> WithoutImage | None:
+        return WithoutImage() if self.gamma != 1 else None
 
     def amplifies(self, prefill: bool) -> bool:
         """Say whether the attention of this phase is amplified."""
         return not (prefill and self.guides and self.released_first_token)
 
-    def guide(self, with_image: torch.Tensor, without_image: torch.Tensor) -> torch.Tensor:
-        return contrast(with_image, without_image, self.gamma, self.cutoff)
+    def guide(self, scores: torch.Tensor, step: Step) -> torch.Tensor:
+        return contrast(scores, step.branch, self.gamma, self.cutoff)

@@ -22,8 +22,8 @@ class VAF(Method):
         s[j] *= enhance    for image tokens j
         s[j] *= suppress   for j before the image, the beginning-of-sequence token included
 
-    Scores keep their sign, so that a negative score on the image sinks further, as in the released code. A prompt that
-    ends with its image has no such row, and only the answer's are edited (the released code then edits every row).
+    Scores keep their sign, so that a negative score on the image sinks further, as in the released code. Of a prompt
+    that ends with its image, the last row is edited, from which the answer comes (the released code edits every row).
 
     Source: Visual Amplification Fusion, ClearSight, CVPR 2025, arXiv:2503.13107, and the released code
     ustc-hyin/ClearSight at 5466c94 (visaug/inference/AttnAdapter.py), which takes 35 tokens to stand before the image;

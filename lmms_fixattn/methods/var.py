@@ -79,7 +79,7 @@ class VAR(Method):
         return (relative_size(hidden)[..., list(self.sink_dims)].amax(dim=-1) > self.tau)[:, None]
 
     def edit_weights(self, rows: Rows, weights: torch.Tensor) -> None:
-        image, sinks = rows.columns.image, rows.memory[rows.layer]
+        image, sinks = rows.columns.image, rows.noted[rows.layer]
         prompt = weights[..., : rows.prompt]
         on_image = prompt * image
         mass, on_sinks = on_image.sum(dim=-1, keepdim=True), (on_image * sinks).sum(dim=-1, keepdim=True)

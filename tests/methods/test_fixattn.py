@@ -32,21 +32,21 @@ def test_summary_wins_over_local_and_spatial_joins_local():
 def test_a_head_keeps_the_gain_that_it_had_at_prefill():
     method = make_method("fixattn", gamma=1, head_modulation="top", share=0.5)
     is_image = [[True, False]]
-    memory: dict[int, torch.Tensor] = {}
+    measured: dict[int, torch.Tensor] = {}
     prompt = torch.tensor([[[3.0, 0.0], [0.0, 3.0]]])
-    method.edit_scores(make_rows(prompt, is_image, 0.7, prefill=True, memory=memory))
+    method.edit_scores(make_rows(prompt, is_image, 0.7, prefill=True, measured=measured))
     torch.testing.assert_close(prompt, torch.tensor([[[5.1, 0.0], [0.0, 3.0]]]))
     later = torch.tensor([[[1.0, 0.0, 4.0], [9.0, 0.0, 4.0]]])
-    method.edit_scores(make_rows(later, is_image, 0.7, memory=memory))
+    method.edit_scores(make_rows(later, is_image, 0.7, measured=measured))
     torch.testing.assert_close(later, torch.tensor([[[1.7, 0.0, 4.0], [9.0, 0.0, 4.0]]]))
 
 
 def test_heads_are_measured_at_prefill_even_where_it_is_not_amplified():
     method = make_method("fixattn", head_modulation="proportional")
-    memory: dict[int, torch.Tensor] = {}
+    measured: dict[int, torch.Tensor] = {}
     scores = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     before = scores.clone()
     assert method.needs_row(prefill=True)
-    method.edit_scores(make_rows(scores, [[True, False]], 0.7, prefill=True, layer=3, memory=memory))
+    method.edit_scores(make_rows(scores, [[True, False]], 0.7, prefill=True, layer=3, measured=measured))
     assert torch.equal(scores, before)
-    assert memory[3].flatten()[0] > 1 > memory[3].flatten()[1]
+    assert measured[3].flatten()[0] > 1 > measured[3].flatten()[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from query_rows import make_rows
+from query_rows import edited, make_rows
 
 from lmms_fixattn import make_method
 
@@ -17,7 +17,7 @@ def test_the_defaults_are_the_released_ones_for_captions():
 def weights_after(method, scores, is_image, **settings):
     rows = make_rows(torch.tensor(scores), is_image, **settings)
     before = rows.weights()
-    return rows.edited_weights(method) / before
+    return edited(method, rows) / before
 
 
 def test_heads_are_ranked_by_raw_scores_on_the_image_not_by_attention_mass():

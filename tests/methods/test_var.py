@@ -20,7 +20,7 @@ SINKS = torch.tensor([[[True, True, False, False, False]]])
 def moved(weights, **settings):
     """Edit one row's weights, whose first position and first image token are sinks."""
     weights = torch.tensor([weights])
-    rows = make_rows(weights.log(), IMAGE, memory={2: SINKS})
+    rows = make_rows(weights.log(), IMAGE, noted={2: SINKS})
     make_method("var", sink_dims=[0], **settings).edit_weights(rows, weights)
     return weights[0]
 
@@ -63,7 +63,7 @@ def test_a_row_that_sees_no_image_sink_stays():
         if keep is not None:
             keep = keep.clone()
             keep[..., 1] = False
-        rows = make_rows(weights.log(), [[False, True, True, True]], keep=keep, memory={2: sinks})
+        rows = make_rows(weights.log(), [[False, True, True, True]], keep=keep, noted={2: sinks})
         result = weights.clone()
         make_method("var", sink_dims=[0]).edit_weights(rows, result)
         assert torch.equal(result, weights)
@@ -71,7 +71,7 @@ def test_a_row_that_sees_no_image_sink_stays():
 
 def test_nothing_is_lost_where_every_image_token_is_a_sink():
     weights = torch.tensor([[[0.4, 0.3, 0.3]]])
-    rows = make_rows(weights.log(), [[False, True, True]], memory={2: torch.tensor([[[True, True, True]]])})
+    rows = make_rows(weights.log(), [[False, True, True]], noted={2: torch.tensor([[[True, True, True]]])})
     result = weights.clone()
     make_method("var", sink_dims=[0], rho=1).edit_weights(rows, result)
     assert torch.equal(result, weights)

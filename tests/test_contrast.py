@@ -1,4 +1,4 @@
-"""The contrast formula by hand; the branch itself is tested through the engine."""
+"""The contrast formula by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmms_fixattn.guidance import contrast
+from lmms_fixattn.contrast import contrast
 
 scores = st.lists(st.floats(-8, 8, width=32), min_size=4, max_size=4)
 
