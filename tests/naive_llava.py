@@ -29,6 +29,16 @@ class Row:
     weights: list[Any]
 
 
+@dataclass
+class Guided:
+    """What a guide of naive_methods.py knows of a step, [vocabulary] each."""
+
+    index: int
+    branch: Any
+    early: list[Any]
+    """The logits that each layer's output gives right away."""
+
+
 @dataclass(frozen=True)
 class Fix:
     """An intervention in plain numbers; gains are those of PAI if local is None."""
@@ -36,6 +46,10 @@ class Fix:
     edit_scores: Callable[[Row], None] = lambda row: None
     edit_weights: Callable[[Row], None] = lambda row: None
     text_rows: bool = False
+    branch: Callable[[Any, list[int], Any], Any] | None = None
+    """From model, ids and pixel values, the rows of embeddings that a second branch reads."""
+    guide: Callable[[Any, Guided], Any] | None = None
+    """From the scores of a step, new ones."""
 
     alpha: float = 0.0
     beta: float = 0.0
@@ -89,6 +103,7 @@ class Decoder:
     def row(self, hidden, gains, fix, edited, at_prefill):
         """Return the logits of one more row; gains has one entry a prompt column."""
         position = len(self.keys[0])
+        self.outputs = []
         kinds = kinds_of(gains["image"], position + 1)
         for index, layer in enumerate(self.text.layers):
             self.inputs[index].append(hidden)
@@ -118,7 +133,15 @@ class Decoder:
             gate, up, down = (numbers(p.weight) for p in (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj))
             gated = gate @ x
             hidden = hidden + down @ (gated / (1 + np.exp(-gated)) * (up @ x))
+            self.outputs.append(hidden)
+        return self.logits(hidden)
+
+    def logits(self, hidden):
         return numbers(self.head.weight) @ rms_norm(hidden, self.text.norm, self.eps)
+
+    def early(self):
+        """Return the logits of every layer's output for the latest row."""
+        return [self.logits(hidden) for hidden in self.outputs]
 
     def edit(self, index, rows, gains, fix, at_prefill):
         if at_prefill:
@@ -205,12 +228,16 @@ def generate(model, ids, pixel_values, fix, steps, forced=None):
     main, branch = Decoder(model), Decoder(model)
     nothing, no_gain = {"image": [], "gain": []}, replace(fix, layers=(0, 0))
     refine = fix.gamma != 1 and any(is_image)
+    branch_rows = embed(model, text_ids, None) if refine else []
+    if fix.branch is not None and any(is_image):
+        branch_rows = fix.branch(model, ids, pixel_values)
     kinds = kinds_of(is_image, len(ids))
     for column, row in enumerate(embed(model, ids, pixel_values)):
         last = column == len(ids) - 1
         edited = last or (fix.text_rows and kinds[column] == "after")
         with_image = main.row(row, gains, fix, edited=edited, at_prefill=last)
-    for row in embed(model, text_ids, None) if refine else []:
+    without_image = None
+    for row in branch_rows:
         without_image = branch.row(row, nothing, no_gain, False, False)
     tokens, logits, scores = [], [], []
     for step in range(steps):
@@ -220,10 +247,12 @@ def generate(model, ids, pixel_values, fix, steps, forced=None):
             lc, lu = log_softmax(with_image), log_softmax(without_image)
             score = fix.gamma * (lc - lu) + lu
             score[lc < np.log(0.1) + lc.max()] = -np.inf
+        if fix.guide is not None and (fix.branch is None or without_image is not None):
+            score = fix.guide(score, Guided(step, without_image, main.early()))
         scores.append(score)
         tokens.append(int(score.argmax()) if forced is None else int(forced[step]))
         row = embed(model, tokens[-1:], None)[0]
         with_image = main.row(row, gains, fix, edited=True, at_prefill=False)
-        if refine:
+        if without_image is not None:
             without_image = branch.row(row, nothing, no_gain, False, False)
     return tokens, torch.tensor(np.stack(logits)).float(), torch.tensor(np.stack(scores)).float()
