@@ -21,6 +21,7 @@ FORBIDDEN = {
     "report/": ("lmms_fixattn.methods", "lmms_fixattn.task_glue", "lmms_fixattn.lmms", "lmms_fixattn.intervention"),
     "sweep_": ("lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.intervention"),
     "inspection/": ("lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.commands"),
+    "bench/": ("lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.commands", "lmms_fixattn.metrics"),
     "intervention": ("lmms_fixattn.metrics", "lmms_fixattn.data", "lmms_fixattn.task_glue"),
     "task_glue/": ("lmms_fixattn.methods", "lmms_fixattn.intervention", "lmms_fixattn.lmms"),
     "cli": ("lmms_fixattn.intervention", "lmms_fixattn.lmms", "lmms_fixattn.task_glue"),

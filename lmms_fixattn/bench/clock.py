@@ -1,0 +1,95 @@
+"""Time answers, several ways of answering in turns, and compare the times round by round."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from lmms_fixattn.bench.limit import synchronize
+
+Rounds = Callable[[Sequence[int]], Iterable[int]]
+"""Yields the numbers of the rounds, behind a progress bar for instance."""
+Part = Literal["prefill", "step"]
+
+
+@dataclass(frozen=True)
+class Times:
+    """What one way of answering took in one round."""
+
+    prefill: float
+    """Seconds of a call for one token: the vision tower, the prompt, the first token."""
+    step: float
+    """Seconds of each later token, averaged over an answer."""
+    peak: int | None
+    """Bytes of accelerator memory at the worst moment, weights included; None on a CPU, where a process's size also
+    holds what the allocator keeps of earlier rounds."""
+    compilations: int
+    """Graphs that were compiled meanwhile, whose seconds are in the times."""
+
+    def seconds(self, part: Part) -> float:
+        """Return the seconds of a part."""
+        return self.prefill if part == "prefill" else self.step
+
+
+def time_answer(answer: Callable[[int], torch.Tensor], new_tokens: int, device: torch.device) -> Times:
+    """Time a call for one new token and a call for ``new_tokens`` more.
+
+    Args:
+        answer: returns the sequences of a call for so many new tokens, [rows, length].
+
+    Raises:
+        ValueError: the answers end with their first token.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    lengths, times, graphs = [], [], compiled_graphs()
+    # The long call comes first: it sets the length of a static cache, which the short one then shares.
+    for tokens in (1 + new_tokens, 1):
+        synchronize(device)
+        start = time.perf_counter()
+        lengths.append(answer(tokens).shape[-1])
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+    steps = lengths[0] - lengths[1]
+    if steps < 1:
+        raise ValueError(f"expected {new_tokens} tokens after the first, got none: there is no decode step to time")
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return Times(times[1], (times[0] - times[1]) / steps, peak, compiled_graphs() - graphs)
+
+
+def in_turns(
+    ways: Mapping[str, Callable[[], Times]], rounds: int, warm_up: int = 1, progress: Rounds = iter
+) -> dict[str, list[Times]]:
+    """Run every way once a round, in random order, so that a noisy neighbour hits all alike.
+
+    Returns:
+        Of every way, its times in each of ``rounds`` rounds, which follow ``warm_up`` rounds that do not count.
+    """
+    times: dict[str, list[Times]] = {name: [] for name in ways}
+    for number in progress(range(warm_up + rounds)):
+        for name in random.Random(number).sample(list(ways), len(ways)):
+            taken = ways[name]()
+            if number >= warm_up:
+                times[name].append(taken)
+    return times
+
+
+def ratio(mine: Sequence[Times], other: Sequence[Times], part: Part) -> float:
+    """Return the median over rounds of my time divided by the other's in the same round."""
+    return statistics.median(m.seconds(part) / o.seconds(part) for m, o in zip(mine, other, strict=True))
+
+
+def median(times: Sequence[Times], part: Part) -> float:
+    """Return the median over rounds of a part's seconds."""
+    return statistics.median(taken.seconds(part) for taken in times)
+
+
+def compiled_graphs() -> int:
+    """Return how many graphs torch has compiled so far."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])

@@ -1,0 +1,182 @@
+"""Measure methods beside the unmodified model and the released-style loop, in one interleaved run a batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import CompileConfig, GenerationConfig
+
+from lmms_fixattn.bench import released
+from lmms_fixattn.bench.clock import Rounds, Times, in_turns, median, ratio, time_answer
+from lmms_fixattn.bench.contenders import share_of_layers
+from lmms_fixattn.bench.limit import mean_keys, step_bytes
+from lmms_fixattn.bench.shapes import Subject
+from lmms_fixattn.intervention import intervene
+from lmms_fixattn.methods import Method
+
+VANILLA, AGAIN = "vanilla", "vanilla again"
+"""The unmodified model, and the same measured once more: the noise."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure: the same for every method.
+
+    Args:
+        new_tokens: decode steps of an answer, over which a step's time is averaged.
+        rounds: how often everything is measured, after a round that warms up.
+        static: use a cache of fixed size.
+        compiled: compile the decode step, which needs ``static``.
+        released: measure the released-style loops as well.
+
+    Raises:
+        ValueError: compiled without static.
+    """
+
+    new_tokens: int = 32
+    rounds: int = 9
+    static: bool = False
+    compiled: bool = False
+    released: bool = True
+
+    def __post_init__(self) -> None:
+        if self.compiled and not self.static:
+            raise ValueError("a compiled decode step needs the static cache: use both, or none")
+
+    @property
+    def warm_up(self) -> int:
+        """Rounds before those that count; compilation specialises on what changes, and needs some to see it."""
+        return 3 if self.compiled else 1
+
+    def arguments(self, device: torch.device) -> dict[str, Any]:
+        """Return what ``generate`` needs to know of it."""
+        if not self.static:
+            return {}
+        if not self.compiled:
+            return {"cache_implementation": "static", "disable_compile": True}
+        config = CompileConfig()
+        config._compile_all_devices = device.type == "cpu"  # which generate compiles for only when told
+        return {"cache_implementation": "static", "compile_config": config}
+
+
+def measure(
+    subject: Subject,
+    methods: Mapping[str, Method],
+    batch: int,
+    plan: Plan,
+    bandwidth: float,
+    progress: Rounds = iter,
+) -> list[dict[str, Any]]:
+    """Measure every method at one batch size, through ``generate``.
+
+    Args:
+        methods: by label; "vanilla" must be among them.
+        bandwidth: bytes a second, see :func:`lmms_fixattn.bench.limit.measure_bandwidth`.
+
+    Returns:
+        A row a method, a second one of the unmodified model, and one a released-style loop, whose batch is 1. Ratios
+        are medians over rounds of ratios in a round:
+
+        - ``prefill_ms``, ``step_ms``, ``tokens_per_second`` (of decode, all prompts together), ``peak_gib``;
+        - ``prefill_ratio``, ``step_ratio``: times the unmodified model's; None for a loop beside a larger batch;
+        - ``speedup``: tokens a second over those of the released-style loop named in ``rival``, which has as many
+          forward passes a token;
+        - ``bandwidth_share``: the least time that the unmodified model's reads take, over the step's time;
+        - ``compilations``: graphs compiled in the rounds that count; if there are any, the times hold them;
+        - ``seconds``: the times themselves, a number a round.
+
+    Raises:
+        ValueError: prompt and answer are longer than the model's positions, or what a method refuses.
+    """
+    inputs = subject.prompts(batch)
+    prompt = inputs["input_ids"].shape[1]
+    positions = subject.model.config.text_config.max_position_embeddings
+    if prompt + plan.new_tokens + 1 > positions:
+        raise ValueError(
+            f"a prompt of {prompt} tokens leaves room for {positions - prompt - 1} decode steps, not {plan.new_tokens}"
+        )
+    arguments = plan.arguments(subject.model.device)
+    blocks = {**methods, AGAIN: methods[VANILLA]}
+    ways: dict[str, Callable[[], Times]] = {}
+    for label, method in blocks.items():
+        answer = partial(answer_greedily, subject.model, inputs, **arguments)
+        ways[label] = _way(
+            partial(intervene, subject.model, method, subject.tokenizer), answer, plan, subject.model.device
+        )
+    if plan.released:
+        single = subject.prompts(1)
+        start = share_of_layers((2, None), subject.model.config.text_config.num_hidden_layers)[0]
+        for refines, name in released.NAMES.items():
+            loop = released.ReleasedLoop(subject.model, gamma=1.1 if refines else 1, start=start)
+            ways[name] = _way(loop.installed, partial(loop.answer, single), plan, subject.model.device)
+    # Each method compiles the step anew; beyond the limit torch would go on uncompiled.
+    with torch._dynamo.config.patch(recompile_limit=8 * len(ways)):
+        times = in_turns(ways, plan.rounds, plan.warm_up, progress)
+    keys = mean_keys(prompt, plan.new_tokens)
+    rows = []
+    for label, mine in times.items():
+        own = blocks.get(label)  # None: a released-style loop
+        size = 1 if own is None else batch
+        beside = times[VANILLA] if size == batch else None
+        rival = released.NAMES[_branches(own)] if own is not None and plan.released else None
+        rows.append(
+            {
+                "method": label,
+                "settings": {} if own is None else own.settings(),
+                "batch": size,
+                **_figures(mine, size, beside, step_bytes(subject.model, size, keys) / bandwidth),
+                "rival": rival,
+                "speedup": None if rival is None else size / ratio(mine, times[rival], "step"),
+                "compilations": sum(taken.compilations for taken in mine),
+                "seconds": {
+                    "prefill": [taken.prefill for taken in mine],
+                    "step": [taken.step for taken in mine],
+                },
+            }
+        )
+    return rows
+
+
+def answer_greedily(model: Any, inputs: Mapping[str, torch.Tensor], tokens: int, **arguments: Any) -> torch.Tensor:
+    """Answer with exactly so many tokens, unless the method ends answers or chooses tokens otherwise."""
+    special = {key: getattr(model.generation_config, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = GenerationConfig(do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, **special, **arguments)
+    with torch.inference_mode():
+        sequences: torch.Tensor = model.generate(**inputs, generation_config=config)
+    return sequences
+
+
+def _branches(method: Method) -> bool:
+    return any(part.branch is not None for part in method.parts)
+
+
+def _way(
+    block: Callable[[], AbstractContextManager[Any]],
+    answer: Callable[[int], torch.Tensor],
+    plan: Plan,
+    device: torch.device,
+) -> Callable[[], Times]:
+    def run() -> Times:
+        with block():
+            return time_answer(answer, plan.new_tokens, device)
+
+    return run
+
+
+def _figures(mine: list[Times], rows: int, vanilla: list[Times] | None, least: float) -> dict[str, float | None]:
+    step = median(mine, "step")
+    peaks = [taken.peak for taken in mine if taken.peak is not None]
+    return {
+        "prefill_ms": 1000 * median(mine, "prefill"),
+        "step_ms": 1000 * step,
+        "tokens_per_second": rows / step,
+        "peak_gib": max(peaks) / 2**30 if peaks else None,
+        "prefill_ratio": None if vanilla is None else ratio(mine, vanilla, "prefill"),
+        "step_ratio": None if vanilla is None else ratio(mine, vanilla, "step"),
+        "bandwidth_share": least / step,
+    }

@@ -1,0 +1,93 @@
+"""Write a measurement down: rows with what they were measured on, as JSON and as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+
+from lmms_fixattn.bench.limit import measure_bandwidth
+from lmms_fixattn.bench.machine import describe
+from lmms_fixattn.bench.measure import Plan
+from lmms_fixattn.bench.shapes import Subject
+from lmms_fixattn.text_model import TextModel
+
+_KIND = "lmms-fixattn bench"
+
+
+def about(subject: Subject, plan: Plan, device: torch.device) -> dict[str, Any]:
+    """Measure the bandwidth, and say on what everything is measured."""
+    inputs, config = subject.prompts(1), subject.model.config
+    return {
+        "kind": _KIND,
+        "machine": describe(device),
+        "bandwidth": measure_bandwidth(device),
+        "model": {
+            "name": subject.name,
+            "text_model": dataclasses.asdict(TextModel.of(config.text_config)),
+            "parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
+            "dtype": str(subject.model.dtype).removeprefix("torch."),
+            "attention": config.text_config._attn_implementation,
+            "prompt_tokens": inputs["input_ids"].shape[1],
+            "image_tokens": int((inputs["input_ids"] == config.image_token_id).sum()),
+        },
+        "plan": dataclasses.asdict(plan),
+    }
+
+
+def write(path: Path, stated: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows so far as JSON."""
+    path.write_text(json.dumps({**stated, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+def headline(stated: Mapping[str, Any]) -> str:
+    """Say in two lines what was measured on what."""
+    machine, model, plan = stated["machine"], stated["model"], stated["plan"]
+    cache = "static cache, compiled" if plan["compiled"] else "static cache" if plan["static"] else "growing cache"
+    return (
+        f"{model['name']}, {model['parameters'] / 1e6:.4g} million parameters, {model['dtype']}, {model['attention']}, "
+        f"{cache}; {model['prompt_tokens']} prompt tokens, {model['image_tokens']} of them an image's; "
+        f"{plan['rounds']} rounds of {plan['new_tokens']} steps\n"
+        f"{machine['device']}, {machine['threads']} threads on {machine['cores']} cores, "
+        f"{stated['bandwidth']['limit'] / 1e9:.4g} GB/s measured; torch {machine['versions']['torch']}, "
+        f"transformers {machine['versions']['transformers']}, lmms-fixattn {machine['versions']['lmms-fixattn']}"
+    )
+
+
+def table(rows: Sequence[Mapping[str, Any]], form: str = "simple") -> str:
+    """Return the rows as a table in one of tabulate's forms; what was not measured is left empty.
+
+    ``x`` is times the unmodified model's, ``x released`` the tokens a second over the released-style loop's.
+    """
+    columns = {
+        "batch": "d",
+        "prefill_ms": ".4g",
+        "prefill_ratio": ".3f",
+        "step_ms": ".4g",
+        "step_ratio": ".3f",
+        "tokens_per_second": ".4g",
+        "speedup": ".2f",
+        "bandwidth_share": ".0%",
+        "peak_gib": ".2f",
+    }
+    header = ["method", "batch", "prefill ms", "x", "ms a step", "x", "tokens/s", "x released", "of limit", "peak GiB"]
+    cells = [
+        [row["method"], *("" if row[name] is None else format(row[name], spec) for name, spec in columns.items())]
+        for row in rows
+    ]
+    return tabulate(cells, header, form, disable_numparse=True, colalign=("left", *["right"] * len(columns)))
+
+
+def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what makes figures of these rows doubtful."""
+    return [
+        f"{row['method']}, batch {row['batch']}: compiled {row['compilations']} graphs in the rounds that count, whose "
+        "seconds are in its times"
+        for row in rows
+        if row["compilations"]
+    ]

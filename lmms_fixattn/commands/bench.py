@@ -1,0 +1,84 @@
+"""`lmms-fixattn bench`: what methods cost."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lmms_fixattn.commands.console import add_command, positive, progress, remark
+from lmms_fixattn.metrics.reading import FileError
+
+
+def add(commands: Any) -> None:
+    """Describe the command."""
+    command = add_command(
+        commands, "bench", _bench, "measure what methods cost beside the unmodified model: time, memory, bandwidth"
+    )
+    command.add_argument(
+        "--model",
+        default="hidden1024",
+        metavar="NAME",
+        help="demo (the packaged model), a shape with random weights (tiny, hidden1024, llava-1.5-7b-shape, "
+        "llava-1.5-13b-shape), or a folder with a config.json (default: hidden1024)",
+    )
+    command.add_argument(
+        "--method",
+        nargs="+",
+        default=[],
+        metavar="NAME[,KEY=VALUE...]",
+        help='one or several, as pai "fixattn,gamma=1" (default: all, with their logits refine and without)',
+    )
+    command.add_argument("--batch", nargs="+", type=positive, default=[1, 8], metavar="N", help="default: 1 8")
+    command.add_argument("--tokens", type=positive, default=32, metavar="N", help="decode steps (default: 32)")
+    command.add_argument("--rounds", type=positive, default=9, metavar="N", help="behind one to warm up (default: 9)")
+    command.add_argument("--dtype", default="auto", help="default: float32 on a CPU, else float16")
+    command.add_argument("--device", help="default: a CUDA GPU where there is one, else the CPU")
+    command.add_argument("--attention", metavar="NAME", help="transformers' attention backend (default: its choice)")
+    command.add_argument("--static", action="store_true", help="decode on a cache of fixed size")
+    command.add_argument("--compile", action="store_true", help="compile the decode step; implies --static")
+    command.add_argument(
+        "--without-released", action="store_true", help="do not measure the released-style loops, which take longest"
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures, and each round's times, here")
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from lmms_fixattn import model_args
+    from lmms_fixattn.bench import record
+    from lmms_fixattn.bench.contenders import default_methods, make_methods
+    from lmms_fixattn.bench.measure import Plan, measure
+    from lmms_fixattn.bench.shapes import load
+    from lmms_fixattn.text_model import TextModel
+
+    plan = Plan(
+        new_tokens=arguments.tokens,
+        rounds=arguments.rounds,
+        static=arguments.static or arguments.compile,
+        compiled=arguments.compile,
+        released=not arguments.without_released,
+    )
+    try:
+        device = model_args.device(arguments.device)
+        dtype = model_args.dtype(arguments.dtype, device, torch.float16)
+        subject = load(arguments.model, dtype, device, model_args.attention(arguments.attention))
+        with tempfile.TemporaryDirectory() as folder:
+            text = TextModel.of(subject.model.config.text_config)
+            methods = make_methods(arguments.method or default_methods(), text, Path(folder))
+            stated = record.about(subject, plan, device)
+            print(record.headline(stated))
+            rows: list[dict[str, Any]] = []
+            for batch in arguments.batch:
+                bandwidth = stated["bandwidth"]["limit"]
+                found = measure(subject, methods, batch, plan, bandwidth, lambda rounds: progress(rounds, "rounds"))
+                print(f"\n{record.table(found)}", flush=True)
+                for doubt in record.remarks(found):
+                    remark(doubt)
+                rows += found
+                if arguments.json:
+                    record.write(arguments.json, stated, rows)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise FileError(str(error)) from error
