@@ -81,3 +81,15 @@ def batch(prompts: list[Prompt]) -> dict[str, Any]:
     }
     pixels = [prompt.pixel_values for prompt in prompts if prompt.pixel_values is not None]
     return inputs | ({"pixel_values": torch.cat(pixels)} if pixels else {})
+
+
+class WordTokenizer:
+    """A stand-in: token 17 is the word "bh.", so that every token is a word that ends a sentence."""
+
+    eos_token_id = 2
+
+    def __call__(self, text: str, **settings: Any) -> dict[str, torch.Tensor]:
+        return {"input_ids": torch.tensor([[11 + sum(map(ord, word)) % 70 for word in text.split()]])}
+
+    def decode(self, tokens: list[int], **settings: Any) -> str:
+        return " ".join("".join(chr(ord("a") + int(digit)) for digit in str(token)) + "." for token in tokens)

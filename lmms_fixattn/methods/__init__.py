@@ -8,17 +8,43 @@ from typing import Any
 from lmms_fixattn.methods.adaiat import AdaIAT
 from lmms_fixattn.methods.adhh import ADHH
 from lmms_fixattn.methods.base import Method, did_you_mean
+from lmms_fixattn.methods.beam import Beam
+from lmms_fixattn.methods.brief import Brief
 from lmms_fixattn.methods.composition import Composition, distribute
 from lmms_fixattn.methods.fixattn import FixAttn
 from lmms_fixattn.methods.hgai import HGAI
 from lmms_fixattn.methods.iat import IAT
+from lmms_fixattn.methods.no_repeat_ngram import NoRepeatNgram
+from lmms_fixattn.methods.nucleus import Nucleus
 from lmms_fixattn.methods.pai import PAI
+from lmms_fixattn.methods.repetition_penalty import RepetitionPenalty
 from lmms_fixattn.methods.spin import SPIN
+from lmms_fixattn.methods.truncate import Truncate
 from lmms_fixattn.methods.vaf import VAF
 from lmms_fixattn.methods.vanilla import Vanilla
 from lmms_fixattn.methods.var import VAR
 
-_ALL: tuple[type[Method], ...] = (Vanilla, PAI, FixAttn, HGAI, VAF, SPIN, ADHH, VAR, IAT, AdaIAT)
+_ALL: tuple[type[Method], ...] = (
+    Vanilla,
+    # attention
+    PAI,
+    FixAttn,
+    HGAI,
+    VAF,
+    SPIN,
+    ADHH,
+    VAR,
+    IAT,
+    AdaIAT,
+    # length
+    Truncate,
+    Brief,
+    # decoding
+    Beam,
+    Nucleus,
+    RepetitionPenalty,
+    NoRepeatNgram,
+)
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}
 
 __all__ = ["METHODS", "Method", "make_method", "parameters_of"]

@@ -168,6 +168,17 @@ def number(default: float, meaning: str, *, low: float = -math.inf, high: float 
     return _declare(default, meaning, f"a number{bounds}", parse)
 
 
+def count(default: int, meaning: str, *, low: int = 0) -> Any:
+    """Declare a whole hyper-parameter of at least ``low``."""
+
+    def parse(value: Any) -> int:
+        if (parsed := _whole(value)) < low:
+            raise ValueError
+        return parsed
+
+    return _declare(default, meaning, f"a whole number >= {low}", parse)
+
+
 def switch(default: bool, meaning: str) -> Any:
     """Declare an on/off hyper-parameter."""
     words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
