@@ -17,7 +17,7 @@ class Truncate(Method):
     """End an answer at the first end of a sentence at which it has at least ``words`` words.
 
     Words are what stands between blanks. The model chooses every word before that by itself; then only the
-    end-of-sequence token is left to it, so that a truncated answer counts as one that ended. An answer that ends earlier,
+    end-of-sequence token is left to it, so that a truncated answer counts as one that ended. One that ends earlier,
     or finds no end of a sentence, is the unmodified model's.
 
     `lmms-fixattn compare` cuts a baseline's captions to any length afterwards, and needs no run of this; this method

@@ -42,7 +42,7 @@ FITTED = {
     "truncate": {"words": 2},
     "no_repeat_ngram": {"size": 1},
 }
-"""What a method needs to fit the tests' models and answers, which are shallower and shorter than what it is made for."""
+"""What a method needs to fit the tests' models and answers, shallower and shorter than what it is made for."""
 
 EDITS = {
     "pai": (("image",), ()),

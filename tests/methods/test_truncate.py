@@ -39,6 +39,8 @@ def test_each_row_ends_by_itself_and_is_the_unmodified_model_s_until_there(llava
 
 
 def test_it_needs_the_tokenizer_and_says_so(llava):
-    with pytest.raises(ValueError, match=r"truncate reads or writes text: give intervene\(model, method, tokenizer\)"):
-        with intervene(llava, make_method("truncate")):
-            pass
+    needs = pytest.raises(
+        ValueError, match=r"truncate reads or writes text: give intervene\(model, method, tokenizer\)"
+    )
+    with needs, intervene(llava, make_method("truncate")):
+        pass
