@@ -69,7 +69,7 @@ def share_of_layers(layers: Layers, depth: int) -> Layers:
 def _proportionate(name: str, given: Collection[str], text: TextModel, folder: Path) -> dict[str, Any]:
     """Return settings in proportion to the model, of what is not given."""
     settings: dict[str, Any] = {}
-    names = name.split("+")
+    names = [part.strip() for part in name.split("+")]
     for part in names:
         for parameter in dataclasses.fields(METHODS[part]) if part in METHODS else ():
             key = parameter.name if len(names) == 1 else f"{part}.{parameter.name}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +44,8 @@ def add(commands: Any) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    import torch
-
-    from lmms_fixattn import model_args
-    from lmms_fixattn.bench import record
-    from lmms_fixattn.bench.contenders import default_methods, make_methods
-    from lmms_fixattn.bench.measure import Plan, measure
-    from lmms_fixattn.bench.shapes import load
-    from lmms_fixattn.text_model import TextModel
+    from lmms_fixattn.bench.command import bench
+    from lmms_fixattn.bench.measure import Plan
 
     plan = Plan(
         new_tokens=arguments.tokens,
@@ -62,23 +55,19 @@ def _bench(arguments: argparse.Namespace) -> None:
         released=not arguments.without_released,
     )
     try:
-        device = model_args.device(arguments.device)
-        dtype = model_args.dtype(arguments.dtype, device, torch.float16)
-        subject = load(arguments.model, dtype, device, model_args.attention(arguments.attention))
-        with tempfile.TemporaryDirectory() as folder:
-            text = TextModel.of(subject.model.config.text_config)
-            methods = make_methods(arguments.method or default_methods(), text, Path(folder))
-            stated = record.about(subject, plan, device)
-            print(record.headline(stated))
-            rows: list[dict[str, Any]] = []
-            for batch in arguments.batch:
-                bandwidth = stated["bandwidth"]["limit"]
-                found = measure(subject, methods, batch, plan, bandwidth, lambda rounds: progress(rounds, "rounds"))
-                print(f"\n{record.table(found)}", flush=True)
-                for doubt in record.remarks(found):
-                    remark(doubt)
-                rows += found
-                if arguments.json:
-                    record.write(arguments.json, stated, rows)
+        for text, doubts in bench(
+            arguments.model,
+            arguments.method,
+            arguments.batch,
+            plan,
+            dtype=arguments.dtype,
+            device=arguments.device,
+            attention=arguments.attention,
+            output=arguments.json,
+            progress=lambda rounds: progress(rounds, "rounds"),
+        ):
+            print(text, flush=True)
+            for doubt in doubts:
+                remark(doubt)
     except (ValueError, RuntimeError, OSError) as error:
         raise FileError(str(error)) from error

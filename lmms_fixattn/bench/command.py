@@ -1,0 +1,60 @@
+"""The command `lmms-fixattn bench`: one table a batch size, and all of it as JSON."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmms_fixattn import model_args
+from lmms_fixattn.bench import record
+from lmms_fixattn.bench.clock import Rounds
+from lmms_fixattn.bench.contenders import default_methods, make_methods
+from lmms_fixattn.bench.measure import Plan, measure
+from lmms_fixattn.bench.shapes import load
+from lmms_fixattn.text_model import TextModel
+
+
+def bench(
+    model: str,
+    methods: Sequence[str],
+    batches: Sequence[int],
+    plan: Plan,
+    *,
+    dtype: str = "auto",
+    device: str | None = None,
+    attention: str | None = None,
+    output: Path | None = None,
+    progress: Rounds = iter,
+) -> Iterator[tuple[str, list[str]]]:
+    """Measure methods at each batch size; yield what to print as it comes, and what makes it doubtful.
+
+    Args:
+        model: see :func:`lmms_fixattn.bench.shapes.load`.
+        methods: see :func:`lmms_fixattn.bench.contenders.make_methods`; none: all.
+        dtype, device, attention: as in ``--model_args``, except that "auto" is float16 wherever there is an
+            accelerator.
+        output: a JSON file, written anew after each batch size.
+
+    Raises:
+        ValueError: what cannot be meant or does not fit the model.
+        OSError: a file that cannot be written.
+    """
+    place = model_args.device(device)
+    kind = model_args.dtype(dtype, place, torch.float16)
+    subject = load(model, kind, place, model_args.attention(attention))
+    with tempfile.TemporaryDirectory() as folder:
+        text = TextModel.of(subject.model.config.text_config)
+        made = make_methods(methods or default_methods(), text, Path(folder))
+        stated = record.about(subject, plan, place)
+        yield record.headline(stated), []
+        rows: list[dict[str, Any]] = []
+        for batch in batches:
+            found = measure(subject, made, batch, plan, stated["bandwidth"]["limit"], progress)
+            rows += found
+            if output:
+                record.write(output, stated, rows)
+            yield f"\n{record.table(found)}", record.remarks(found)

@@ -1,0 +1,52 @@
+"""The rival answers as PAI does: it is a rival, and no straw man's answers are timed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_llava import batch, build_llava, make_prompt
+
+from lmms_fixattn import intervene, make_method
+from lmms_fixattn.bench.released import ReleasedLoop
+
+
+@pytest.mark.parametrize("key_heads", [3, 6])
+@pytest.mark.parametrize("gamma", [1, 1.1, 1.7])
+def test_the_loop_answers_as_pai_with_its_released_first_token(key_heads, gamma):
+    model = build_llava(key_heads)
+    loop = ReleasedLoop(model, alpha=0.6, gamma=gamma, start=1)
+    method = make_method("pai", alpha=0.6, gamma=gamma, layers="1-", released_first_token=True)
+    answers = set()
+    for seed in range(3):
+        inputs = make_prompt(seed).inputs()
+        with loop.installed():
+            theirs = loop.answer(inputs, 12)
+        with intervene(model, method), torch.inference_mode():
+            ours = model.generate(**inputs, do_sample=False, max_new_tokens=12, min_new_tokens=12)
+        assert theirs.tolist() == ours.tolist()
+        plain = model.generate(**inputs, do_sample=False, max_new_tokens=12, min_new_tokens=12)
+        answers.add(plain.tolist() == ours.tolist())
+    assert False in answers  # the edit is on
+
+
+def test_the_loop_leaves_no_trace():
+    model = build_llava()
+    inputs = make_prompt(0).inputs()
+    before, own = model(**inputs).logits, model.config.text_config._attn_implementation
+    loop = ReleasedLoop(model, gamma=1, start=0)
+    with pytest.raises(TypeError), loop.installed():
+        loop.answer(inputs, "three")
+    with loop.installed():
+        loop.answer(inputs, 3)
+    assert model.config.text_config._attn_implementation == own
+    assert torch.equal(model(**inputs).logits, before)
+
+
+def test_the_loop_takes_one_prompt_and_llamas_attention():
+    model = build_llava()
+    loop = ReleasedLoop(model)
+    with loop.installed(), pytest.raises(ValueError, match="one prompt at a time, got 2"):
+        loop.answer(batch([make_prompt(0), make_prompt(1)]), 3)
+    model.config.text_config.model_type = "qwen3"
+    with pytest.raises(ValueError, match="llama and mistral, not for qwen3"):
+        ReleasedLoop(model)
