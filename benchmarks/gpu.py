@@ -8,7 +8,8 @@ loop, at batch 1 and 16; then the captions: 500 answers of 100 tokens from 500 p
 on the GPU beforehand: reading and preparing them is not in the time.
 
 Results are written after every step, so that a run that is killed keeps what it has. A step that fails is recorded with
-its error, and one that is not begun in time is left out; the next ones run, and the exit status is 1. --smoke runs everything on the CPU with a tiny shape.
+its error, and one that is not begun in time is left out; the next ones run, and the exit status is 1. --smoke runs
+everything on the CPU with a tiny shape.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         text = TextModel.of(subject.model.config.text_config)
         methods = make_methods(["fixattn", "fixattn,gamma=1"], text, Path(folder))
-        stated = record.about(subject, Plan(size.new_tokens, size.rounds), device)
+        stated = record.about(subject, device)
         print(record.headline(stated), flush=True)
         done: dict[str, dict[str, Any]] = {}
         for name, run in steps(subject, methods, size, arguments.modes, stated["bandwidth"]["limit"]):
@@ -163,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     flush=True,
                 )
             lines = targets(done, size)
-            written = {**stated, "modes": arguments.modes, "steps": done, "targets": lines}
+            written = {**stated, "rounds": size.rounds, "new_tokens": size.new_tokens, "steps": done, "targets": lines}
             arguments.output.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     print(f"\n{tabulate(lines, ['where', 'what', 'aim', 'reached'])}")
     return int(any("error" in step for step in done.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,8 +50,8 @@ def bench(
     with tempfile.TemporaryDirectory() as folder:
         text = TextModel.of(subject.model.config.text_config)
         made = make_methods(methods or default_methods(), text, Path(folder))
-        stated = record.about(subject, plan, place)
-        yield record.headline(stated), []
+        stated = record.about(subject, place) | {"plan": dataclasses.asdict(plan)}
+        yield f"{record.headline(stated)}\n{plan}", []
         rows: list[dict[str, Any]] = []
         for batch in batches:
             found = measure(subject, made, batch, plan, stated["bandwidth"]["limit"], progress)

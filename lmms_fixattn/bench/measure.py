@@ -48,6 +48,10 @@ class Plan:
         if self.compiled and not self.static:
             raise ValueError("a compiled decode step needs the static cache: use both, or none")
 
+    def __str__(self) -> str:
+        cache = "static cache, compiled" if self.compiled else "static cache" if self.static else "growing cache"
+        return f"{cache}, {self.rounds} rounds of {self.new_tokens} decode steps"
+
     @property
     def warm_up(self) -> int:
         """Rounds before those that count; compilation specialises on what changes, and needs some to see it."""

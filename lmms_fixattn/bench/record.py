@@ -13,15 +13,14 @@ from tabulate import tabulate
 
 from lmms_fixattn.bench.limit import measure_bandwidth
 from lmms_fixattn.bench.machine import describe
-from lmms_fixattn.bench.measure import Plan
 from lmms_fixattn.bench.shapes import Subject
 from lmms_fixattn.text_model import TextModel
 
 _KIND = "lmms-fixattn bench"
 
 
-def about(subject: Subject, plan: Plan, device: torch.device) -> dict[str, Any]:
-    """Measure the bandwidth, and say on what everything is measured."""
+def about(subject: Subject, device: torch.device) -> dict[str, Any]:
+    """Measure the bandwidth, and say on what machine and model everything is measured."""
     inputs, config = subject.prompts(1), subject.model.config
     return {
         "kind": _KIND,
@@ -36,7 +35,6 @@ def about(subject: Subject, plan: Plan, device: torch.device) -> dict[str, Any]:
             "prompt_tokens": inputs["input_ids"].shape[1],
             "image_tokens": int((inputs["input_ids"] == config.image_token_id).sum()),
         },
-        "plan": dataclasses.asdict(plan),
     }
 
 
@@ -46,13 +44,11 @@ def write(path: Path, stated: Mapping[str, Any], rows: Sequence[Mapping[str, Any
 
 
 def headline(stated: Mapping[str, Any]) -> str:
-    """Say in two lines what was measured on what."""
-    machine, model, plan = stated["machine"], stated["model"], stated["plan"]
-    cache = "static cache, compiled" if plan["compiled"] else "static cache" if plan["static"] else "growing cache"
+    """Say in two lines on what model and machine everything was measured."""
+    machine, model = stated["machine"], stated["model"]
     return (
-        f"{model['name']}, {model['parameters'] / 1e6:.4g} million parameters, {model['dtype']}, {model['attention']}, "
-        f"{cache}; {model['prompt_tokens']} prompt tokens, {model['image_tokens']} of them an image's; "
-        f"{plan['rounds']} rounds of {plan['new_tokens']} steps\n"
+        f"{model['name']}, {model['parameters'] / 1e6:.4g} million parameters, {model['dtype']}, {model['attention']}; "
+        f"{model['prompt_tokens']} prompt tokens, {model['image_tokens']} of them an image's\n"
         f"{machine['device']}, {machine['threads']} threads on {machine['cores']} cores, "
         f"{stated['bandwidth']['limit'] / 1e9:.4g} GB/s measured; torch {machine['versions']['torch']}, "
         f"transformers {machine['versions']['transformers']}, lmms-fixattn {machine['versions']['lmms-fixattn']}"

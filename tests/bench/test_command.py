@@ -58,7 +58,8 @@ def test_its_json_has_every_figure_and_what_it_was_measured_on(tmp_path, capsys)
         steps = zip(row["seconds"]["step"], by_name[row["rival"], place]["seconds"]["step"], strict=True)
         assert row["speedup"] == pytest.approx(row["batch"] / statistics.median(m / o for m, o in steps))
     out = capsys.readouterr().out
-    assert "0.332 million parameters, float32, sdpa, growing cache; 89 prompt tokens, 25 of them an image's" in out
+    assert "0.332 million parameters, float32, sdpa; 89 prompt tokens, 25 of them an image's" in out
+    assert "growing cache, 3 rounds of 3 decode steps" in out
     assert out.count("released-style loop, refine") == 2
 
 
