@@ -13,7 +13,7 @@ import torch
 from lmms_fixattn import model_args
 from lmms_fixattn.bench import record
 from lmms_fixattn.bench.clock import Rounds
-from lmms_fixattn.bench.contenders import default_methods, make_methods
+from lmms_fixattn.bench.contenders import make_methods
 from lmms_fixattn.bench.measure import Plan, measure
 from lmms_fixattn.bench.shapes import load
 from lmms_fixattn.text_model import TextModel
@@ -35,7 +35,7 @@ def bench(
 
     Args:
         model: see :func:`lmms_fixattn.bench.shapes.load`.
-        methods: see :func:`lmms_fixattn.bench.contenders.make_methods`; none: all.
+        methods: see :func:`lmms_fixattn.bench.contenders.make_methods`.
         dtype, device, attention: as in ``--model_args``, except that "auto" is float16 wherever there is an
             accelerator.
         output: a JSON file, written anew after each batch size.
@@ -49,7 +49,7 @@ def bench(
     subject = load(model, kind, place, model_args.attention(attention))
     with tempfile.TemporaryDirectory() as folder:
         text = TextModel.of(subject.model.config.text_config)
-        made = make_methods(methods or default_methods(), text, Path(folder))
+        made = make_methods(methods, text, Path(folder))
         stated = record.about(subject, place) | {"plan": dataclasses.asdict(plan)}
         yield f"{record.headline(stated)}\n{plan}", []
         rows: list[dict[str, Any]] = []

@@ -20,10 +20,12 @@ _DEPTH = 32
 """Layers of LLaVA-1.5-7B, to which the methods' default layers belong."""
 _LAYER_RANGE: str = layer_range((0, None), "").metadata["expected"]
 """What marks a hyper-parameter as a range of layers."""
+ALL = "all"
+"""The word for every method at its defaults, and again without its logits refine where it has one."""
 
 
-def default_methods() -> list[str]:
-    """Name every method at its defaults, and again without its logits refine where it has one."""
+def all_methods() -> list[str]:
+    """Write out what :data:`ALL` stands for."""
     refined = {name for name in METHODS if "gamma" in parameters_of(name)}
     named = ((name, *([f"{name},gamma=1"] if name in refined else [])) for name in METHODS if name != "vanilla")
     return [text for texts in named for text in texts]
@@ -31,6 +33,8 @@ def default_methods() -> list[str]:
 
 def make_methods(texts: Sequence[str], text: TextModel, folder: Path) -> dict[str, Method]:
     """Make methods of "NAME" or "NAME,key=value,...", labelled "NAME, key=value, ...", the unmodified model first.
+
+    "all" stands for :func:`all_methods`.
 
     What a method's defaults take from LLaVA-1.5-7B, and the text does not say, is put in proportion to the model:
     default layers become the same share of a shallower one's, AD-HH's heads as large a share of its heads, VAR looks at
@@ -43,7 +47,7 @@ def make_methods(texts: Sequence[str], text: TextModel, folder: Path) -> dict[st
         ValueError: one given twice, an unknown method or hyper-parameter, or a value that does not fit the model.
     """
     methods: dict[str, Method] = {"vanilla": make_method("vanilla")}
-    for written in texts:
+    for written in itertools.chain.from_iterable(all_methods() if each == ALL else [each] for each in texts):
         name, _, others = written.partition(",")
         name, given = name.strip(), split_args(others)
         label = ", ".join([name, *(f"{key}={value}" for key, value in given.items())])

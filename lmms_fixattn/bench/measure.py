@@ -39,7 +39,7 @@ class Plan:
     """
 
     new_tokens: int = 32
-    rounds: int = 9
+    rounds: int = 5
     static: bool = False
     compiled: bool = False
     released: bool = True

@@ -25,13 +25,14 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--method",
         nargs="+",
-        default=[],
+        default=["pai", "pai,gamma=1", "fixattn", "fixattn,gamma=1"],
         metavar="NAME[,KEY=VALUE...]",
-        help='one or several, as pai "fixattn,gamma=1" (default: all, with their logits refine and without)',
+        help='one or several, as pai "spin,kept=0.8"; all: every method, with its logits refine and without '
+        '(default: pai "pai,gamma=1" fixattn "fixattn,gamma=1")',
     )
     command.add_argument("--batch", nargs="+", type=positive, default=[1, 8], metavar="N", help="default: 1 8")
     command.add_argument("--tokens", type=positive, default=32, metavar="N", help="decode steps (default: 32)")
-    command.add_argument("--rounds", type=positive, default=9, metavar="N", help="behind one to warm up (default: 9)")
+    command.add_argument("--rounds", type=positive, default=5, metavar="N", help="behind one to warm up (default: 5)")
     command.add_argument("--dtype", default="auto", help="default: float32 on a CPU, else float16")
     command.add_argument("--device", help="default: a CUDA GPU where there is one, else the CPU")
     command.add_argument("--attention", metavar="NAME", help="transformers' attention backend (default: its choice)")

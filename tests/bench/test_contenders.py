@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmms_fixattn import METHODS
-from lmms_fixattn.bench.contenders import default_methods, make_methods, share_of_layers
+from lmms_fixattn.bench.contenders import all_methods, make_methods, share_of_layers
 from lmms_fixattn.text_model import LLAVA_7B, TextModel
 
 SHALLOW = TextModel("llama", hidden_size=1024, layers=8, heads=16, key_heads=16)
@@ -29,14 +29,14 @@ def test_a_shallower_model_has_the_same_share_of_layers(layers, depth, share):
 
 @pytest.mark.parametrize("text", [SHALLOW, LLAVA_7B, TextModel("llama", 64, 2, 4, 2)])
 def test_all_methods_fit_every_model(text, tmp_path):
-    methods = make_methods(default_methods(), text, tmp_path)
+    methods = make_methods(["all"], text, tmp_path)
     assert {method.name for method in methods.values()} == set(METHODS)
     for method in methods.values():
         method.for_model(text)
 
 
-def test_default_methods_come_with_their_refine_and_without():
-    listed = default_methods()
+def test_all_methods_come_with_their_refine_and_without():
+    listed = all_methods()
     assert {"pai", "pai,gamma=1", "fixattn", "fixattn,gamma=1", "hgai"} < set(listed)
     assert "hgai,gamma=1" not in listed
     assert "vanilla" not in listed
