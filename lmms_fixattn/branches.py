@@ -14,6 +14,7 @@ class Prompt:
 
     Attributes:
         is_image: bool [rows, prompt], True at image tokens.
+        is_bos: bool [rows, prompt], True at the token that begins a sequence, where the model has one.
         kept: bool [rows, prompt], False at padding.
         embeds: what the text model reads, image features in their places, [rows, prompt, hidden size].
         pixels: what the vision tower was given, [images, 3, height, width]; None where no image was encoded.
@@ -22,6 +23,7 @@ class Prompt:
     """
 
     is_image: torch.Tensor
+    is_bos: torch.Tensor
     kept: torch.Tensor
     embeds: torch.Tensor
     pixels: torch.Tensor | None
@@ -53,7 +55,7 @@ class WithoutImage:
 class NoisedImage:
     """The same prompt with its images after a number of steps of diffusion noise.
 
-    With e ~ N(0, 1), drawn once for all images from ``seed``, on pixels x as the vision tower reads them::
+    With e ~ N(0, 1), drawn from ``seed``, the same for every image, on pixels x as the vision tower reads them::
 
         x' = sqrt(a) x + sqrt(1 - a) e,   a = prod over t <= step of (1 - b[t]),
         b = sigmoid(1000 steps from -6 to 6) * (0.005 - 0.00001) + 0.00001
@@ -89,7 +91,7 @@ class NoisedImage:
 
 @dataclass(frozen=True)
 class Instructed:
-    """The same prompt with further words right behind its last image token, or at its start where it has no image."""
+    """The same prompt with further words before it, right behind the token that begins the sequence."""
 
     words: str
 
@@ -98,9 +100,9 @@ class Instructed:
         words = prompt.embed(self.words).to(prompt.embeds)
         rows, width = prompt.is_image.shape
         columns = torch.arange(width, device=words.device)
-        split = (columns * prompt.is_image).amax(dim=1, keepdim=True) + 1
-        # Sorted by place, with the words' place between that of the last image token and that of what follows it.
-        place = torch.cat([2 * columns.expand(rows, -1), (2 * split - 1).expand(-1, len(words))], dim=1)
+        first = (prompt.kept & ~prompt.is_bos).long().argmax(dim=1, keepdim=True)
+        # Sorted by place, with the words' place just before that of the prompt's first token.
+        place = torch.cat([2 * columns.expand(rows, -1), (2 * first - 1).expand(-1, len(words))], dim=1)
         order = place.argsort(dim=1, stable=True)
         embeds = torch.cat([prompt.embeds, words.expand(rows, -1, -1)], dim=1)
         kept = torch.cat([prompt.kept, prompt.kept.new_ones(rows, len(words))], dim=1)

@@ -8,7 +8,7 @@ attends to its own cache. Beams and sampling move both alike.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,9 +28,22 @@ class Step:
     """Tokens of the answer so far."""
     branch: Any = None
     """The second branch's logits, float32 [rows, vocabulary]; None where the method has none."""
-    early: dict[int, torch.Tensor] = field(default_factory=dict)
-    """By layer, the logits that its output gives right away, float32 [rows, vocabulary]; the last one's are
-    the model's own."""
+    states: Any = None
+    """The newest state of each row as it enters each of the method's early layers, [layers, rows, hidden size]."""
+    norm: Callable[[torch.Tensor], torch.Tensor] = lambda states: states
+    """The norm that follows the last layer."""
+    head: Callable[[torch.Tensor], torch.Tensor] = lambda states: states
+    """What turns states into logits."""
+
+    def early(self, *, normed: bool, every: int = 1) -> torch.Tensor:
+        """Return the logits that states give before the rest of the layers, float32 [layers, rows, vocabulary].
+
+        Args:
+            normed: with the norm that the last layer's output passes, or without it.
+            every: of the method's early layers, in order, the first and each so many behind it.
+        """
+        states = self.states[::every]
+        return self.head(self.norm(states) if normed else states).float()
 
 
 class SecondBranch:
@@ -144,10 +157,11 @@ class Guidance(LogitsProcessor):  # type: ignore[misc]
 
     Args:
         methods: those that guide.
-        view: returns the running step and which rows have an image, bool [rows, 1], given the step's number.
+        view: returns the running step as a method sees it, and which rows have an image, bool [rows, 1], given the
+            step's number.
     """
 
-    def __init__(self, methods: list[Method], view: Callable[[int], tuple[Step, torch.Tensor]]) -> None:
+    def __init__(self, methods: list[Method], view: Callable[[int, Method], tuple[Step, torch.Tensor]]) -> None:
         self.methods = methods
         self.view = view
         self.start: int | None = None
@@ -155,8 +169,8 @@ class Guidance(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if self.start is None:
             self.start = input_ids.shape[1]
-        step, has_image = self.view(input_ids.shape[1] - self.start)
         for method in self.methods:
+            step, has_image = self.view(input_ids.shape[1] - self.start, method)
             if method.branch is None:
                 scores = method.guide(scores, step).to(scores.dtype)
             elif step.branch is not None:

@@ -76,14 +76,14 @@ class _Intervention:
         self.edits_attention = any(self.layers.values())
         self.guiding = [part for part in self.methods if part.guides]
         self.branch = next((part.branch for part in self.methods if part.branch is not None), None)
-        self.early = sorted({layer for p in self.methods for layer in _layers_in(model, p.name, p.early_layers)})
+        self.early = {part: _layers_in(model, part.name, part.early_layers) for part in self.guiding}
         self.tokenizer = tokenizer
         if tokenizer is None and (needing := [part.name for part in self.methods if part.needs_tokenizer]):
             raise ValueError(f"{needing[0]} reads or writes text: give intervene(model, method, tokenizer) the model's")
         self.installed = ExitStack()
         self.watch: VisionWatch | None = None
         self.pixels: torch.Tensor | None = None  # what the vision tower last ran on, for a branch
-        self.states: dict[int, torch.Tensor] = {}  # of the running step, what guiding reads of layers before the last
+        self.states: dict[int, torch.Tensor] = {}  # by layer, the newest state of each row as it enters it
         self.caches: weakref.WeakSet[Cache] = weakref.WeakSet()  # that hold an edit of this block
         self.inputs: tuple[Any, Any] = None, None  # input_ids and attention_mask of the running forward pass
         self.latest: Edit  # of the latest prefill, for the guiding that starts right after it
@@ -112,9 +112,8 @@ class _Intervention:
                 self._hook(stack, self.model.model.vision_tower, self._note_pixels)
                 hook = self.text.register_forward_hook(self._start_or_part_branch, with_kwargs=True)
                 stack.callback(hook.remove)
-            for layer in self.early:
-                hook = self.text.layers[layer].register_forward_hook(partial(self._note_layer_output, layer))
-                stack.callback(hook.remove)
+            for layer in {layer for layers in self.early.values() for layer in layers}:
+                self._hook(stack, self.text.layers[layer], partial(self._note_state, layer))
             stack.enter_context(self._own_generate())
             self.installed = stack.pop_all()
 
@@ -178,10 +177,10 @@ class _Intervention:
             hidden = args[0] if args else kwargs["hidden_states"]
             edit.parts[place].noted[layer] = self.methods[place].note_input(layer, hidden)
 
-    def _note_layer_output(self, layer: int, module: Any, args: tuple[Any, ...], output: Any) -> None:
+    def _note_state(self, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self.branching:
-            states = output[0] if isinstance(output, tuple) else output
-            self.states[layer] = states[:, -1]
+            states = args[0] if args else kwargs["hidden_states"]
+            self.states[layer] = states[:, -1].clone()  # a view would hold on to all rows of a prefill
 
     def _start_or_part_branch(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         edit: Edit | None = kwargs.get(EDIT)
@@ -192,6 +191,7 @@ class _Intervention:
         if self.branch is not None and bool(edit.has_image.any()):
             prompt = Prompt(
                 is_image=edit.is_image,
+                is_bos=self._is_bos(),
                 kept=edit.kept,
                 embeds=kwargs["inputs_embeds"],
                 pixels=self.pixels,
@@ -246,15 +246,16 @@ class _Intervention:
         embedding = self.model.get_input_embeddings()
         return embedding(ids.to(embedding.weight.device))  # type: ignore[no-any-return]
 
-    def _step(self, index: int) -> tuple[Step, torch.Tensor]:
-        second, has_image = self.latest.second, self.latest.has_image
-        branch = None if second is None else self.model.lm_head(second.hidden).float()
-        early = {layer: self._early_logits(states[: len(has_image)]) for layer, states in self.states.items()}
-        return Step(index, branch, early), has_image
+    def _is_bos(self) -> torch.Tensor:
+        ids, bos = self.inputs[0], self.model.config.text_config.bos_token_id
+        return torch.zeros_like(ids, dtype=torch.bool) if bos is None else ids == bos
 
-    def _early_logits(self, states: torch.Tensor) -> torch.Tensor:
-        norm = self.text.norm(states)
-        return self.model.lm_head(norm).float()  # type: ignore[no-any-return]
+    def _step(self, index: int, method: Method) -> tuple[Step, torch.Tensor]:
+        second, has_image = self.latest.second, self.latest.has_image
+        branch = None if second is None or method.branch is None else self.model.lm_head(second.hidden).float()
+        states = [self.states[layer][: len(has_image)] for layer in self.early[method]]
+        stacked = torch.stack([state.to(states[0].device) for state in states]) if states else None
+        return Step(index, branch, stacked, self.text.norm, self.model.lm_head), has_image
 
     @contextmanager
     def _own_generate(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ _FITTED: dict[str, dict[str, Any]] = {
     "adhh": {"heads": "[2:0,3:1,3:2]", "threshold": 0.1},
     "var": {"sink_dims": "[6,67]", "tau": 1.8, "p": 0.1},
     "iat": {"layers": "1-3"},
+    "deco": {"layers": "2-4"},
     "adaiat": {"layers": "1-3", "statistics": statistics_file(TextModel("llama", 128, 4, 4, 4))},
 }
 DEMO_METHODS = {name: _FITTED.get(name, {}) for name in METHODS}

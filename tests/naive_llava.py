@@ -35,8 +35,8 @@ class Guided:
 
     index: int
     branch: Any
-    early: list[Any]
-    """The logits that each layer's output gives right away."""
+    early: Any
+    """From a layer and whether to norm, the logits that the state entering it gives right away."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,6 @@ class Decoder:
     def row(self, hidden, gains, fix, edited, at_prefill):
         """Return the logits of one more row; gains has one entry a prompt column."""
         position = len(self.keys[0])
-        self.outputs = []
         kinds = kinds_of(gains["image"], position + 1)
         for index, layer in enumerate(self.text.layers):
             self.inputs[index].append(hidden)
@@ -133,15 +132,14 @@ class Decoder:
             gate, up, down = (numbers(p.weight) for p in (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj))
             gated = gate @ x
             hidden = hidden + down @ (gated / (1 + np.exp(-gated)) * (up @ x))
-            self.outputs.append(hidden)
         return self.logits(hidden)
 
-    def logits(self, hidden):
-        return numbers(self.head.weight) @ rms_norm(hidden, self.text.norm, self.eps)
+    def logits(self, hidden, normed=True):
+        return numbers(self.head.weight) @ (rms_norm(hidden, self.text.norm, self.eps) if normed else hidden)
 
-    def early(self):
-        """Return the logits of every layer's output for the latest row."""
-        return [self.logits(hidden) for hidden in self.outputs]
+    def early(self, layer, normed):
+        """Return the logits that the latest row gives as it enters a layer."""
+        return self.logits(self.inputs[layer][-1], normed)
 
     def edit(self, index, rows, gains, fix, at_prefill):
         if at_prefill:
@@ -248,7 +246,7 @@ def generate(model, ids, pixel_values, fix, steps, forced=None):
             score = fix.gamma * (lc - lu) + lu
             score[lc < np.log(0.1) + lc.max()] = -np.inf
         if fix.guide is not None and (fix.branch is None or without_image is not None):
-            score = fix.guide(score, Guided(step, without_image, main.early()))
+            score = fix.guide(score, Guided(step, without_image, main.early))
         scores.append(score)
         tokens.append(int(score.argmax()) if forced is None else int(forced[step]))
         row = embed(model, tokens[-1:], None)[0]

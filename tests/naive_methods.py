@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from naive_llava import Fix
+import torch
+from naive_llava import Fix, embed, log_softmax, softmax
 
 
 def columns(row, *kinds):
@@ -107,3 +110,80 @@ def adaiat(ratios, thresholds, alpha, layers):
             row.weights[head] = new / new.sum()
 
     return Fix(edit_weights=edit, layers=layers)
+
+
+def contrasted(weight_at, cutoff, branch):
+    """Lean away from a branch by the weight at each step, among tokens that are not too unlikely."""
+
+    def guide(scores, step):
+        lc, lu, weight = log_softmax(scores), log_softmax(step.branch), weight_at(step.index)
+        out = np.array([(1 + weight) * c - weight * u for c, u in zip(lc, lu, strict=True)])
+        return log_softmax(np.where(np.exp(lc) >= cutoff * np.exp(lc).max(), out, -np.inf))
+
+    return Fix(branch=branch, guide=guide)
+
+
+def vcd(alpha, cutoff, noise_step, seed):
+    def branch(model, ids, pixels):
+        return embed(model, ids, noised(pixels, noise_step, seed))
+
+    return contrasted(lambda index: alpha, cutoff, branch)
+
+
+def noised(pixels, step, seed):
+    """Pixels after so many steps of noise, one step's share of the signal after the other."""
+    kept = 1.0
+    for t in range(step + 1):
+        kept *= 1 - (1e-5 + (0.005 - 1e-5) / (1 + math.exp(6 - 12 * t / 999)))
+    noise = torch.randn(pixels[0].shape, generator=torch.Generator().manual_seed(seed))
+    return torch.stack([math.sqrt(kept) * image + math.sqrt(1 - kept) * noise for image in pixels])
+
+
+def icd(alpha, cutoff, words):
+    def branch(model, ids, pixels):
+        return embed(model, [ids[0], *words, *ids[1:]], pixels)
+
+    return contrasted(lambda index: alpha, cutoff, branch)
+
+
+def m3id(rate, cutoff):
+    def branch(model, ids, pixels):
+        return embed(model, [token for token in ids if token != model.config.image_token_id], None)
+
+    def weight(index):
+        g = math.exp(-rate * (index + 1))
+        return (1 - g) / g
+
+    return contrasted(weight, cutoff, branch)
+
+
+def dola(alpha, cutoff, layers):
+    def divergence(p, q):
+        m = (p + q) / 2
+        return sum(x * math.log(x / z) + y * math.log(y / z) for x, y, z in zip(p, q, m, strict=True)) / 2
+
+    def guide(scores, step):
+        p = softmax(scores)
+        early = max((step.early(layer, False) for layer in layers), key=lambda e: divergence(p, softmax(e)))
+        out = np.log(p) - alpha * log_softmax(early)
+        return log_softmax(np.where(p >= cutoff * p.max(), out, -np.inf))
+
+    return Fix(guide=guide)
+
+
+def deco(alpha, top_p, top_k, layers):
+    def guide(scores, step):
+        p = softmax(scores)
+        candidates, total = [], 0.0
+        for token in sorted(range(len(p)), key=lambda token: -p[token])[:top_k]:
+            if total < top_p:
+                candidates.append(token)
+            total += p[token]
+        early = [step.early(layer, True) for layer in layers]
+        highest, best = max((softmax(e)[token], index) for index, e in enumerate(early) for token in candidates)
+        out = np.full(len(p), -np.inf)
+        for token in candidates:
+            out[token] = scores[token] + alpha * highest * early[best][token]
+        return log_softmax(out)
+
+    return Fix(guide=guide)

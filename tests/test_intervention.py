@@ -12,15 +12,17 @@ import torch
 from naive_llava import Fix
 from naive_llava import generate as naive_generate
 from statistics_files import statistics_file
-from tiny_llava import IMAGE, PAD, PATCHES, batch, build_llava, make_prompt, text_model
+from tiny_llava import IMAGE, PAD, PATCHES, WordTokenizer, batch, build_llava, make_prompt, text_model
 from transformers import DynamicCache
 
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.attention_statistics import AttentionStatistics
+from lmms_fixattn.methods.icd import DISTURBANCE
 from lmms_fixattn.text_model import TextModel
 from lmms_fixattn.versions import keeps_images_in_order_under_beams
 
 STEPS = 4
+WORDS = WordTokenizer()(DISTURBANCE)["input_ids"][0].tolist()
 STATISTICS, _ = AttentionStatistics.read(Path(statistics_file(text_model())))
 CASES = {
     "vanilla": (make_method("vanilla"), Fix()),
@@ -66,6 +68,12 @@ CASES = {
         make_method("adaiat", alpha=3, beta=0.4, layers="1-", statistics=statistics_file(text_model())),
         naive.adaiat(STATISTICS.ratios().tolist(), STATISTICS.thresholds(0.4).tolist(), 3, (1, 5)),
     ),
+    "vcd": (make_method("vcd", alpha=1.3, noise_step=700, seed=5), naive.vcd(1.3, 0.1, 700, 5)),
+    "icd": (make_method("icd", cutoff=0.05), naive.icd(1, 0.05, WORDS)),
+    "m3id": (make_method("m3id", rate=0.4), naive.m3id(0.4, 0.1)),
+    "dola": (make_method("dola", cutoff=0.05), naive.dola(1, 0.05, (0, 2, 4))),
+    "dola-some-layers": (make_method("dola", layers="1-4", alpha=0.7), naive.dola(0.7, 0.1, (1, 3))),
+    "deco": (make_method("deco", top_k=5, layers="1-4"), naive.deco(0.6, 0.9, 5, (1, 2, 3))),
 }
 
 
@@ -79,9 +87,9 @@ def fitted(method, model):
 def run(model, prompts, method, steps=STEPS, **settings):
     """Return new tokens [prompts, steps], and per step raw logits and final scores [steps, rows, vocabulary]."""
     inputs = batch(prompts)
-    with intervene(model, method):
+    with intervene(model, method, WordTokenizer()):
         out = model.generate(
-            **inputs, max_new_tokens=steps, min_new_tokens=steps, do_sample=False, output_logits=True,
+            **inputs, max_new_tokens=steps, eos_token_id=1000, do_sample=False, output_logits=True,
             output_scores=True, return_dict_in_generate=True, **settings,
         )  # fmt: skip
     return out.sequences[:, inputs["input_ids"].shape[1] :], torch.stack(out.logits), torch.stack(out.scores)
@@ -98,8 +106,8 @@ def test_every_step_equals_the_model_written_out_by_hand(llava, grouped_llava, c
         model, prompt.ids, prompt.pixel_values, fix, STEPS, forced=tokens[0].tolist()
     )
     torch.testing.assert_close(logits[:, 0], naive_logits, atol=2e-3, rtol=2e-4)
-    # min_new_tokens excludes the end of sequence before the refine; compare what neither side excluded.
-    kept = torch.isfinite(scores[:, 0]) & torch.isfinite(naive_scores)
+    kept = torch.isfinite(scores[:, 0])
+    assert torch.equal(kept, torch.isfinite(naive_scores))
     shift = (scores[:, 0] - naive_scores).masked_fill(~kept, 0)
     per_step = shift.sum(1, keepdim=True) / kept.sum(1, keepdim=True)
     torch.testing.assert_close(shift, per_step * kept, atol=2e-3, rtol=0)
@@ -112,11 +120,12 @@ def test_a_left_padded_batch_equals_its_prompts_alone(llava, case, cache):
     method, _ = CASES[case]
     prompts = [make_prompt(seed=30 + n, images=n) for n in (1, 0, 2)]
     settings = {"cache_implementation": "static"} if cache == "static" else {}
-    tokens, logits, _ = run(llava, prompts, method, **settings)
+    tokens, logits, scores = run(llava, prompts, method, **settings)
     for row, prompt in enumerate(prompts):
-        alone, alone_logits, _ = run(llava, [prompt], method)
+        alone, alone_logits, alone_scores = run(llava, [prompt], method)
         assert tokens[row].tolist() == alone[0].tolist()
         torch.testing.assert_close(logits[:, row], alone_logits[:, 0], atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(scores[:, row], alone_scores[:, 0], atol=2e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -134,7 +143,10 @@ def test_the_untouched_rows_may_use_any_of_the_model_s_own_kernels(llava, attent
 
 
 @pytest.mark.parametrize("images", [1, 2])
-@pytest.mark.parametrize("case", ["pai-refined", "fixattn-proportional", "fixattn", "var", "adaiat"])
+@pytest.mark.parametrize(
+    "case",
+    ["pai-refined", "fixattn-proportional", "fixattn", "var", "adaiat", "vcd", "icd", "m3id", "dola", "deco"],
+)
 def test_beam_search_scores_its_sequence_as_the_naive_model_does(llava, case, images):
     if images > 1 and not keeps_images_in_order_under_beams():
         pytest.skip("this transformers mixes up the images of a prompt under beam search, with or without a method")
@@ -142,7 +154,7 @@ def test_beam_search_scores_its_sequence_as_the_naive_model_does(llava, case, im
     prompts = [make_prompt(seed=41, images=images), make_prompt(seed=42)]
     inputs = batch(prompts)
     settings = {"num_beams": 3, "max_new_tokens": STEPS, "do_sample": False, "length_penalty": 0.0}
-    with intervene(llava, method):
+    with intervene(llava, method, WordTokenizer()):
         out = llava.generate(**inputs, **settings, return_dict_in_generate=True, output_scores=True, eos_token_id=1000)
     for row, prompt in enumerate(prompts):
         tokens = out.sequences[row, inputs["input_ids"].shape[1] :].tolist()
@@ -151,6 +163,19 @@ def test_beam_search_scores_its_sequence_as_the_naive_model_does(llava, case, im
             scores = scores.log_softmax(-1)
         total = sum(float(score[token]) for score, token in zip(scores, tokens, strict=True))
         assert out.sequences_scores[row].item() == pytest.approx(total, abs=5e-3)
+
+
+@pytest.mark.parametrize("case", ["pai-refined", "vcd", "icd", "m3id", "dola", "deco"])
+def test_sampling_chooses_among_the_guided_scores(llava, case):
+    method, _ = CASES[case]
+    prompts = [make_prompt(seed=seed) for seed in range(70, 78)]
+    greedy, *_ = run(llava, prompts, method)
+    with intervene(llava, method, WordTokenizer()):
+        sampled = llava.generate(
+            **batch(prompts), max_new_tokens=STEPS, eos_token_id=1000, do_sample=True, temperature=1e-3, top_k=0
+        )
+    assert torch.equal(sampled[:, -STEPS:], greedy)
+    assert not torch.equal(greedy, run(llava, prompts, make_method("vanilla"))[0])
 
 
 def test_sampling_from_one_token_is_greedy_search_and_copies_follow_their_own_text(llava):
@@ -229,7 +254,7 @@ def test_nothing_is_left_after_the_block_nor_after_an_error_in_it(llava, case):
     before = traces(llava), run(llava, [prompt], make_method("vanilla"))[1]
 
     def fail_inside():
-        with intervene(llava, method):
+        with intervene(llava, method, WordTokenizer()):
             run_inside = llava.generate(**prompt.inputs(), max_new_tokens=2, do_sample=False)
             raise KeyError(run_inside.shape)
 
@@ -304,10 +329,10 @@ def test_a_class_token_among_the_image_tokens_is_never_selected(llava):
     assert gain.sum() == gain[3 : 3 + PATCHES].sum()
 
 
-def test_no_image_means_no_change(llava):
+def test_no_image_means_no_change_but_by_what_guides_by_layers_alone(llava):
     prompt = make_prompt(seed=17, images=0)
     _, expected, expected_scores = run(llava, [prompt], make_method("vanilla"))
-    for method, _ in CASES.values():
+    for method in (method for method, _ in CASES.values() if method.early_layers is None):
         _, logits, scores = run(llava, [prompt], method)
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(scores, expected_scores, atol=1e-4, rtol=1e-4)

@@ -11,9 +11,13 @@ from lmms_fixattn.methods.base import Method, did_you_mean
 from lmms_fixattn.methods.beam import Beam
 from lmms_fixattn.methods.brief import Brief
 from lmms_fixattn.methods.composition import Composition, distribute
+from lmms_fixattn.methods.deco import DeCo
+from lmms_fixattn.methods.dola import DoLa
 from lmms_fixattn.methods.fixattn import FixAttn
 from lmms_fixattn.methods.hgai import HGAI
 from lmms_fixattn.methods.iat import IAT
+from lmms_fixattn.methods.icd import ICD
+from lmms_fixattn.methods.m3id import M3ID
 from lmms_fixattn.methods.no_repeat_ngram import NoRepeatNgram
 from lmms_fixattn.methods.nucleus import Nucleus
 from lmms_fixattn.methods.pai import PAI
@@ -23,6 +27,7 @@ from lmms_fixattn.methods.truncate import Truncate
 from lmms_fixattn.methods.vaf import VAF
 from lmms_fixattn.methods.vanilla import Vanilla
 from lmms_fixattn.methods.var import VAR
+from lmms_fixattn.methods.vcd import VCD
 
 _ALL: tuple[type[Method], ...] = (
     Vanilla,
@@ -36,6 +41,13 @@ _ALL: tuple[type[Method], ...] = (
     VAR,
     IAT,
     AdaIAT,
+    # contrast
+    VCD,
+    ICD,
+    M3ID,
+    # layers
+    DoLa,
+    DeCo,
     # length
     Truncate,
     Brief,

@@ -89,8 +89,8 @@ class Method:
         return None
 
     @property
-    def early_layers(self) -> Layers | frozenset[int] | None:
-        """The layers whose outputs ``guide`` reads as logits: a range with the end excluded, or just these."""
+    def early_layers(self) -> Layers | None:
+        """The layers whose inputs ``guide`` reads as logits, 0 for the embeddings: a range with the end excluded."""
         return None
 
     @property
@@ -168,15 +168,16 @@ def number(default: float, meaning: str, *, low: float = -math.inf, high: float 
     return _declare(default, meaning, f"a number{bounds}", parse)
 
 
-def count(default: int, meaning: str, *, low: int = 0) -> Any:
-    """Declare a whole hyper-parameter of at least ``low``."""
+def count(default: int, meaning: str, *, low: int = 0, high: int | None = None) -> Any:
+    """Declare a whole hyper-parameter of at least ``low`` and at most ``high``."""
 
     def parse(value: Any) -> int:
-        if (parsed := _whole(value)) < low:
+        if (parsed := _whole(value)) < low or (high is not None and parsed > high):
             raise ValueError
         return parsed
 
-    return _declare(default, meaning, f"a whole number >= {low}", parse)
+    bounds = f">= {low}" if high is None else f"in [{low}, {high}]"
+    return _declare(default, meaning, f"a whole number {bounds}", parse)
 
 
 def switch(default: bool, meaning: str) -> Any:

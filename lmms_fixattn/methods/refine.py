@@ -41,4 +41,4 @@ class Refined(Method):
         return not (prefill and self.guides and self.released_first_token)
 
     def guide(self, scores: torch.Tensor, step: Step) -> torch.Tensor:
-        return contrast(scores, step.branch, self.gamma, self.cutoff)
+        return contrast(scores, step.branch, self.gamma - 1, self.cutoff)

@@ -27,6 +27,11 @@ NEUTRAL = {
     "brief": {"sentences": 0},
     "beam": {"beams": 1},
     "nucleus": {"temperature": 0},
+    "vcd": {"alpha": 0},
+    "icd": {"alpha": 0},
+    "m3id": {"rate": 0},
+    "dola": {"alpha": 0},
+    "deco": {"alpha": 0},
     "repetition_penalty": {"penalty": 1},
     "no_repeat_ngram": {"size": 0},
 }
@@ -39,6 +44,7 @@ FITTED = {
     "var": {"sink_dims": "[6,23]", "tau": 1.6},
     "iat": {"layers": "1-4"},
     "adaiat": {"layers": "1-"},
+    "deco": {"layers": "2-5"},
     "truncate": {"words": 2},
     "no_repeat_ngram": {"size": 1},
 }
@@ -83,6 +89,10 @@ MOVES = {
     "p": [{"p": 0.1}],
     "statistics": [{"statistics": statistics_file(text_model(key_heads=3), seed=1)}],
     "clamp": [{"clamp": False}],
+    "noise_step": [{"noise_step": 900}],
+    "seed": [{"seed": 7}],
+    "rate": [{"rate": 0.3}],
+    "top_k": [{"top_k": 2}],
     "words": [{"words": 1}],
     "sentences": [{"sentences": 1}],
     "beams": [{"beams": 3}],
@@ -105,13 +115,13 @@ def fitted(name, key_heads=6, **settings):
 
 
 def scores(model, method, prompts):
-    """Return the final scores of each step, [steps, rows, vocabulary]."""
+    """Return the final log-probabilities of each step, [steps, rows, vocabulary]."""
     torch.manual_seed(0)
     with intervene(model, method, WordTokenizer()):
         out = model.generate(
             **batch(prompts), max_new_tokens=3, min_new_tokens=3, output_scores=True, return_dict_in_generate=True
         )
-    return torch.stack(out.scores)
+    return torch.stack(out.scores).log_softmax(-1)
 
 
 def differ(one, other, by):
@@ -136,7 +146,8 @@ def test_neutral_settings_equal_the_untouched_model(llava, name):
     out = llava.generate(
         **inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False, output_scores=True, return_dict_in_generate=True
     )
-    torch.testing.assert_close(scores(llava, method, prompts), torch.stack(out.scores), atol=1e-4, rtol=1e-4)
+    expected = torch.stack(out.scores).log_softmax(-1)
+    torch.testing.assert_close(scores(llava, method, prompts), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "vanilla"])
