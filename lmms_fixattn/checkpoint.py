@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from loguru import logger
-from transformers import AutoConfig, AutoProcessor, GenerationConfig, LlavaForConditionalGeneration
+from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, GenerationConfig, LlavaForConditionalGeneration
 
 DEMO = Path(__file__).with_name("demo") / "model"
 _WANTED = "expected a LLaVA-1.5 checkpoint in the transformers layout, such as llava-hf/llava-1.5-7b-hf"
@@ -68,24 +68,34 @@ class Checkpoint:
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
         return processor
 
-    def load_model(self, dtype: torch.dtype, device: torch.device, device_map: str, attention: str | None) -> Any:
+    def load_model(
+        self,
+        dtype: torch.dtype,
+        device: torch.device,
+        device_map: str,
+        attention: str | None,
+        bits: int | None = None,
+    ) -> Any:
         """Load the weights, from safetensors files only, in evaluation mode.
 
         Args:
             device_map: transformers' device_map; empty puts the whole model on ``device``.
+            bits: 4 or 8 to quantise the weights by bitsandbytes; None loads them in ``dtype``.
 
         Raises:
             ValueError: weights are missing, so that part of the model would be random.
         """
+        quantised = {"quantization_config": _quantisation(bits, dtype)} if bits else {}
         with _reading("weights (safetensors)", self.place):
             model, info = LlavaForConditionalGeneration.from_pretrained(
                 self.place,
                 config=self.config,
                 dtype=dtype,
-                device_map=device_map or None,
+                device_map=device_map or ({"": device} if bits else None),
                 attn_implementation=attention,
                 use_safetensors=True,
                 output_loading_info=True,
+                **quantised,
                 **_source(self.revision),
             )
         missing = sorted(info["missing_keys"])
@@ -96,7 +106,13 @@ class Checkpoint:
         # A checkpoint's sampling defaults (Vicuna's temperature 0.9, top_p 0.6) must not leak into a task's settings.
         tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
         model.generation_config = GenerationConfig(**{key: getattr(model.generation_config, key) for key in tokens})
-        return (model if device_map else model.to(device)).eval()
+        return (model if device_map or bits else model.to(device)).eval()
+
+
+def _quantisation(bits: int, dtype: torch.dtype) -> BitsAndBytesConfig:
+    if bits == 4:
+        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype)
+    return BitsAndBytesConfig(load_in_8bit=True)
 
 
 def _source(revision: str | None) -> dict[str, Any]:

@@ -105,6 +105,10 @@ class Settings:
         """The number of beams; 1 is no beam search."""
         return int(dict(self.others).get("num_beams", 1))
 
+    def positions(self, prompt: int) -> int:
+        """Return the positions that a prompt of so many tokens takes with its longest answer, in all beams."""
+        return (prompt + self.max_new_tokens) * self.beams
+
     def config(self, special: Mapping[str, Any]) -> GenerationConfig:
         """Return transformers' settings; ``special`` names the special tokens."""
         sampling = {} if self.temperature is None else {"temperature": self.temperature}

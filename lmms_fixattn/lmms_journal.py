@@ -30,6 +30,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._answers: dict[str, Any] = {}
         self._spent: dict[str, tuple[float, int]] = {}
+        self.room: dict[str, Any] | None = None
+        """What the latest batch said of the size of batches, for the batches after it to be the same."""
         self._file = path.open("a+b")
         self._file.seek(0)
         *lines, torn = self._file.read().split(b"\n")
@@ -63,10 +65,18 @@ class Journal:
         """Return the seconds and generated tokens of all answers to requests of this kind."""
         return self._spent.get(kind, (0.0, 0))
 
-    def keep(self, kind: str, keys: Sequence[str], answers: Sequence[Any], seconds: float, tokens: int) -> None:
+    def keep(
+        self,
+        kind: str,
+        keys: Sequence[str],
+        answers: Sequence[Any],
+        seconds: float,
+        tokens: int,
+        room: dict[str, Any] | None = None,
+    ) -> None:
         """Write down one batch; it is on disk when this returns."""
         stored = {key: to_json(answer) for key, answer in zip(keys, answers, strict=True)}
-        batch = {"kind": kind, "seconds": seconds, "tokens": tokens, "answers": stored}
+        batch = {"kind": kind, "seconds": seconds, "tokens": tokens, "room": room, "answers": stored}
         self._file.write(json.dumps(batch).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -76,6 +86,7 @@ class Journal:
         seconds, tokens = self.spent(batch["kind"])
         self._spent[batch["kind"]] = seconds + batch["seconds"], tokens + batch["tokens"]
         self._answers.update(batch["answers"])
+        self.room = batch["room"]
 
 
 def keys_of(kind: str, requests: Iterable[tuple[Any, ...]]) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,22 +19,25 @@ from loguru import logger
 from tqdm import tqdm
 
 from lmms_fixattn import model_args
+from lmms_fixattn.batch_room import Room, estimate
 from lmms_fixattn.checkpoint import Checkpoint
 from lmms_fixattn.conversation import asking, check_form
 from lmms_fixattn.generation import Answer, Settings, StopAtStrings, end_tokens, finish
+from lmms_fixattn.image_features import ImageFeatures
 from lmms_fixattn.intervention import intervene
-from lmms_fixattn.lmms_journal import Journal, keys_of
+from lmms_fixattn.lmms_batches import Outline, ahead, pictures_of, plan, undecoded
+from lmms_fixattn.lmms_journal import Journal
+from lmms_fixattn.lmms_requests import Dialogue, DocumentError, Request, as_chat, naming
 from lmms_fixattn.lmms_run import record_runs
 from lmms_fixattn.methods import Method
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder, whole_pictures
+from lmms_fixattn.shared_prefix import SharedPrefixes
 from lmms_fixattn.text_model import TextModel
 from lmms_fixattn.versions import check_versions, installed, keeps_images_in_order_under_beams
 
+__all__ = ["DocumentError", "LlavaFixattn", "LlavaFixattnSimple"]
+
 record_runs()
-
-
-class DocumentError(RuntimeError):
-    """A document could not be answered. The message names it and the cause; the run ends."""
 
 
 class LlavaFixattn(lmms):  # type: ignore[misc]
@@ -48,7 +52,10 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         dtype: ``auto`` (the checkpoint's on an accelerator, float32 on a CPU) or a name such as float16.
         device: by default a CUDA GPU where there is one. With several processes each takes its own.
         device_map: transformers' device_map, such as ``auto`` to spread one model over several GPUs.
-        batch_size: documents answered at once.
+        batch_size: documents answered at once, or ``auto`` for what an estimate of the free memory allows. Where memory
+            runs out, a batch is answered in halves.
+        max_batch_size: for ``auto``, the most documents at once.
+        load_in_4bit, load_in_8bit: quantise the weights while loading, by transformers and bitsandbytes.
         attn_implementation: transformers' attention backend of everything that the method does not edit.
 
     Raises:
@@ -69,6 +76,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         device_map: str = "",
         batch_size: int | str = 1,
         attn_implementation: str | None = None,
+        load_in_4bit: bool | str = False,
+        load_in_8bit: bool | str = False,
         max_batch_size: int | None = None,
         **hyper_parameters: Any,
     ) -> None:
@@ -77,7 +86,12 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         self.method = model_args.resolve_method(method, hyper_parameters, model_args.own_names(LlavaFixattn))
         self._journal: Journal | None = None
         self._bar: Any = None
-        self.batch_size = model_args.batch_size(batch_size, max_batch_size)
+        self.batch_size, self._most = model_args.batch_size(batch_size, max_batch_size)
+        self._bits = model_args.bits(load_in_4bit, load_in_8bit)
+        self._largest = 0
+        self.counts: dict[str, int] = {}
+        """What the latest run was spared: pictures asked about and encoded, prompts with an image and how many
+        beginnings up to its end were computed."""
         check_form(conversation)
         self._attention = model_args.attention(attn_implementation)
         self._device_map = device_map
@@ -119,6 +133,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         with intervene(self.model, method, self.tokenizer):
             pass  # what does not fit is an error now, not once the data is loaded
         self.method = method.for_model(TextModel.of(self.model.config.text_config))
+        self._largest = 0
 
     @contextmanager
     def serving(self, journal: Journal, bar: Any) -> Iterator[None]:
@@ -140,7 +155,9 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     def model(self) -> Any:
         """The transformers model; loaded again where lmms-eval's clean() has freed it after a run."""
         if self._model is None:
-            self._model = self._checkpoint.load_model(self._dtype, self.device, self._device_map, self._attention)
+            self._model = self._checkpoint.load_model(
+                self._dtype, self.device, self._device_map, self._attention, self._bits
+            )
         return self._model
 
     @property
@@ -171,11 +188,11 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     def record(self) -> dict[str, Any]:
         """Return what a result states of this model: method, settings, prompt form, versions, data type, backend."""
         method = {"name": self.method.name, **self.method.settings()}
-        return {"method": method, **copy.deepcopy(self._record)}
+        return {"method": method, **copy.deepcopy(self._record), "largest_batch": self._largest}
 
     def identity(self) -> dict[str, Any]:
         """Return what the answers depend on besides the request, for the key of --use_cache."""
-        aside = {"batch_size", "processes", "device"}
+        aside = {"batch_size", "largest_batch", "processes", "device"}
         kept = {name: value for name, value in self.record().items() if name not in aside}
         return {**kept, "device": self.device.type, "checkpoint": self._checkpoint.fingerprint}
 
@@ -191,10 +208,15 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answer each request, in batches; results come in the order of the requests.
 
+        Prompts are read ahead: while a batch is answered, the documents of the next ones are opened. A picture that
+        several requests ask about is encoded once, and what prompts of a batch begin with, its image included, is
+        computed once. Requests that sample draw by a seed of their batch's own, made of torch's initial seed and of
+        which requests they are, so that a resumed run draws what a whole one does; repeats of a request differ.
+
         Raises:
-            DocumentError: a document could not be read or answered.
+            DocumentError: a document could not be read or answered; what was answered before it is in the journal.
         """
-        return self._answer_all("generate_until", requests, self._answer_once)
+        return self._answer_all("generate_until", requests, self._read, self._answer)
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[list[str]]:
         """Hold each request's conversation, its answers fed back; return the answers of its rounds.
@@ -206,82 +228,138 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         Raises:
             DocumentError: a document could not be read or answered.
         """
-        return self._answer_all("generate_until_multi_round", requests, self._converse)
+        return self._answer_all("generate_until_multi_round", requests, None, self._converse)
 
     def _answer_all(
-        self, kind: str, requests: Sequence[Instance], answer: Callable[[Sequence[_Request], _Tally], list[Any]]
+        self,
+        kind: str,
+        requests: Sequence[Instance],
+        read: Callable[[Sequence[Request]], Any] | None,
+        answer: Callable[[Sequence[Request], Any, _Run], list[Any]],
     ) -> list[Any]:
-        """Answer all requests, batch by batch, except those whose answers the journal holds."""
-        asked = [_Request.of(instance) for instance in requests]
+        """Answer all requests, batch by batch, except those whose answers the journal holds.
+
+        Args:
+            read: what to do for a batch ahead of its turn, in another thread; ``answer`` is given the result.
+        """
+        asked = Request.all_of(kind, requests)
         journal = self._journal
-        keys = [] if journal is None else keys_of(kind, (request.identity for request in asked))
+        keys = [request.key for request in asked]
         results: dict[int, Any] = {} if journal is None else journal.recall(keys)
-        with self._run(len(asked), *(() if journal is None else journal.spent(kind))) as tally:
-            for batch in self._batches(asked):
-                new = [index for index in batch if index not in results]
-                if not new:
-                    continue
-                before = tally.seconds, tally.tokens
-                answers = answer([asked[index] for index in new], tally)
+        room = self._room(None if journal is None else journal.room)
+        batches = [[index for index in batch if index not in results] for batch in plan(self._outlines(asked), room)]
+        groups = [[asked[index] for index in batch] for batch in batches if batch]
+        with self._run(len(asked), room, *(() if journal is None else journal.spent(kind))) as run:
+            for new, group, opened in zip(
+                filter(None, batches), groups, ahead(read, groups) if read else groups, strict=True
+            ):
+                before = run.seconds, run.tokens
+                answers = answer(group, opened, run)
                 if journal is not None:
-                    seconds, tokens = tally.seconds - before[0], tally.tokens - before[1]
-                    journal.keep(kind, [keys[index] for index in new], answers, seconds, tokens)
+                    seconds, tokens = run.seconds - before[0], run.tokens - before[1]
+                    journal.keep(kind, [keys[index] for index in new], answers, seconds, tokens, room.state())
                 results.update(zip(new, answers, strict=True))
-                tally.done(len(new))
+                self._largest = max(self._largest, room.largest)
+                run.done(len(new))
         return [results[index] for index in range(len(asked))]
 
-    def _answer_once(self, group: Sequence[_Request], tally: _Tally) -> list[GenerationResult]:
-        conversations = []
-        for request in group:
-            with _naming(request):
-                conversations.append(request.doc_to_messages(self._document(request)))
-        return self._answer(group, conversations, tally)
+    def _room(self, before: Mapping[str, Any] | None) -> Room:
+        """Return the room for batches, which is that of the interrupted run that this one goes on with."""
+        if isinstance(self.batch_size, int):
+            room = Room(self.batch_size)
+        elif before is None:
+            branches = 1 + any(part.branch is not None for part in self.method.parts)
+            room = estimate(self.model, self._most, branches)
+        else:
+            room = Room(before["rows"], before["positions"])
+        if before is not None:
+            room.fitting = before["fitting"]
+        return room
 
-    def _converse(self, group: Sequence[_Request], tally: _Tally) -> list[list[str]]:
-        dialogues = live = [_Dialogue(request) for request in group]
+    def _outlines(self, asked: Sequence[Request]) -> list[Outline]:
+        closed = cache(lambda task, split: undecoded(self.task_dict[task][split]))
+        pictures = []
+        for request in asked:
+            with naming(request):
+                pictures.append(pictures_of(closed(request.task, request.split)[request.doc_id]))
+        tokens = self.encoder.outline([request.context for request in asked], [len(named) for named in pictures])
+        return [
+            Outline(request.settings, request.settings.positions(count), named)
+            for request, count, named in zip(asked, tokens, pictures, strict=True)
+        ]
+
+    def _read(self, group: Sequence[Request]) -> list[Encoded]:
+        """Open the documents of a batch and encode their prompts."""
+        encoded = []
+        for request in group:
+            with naming(request):
+                encoded.append(self._encode(request, request.doc_to_messages(self._document(request))))
+        return encoded
+
+    def _encode(self, request: Request, messages: Any) -> Encoded:
+        prompt = self.encoder.encode(asking(messages, self.method.ask))
+        _check_beams(prompt, request.settings)
+        return prompt
+
+    def _converse(self, group: Sequence[Request], _: Any, run: _Run) -> list[list[str]]:
+        dialogues = live = [Dialogue(request) for request in group]
         while live:
             for dialogue in live:
-                with _naming(dialogue.request):
+                with naming(dialogue.request):
                     dialogue.open_round(self._document(dialogue.request))
             live = [dialogue for dialogue in live if dialogue.messages is not None]
-            asking, conversations = [d.request for d in live], [d.messages for d in live]
-            for dialogue, result in zip(live, self._answer(asking, conversations, tally), strict=True):
+            encoded = []
+            for dialogue in live:
+                with naming(dialogue.request):
+                    encoded.append(self._encode(dialogue.request, dialogue.messages))
+            results = self._answer([dialogue.request for dialogue in live], encoded, run)
+            for dialogue, result in zip(live, results, strict=True):
                 dialogue.answers.append(result.text)
         return [dialogue.answers for dialogue in dialogues]
 
-    def _document(self, request: _Request) -> Any:
+    def _document(self, request: Request) -> Any:
         return self.task_dict[request.task][request.split][request.doc_id]
 
-    def _batches(self, asked: Sequence[_Request]) -> Iterator[list[int]]:
-        """Yield indices of requests that share their settings, longest text first, so that memory runs out early."""
-        groups: dict[Settings, list[int]] = {}
-        for index, request in enumerate(asked):
-            groups.setdefault(request.settings, []).append(index)
-        for group in groups.values():
-            group.sort(key=lambda index: (-len(asked[index].context), index))
-            for start in range(0, len(group), self.batch_size):
-                yield group[start : start + self.batch_size]
-
-    def _answer(self, group: Sequence[_Request], conversations: Sequence[Any], tally: _Tally) -> list[GenerationResult]:
-        """Answer one batch of conversations, whose requests share their settings."""
+    def _answer(self, group: Sequence[Request], encoded: Sequence[Encoded], run: _Run) -> list[GenerationResult]:
+        """Answer one batch of prompts, whose requests share their settings, at once or as memory allows."""
         if not group:
             return []
-        encoded: list[Encoded] = []
-        for request, messages in zip(group, conversations, strict=True):
-            with _naming(request):
-                encoded.append(self.encoder.encode(asking(messages, self.method.ask)))
-                _check_beams(encoded[-1], request.settings)
-            if encoded[-1].dropped_marks:
+        for request, prompt in zip(group, encoded, strict=True):
+            if prompt.dropped_marks:
                 self._warn_once(f"{request.task}: left out literal <image> marks of the text that stand for no image")
             if request.ignored:
                 self._warn_once(f"{request.task}: generation_kwargs without use here: {', '.join(request.ignored)}")
-        with _naming(*group), tally.timed():
-            answers = self._generate(self.encoder.batch(encoded), group[0].settings)
-        tally.tokens += sum(answer.tokens for answer in answers)
+        longest = group[0].settings.positions(max(len(prompt.ids) for prompt in encoded))
+        with run.timed():
+            answers = run.room.answer(
+                list(zip(group, encoded, strict=True)), longest, lambda batch: self._answer_at_once(batch, run)
+            )
+        run.tokens += sum(answer.tokens for answer in answers)
         return [
             GenerationResult(answer, TokenCounts(input_tokens=len(prompt.ids), output_tokens=answer.tokens))
             for answer, prompt in zip(answers, encoded, strict=True)
         ]
+
+    def _answer_at_once(self, batch: Sequence[tuple[Request, Encoded]], run: _Run) -> list[Answer]:
+        requests, encoded = zip(*batch, strict=True)
+        pictures = [picture for prompt in encoded for picture in prompt.pictures]
+        with (
+            naming(*requests),
+            run.features.reused(self.model, pictures),
+            run.prefixes.shared(self.model, [prompt.prefix for prompt in encoded]),
+            self._seeded(requests),
+        ):
+            return self._generate(self.encoder.batch(encoded), requests[0].settings)
+
+    @contextmanager
+    def _seeded(self, requests: Sequence[Request]) -> Iterator[None]:
+        """Draw by a seed of these requests' own inside the block; torch's generators go on afterwards as before."""
+        which = " ".join([str(torch.initial_seed()), *(request.key for request in requests)])
+        seed = int.from_bytes(hashlib.sha256(which.encode()).digest()[:7], "big")
+        devices = {p.device for p in self.model.parameters() if p.device.type == "cuda"}
+        with torch.random.fork_rng(devices=sorted(device.index for device in devices)):
+            torch.manual_seed(seed)
+            yield
 
     def _generate(self, inputs: dict[str, torch.Tensor], settings: Settings) -> list[Answer]:
         model, decode = self.model, self.encoder.decode
@@ -297,7 +375,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         return [finish(row, eos, settings.stops, decode) for row in rows[:, start:].tolist()]
 
     @contextmanager
-    def _run(self, total: int, seconds: float = 0.0, tokens: int = 0) -> Iterator[_Tally]:
+    def _run(self, total: int, room: Room, seconds: float = 0.0, tokens: int = 0) -> Iterator[_Run]:
         """Run with the method installed and a progress bar; report the throughput to lmms-eval.
 
         Args:
@@ -305,11 +383,12 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         """
         own_bar = tqdm(total=total, disable=self._rank != 0, desc="llava_fixattn") if self._bar is None else None
         with own_bar or nullcontext(self._bar) as bar:
-            tally = _Tally(bar, seconds, tokens)
+            run = _Run(bar, room, seconds, tokens)
             with intervene(self.model, self.method, self.tokenizer), whole_pictures():
-                yield tally
-        if tally.seconds:
-            log_metrics(tally.seconds, tally.tokens, tally.tokens / tally.seconds, {"total_requests": total})
+                yield run
+        self.counts = run.counts()
+        if run.seconds:
+            log_metrics(run.seconds, run.tokens, run.tokens / run.seconds, {"total_requests": total, **self.counts})
 
     def _warn_once(self, warning: str) -> None:
         if warning not in self._warned:
@@ -332,6 +411,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
                 "vision": config.vision_config._attn_implementation,
             },
             "image_processor": type(self.encoder.processor.image_processor).__name__,
+            "quantization": f"{self._bits} bits" if self._bits else None,
             "batch_size": self.batch_size,
             "processes": self._world_size,
             "versions": installed(),
@@ -344,78 +424,20 @@ class LlavaFixattnSimple(LlavaFixattn):
     is_simple = True
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        return super().generate_until([_as_chat(instance) for instance in requests])
+        return super().generate_until([as_chat(instance) for instance in requests])
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[list[str]]:
-        return super().generate_until_multi_round([_as_chat(instance) for instance in requests])
+        return super().generate_until_multi_round([as_chat(instance) for instance in requests])
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What lmms-eval asks: an answer to one document of a task."""
+class _Run:
+    """Progress, seconds and tokens of one call, and what is kept for as long as it lasts."""
 
-    context: str
-    doc_to_messages: Callable[..., Any]
-    settings: Settings
-    ignored: tuple[str, ...]
-    doc_id: Any
-    task: str
-    split: str
-
-    @classmethod
-    def of(cls, instance: Instance) -> _Request:
-        context, doc_to_messages, kwargs, doc_id, task, split = instance.args
-        try:
-            settings, ignored = Settings.of(kwargs)
-        except ValueError as error:
-            raise ValueError(f"task {task}, generation_kwargs: {error}") from error
-        return cls(context, doc_to_messages, settings, ignored, doc_id, task, split)
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """What tells this request from others of its kind; two equal ones ask for the same again."""
-        return self.task, self.split, self.doc_id, self.context, self.settings
-
-    def __str__(self) -> str:
-        return f"document {self.doc_id} of {self.task} (split {self.split})"
-
-
-class _Dialogue:
-    """A conversation of several rounds, of which the task writes every one."""
-
-    def __init__(self, request: _Request) -> None:
-        self.request = request
-        self.answers: list[str] = []
-        self.messages: Any = None  # of the round to answer; None: it has ended
-        self._round = 0
-        self._info: Any = None
-
-    def open_round(self, document: Any) -> None:
-        """Ask the task for the next round's conversation."""
-        write = self.request.doc_to_messages
-        if self._round == 0:
-            self.messages = write(document)
-        else:
-            written = write(
-                document,
-                round_idx=self._round,
-                previous_output=list(self.answers),
-                previous_round_info=self._info,
-            )
-            # A task of one round takes no round_idx, and writes its messages again.
-            ended = not isinstance(written, tuple)
-            if not ended:
-                self.messages, ended, answers, self._info = written
-                self.answers = self.answers if answers is None else list(answers)
-            self.messages = None if ended else self.messages
-        self._round += 1
-
-
-class _Tally:
-    """Progress, seconds and tokens of one call."""
-
-    def __init__(self, bar: Any, seconds: float, tokens: int) -> None:
+    def __init__(self, bar: Any, room: Room, seconds: float, tokens: int) -> None:
         self._bar = bar
+        self.room = room
+        self.features = ImageFeatures()
+        self.prefixes = SharedPrefixes()
         self.seconds = seconds
         self.tokens = tokens
 
@@ -428,19 +450,13 @@ class _Tally:
         yield
         self.seconds += time.perf_counter() - start
 
-
-@contextmanager
-def _naming(*requests: _Request) -> Iterator[None]:
-    """Turn an error inside the block into one that names the documents; an answer is never made up in its place."""
-    try:
-        yield
-    except Exception as error:
-        which = ", ".join(map(str, requests))
-        cause = str(error).strip() or "no message"
-        hint = "; use a smaller --batch_size" if isinstance(error, torch.OutOfMemoryError) else ""
-        message = f"llava_fixattn stopped at {which}: {type(error).__name__}: {cause}{hint}"
-        logger.critical(message)
-        raise DocumentError(message) from error
+    def counts(self) -> dict[str, int]:
+        return {
+            "images_asked": self.features.asked,
+            "images_encoded": self.features.encoded,
+            "image_prompts_asked": self.prefixes.asked,
+            "image_prompts_computed": self.prefixes.computed,
+        }
 
 
 def _check_beams(prompt: Encoded, settings: Settings) -> None:
@@ -450,26 +466,3 @@ def _check_beams(prompt: Encoded, settings: Settings) -> None:
             "this version of transformers mixes up the images of a prompt under beam search; "
             "install a newer one, or use num_beams=1 where a document has several images"
         )
-
-
-def _as_chat(instance: Instance) -> Instance:
-    """Return a request of a simple task in the shape of a chat task's."""
-    context, kwargs, doc_to_visual, *doc_to_text, doc_id, task, split = instance.args
-
-    def doc_to_messages(document: Any, round_idx: int | None = None, **earlier: Any) -> Any:
-        if round_idx is None:
-            return _user_turn(doc_to_visual(document), context)
-        written = doc_to_text[0](document, round_idx=round_idx, **earlier)
-        if not isinstance(written, tuple):
-            return _user_turn([], written)
-        visuals, text, *others = written
-        return _user_turn(visuals, text), *others
-
-    chat = copy.copy(instance)
-    chat.arguments = (context, doc_to_messages, kwargs, doc_id, task, split)
-    return chat
-
-
-def _user_turn(pictures: Sequence[Any] | None, text: str) -> list[dict[str, Any]]:
-    images = [{"type": "image", "url": picture} for picture in pictures or []]
-    return [{"role": "user", "content": [*images, {"type": "text", "text": text}]}]

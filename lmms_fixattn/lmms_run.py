@@ -42,12 +42,11 @@ def _wrap_evaluate(evaluator: Any) -> None:
     def recording_evaluate(lm: Any, *args: Any, **kwargs: Any) -> Any:
         if not (hasattr(lm, "record") and hasattr(lm, "identity")):
             return evaluate(lm, *args, **kwargs)
-        record = lm.record()
         if kwargs.get("response_cache") is not None:
             kwargs["response_cache"] = KeyedCache(kwargs["response_cache"], lm)
         results = evaluate(lm, *args, **kwargs)
         if results is not None:
-            results["lmms_fixattn"] = record
+            results["lmms_fixattn"] = lm.record()
         return results
 
     recording_evaluate.records_lmms_fixattn = True  # type: ignore[attr-defined]

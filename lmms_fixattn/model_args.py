@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -87,18 +88,46 @@ def own_names(constructor: Any) -> list[str]:
     return [p.name for p in parameters if p.kind is named and p.name not in ("self", "max_batch_size")]
 
 
-def batch_size(value: Any, largest: Any = None) -> int:
-    """Return a batch size of at least 1; raise ValueError for anything else, "auto" and its largest size included."""
-    advice = "it is not found automatically: try 8, and half of it when memory runs out"
+def batch_size(value: Any, largest: Any = None) -> tuple[int | str, int | None]:
+    """Return a batch size of at least 1 or "auto", and for "auto" the largest one that is allowed, None for any.
+
+    Raises:
+        ValueError: anything else, or a largest size beside a batch size of its own.
+    """
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return "auto", None if largest is None else _whole("max_batch_size", largest, "")
     if largest is not None:
-        raise ValueError(f"max_batch_size belongs to an automatic batch size; set batch_size: {advice}")
+        raise ValueError("max_batch_size belongs to batch_size=auto; leave it out, or set batch_size=auto")
+    return _whole("batch_size", value, ', or "auto"'), None
+
+
+def _whole(name: str, value: Any, otherwise: str) -> int:
     try:
         size = int(value)
         if isinstance(value, bool) or size != float(value) or size < 1:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"batch_size must be a whole number of at least 1, got {value!r}; {advice}") from None
+        raise ValueError(f"{name} must be a whole number of at least 1{otherwise}, got {value!r}") from None
     return size
+
+
+def bits(load_in_4bit: Any, load_in_8bit: Any) -> int | None:
+    """Return how many bits weights are loaded in, 4 or 8; None for those of the data type.
+
+    Raises:
+        ValueError: both at once, no yes or no, or bitsandbytes, which transformers needs for it, is not installed.
+    """
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "none": False}
+    chosen = []
+    for name, value, number in (("load_in_4bit", load_in_4bit, 4), ("load_in_8bit", load_in_8bit, 8)):
+        if str(value).strip().lower() not in words:
+            raise ValueError(f"{name} must be true or false, got {value!r}")
+        chosen += [number] if words[str(value).strip().lower()] else []
+    if len(chosen) > 1:
+        raise ValueError("load_in_4bit and load_in_8bit are both true; choose one")
+    if chosen and find_spec("bitsandbytes") is None:
+        raise ValueError(f"load_in_{chosen[0]}bit needs bitsandbytes, which is not installed: pip install bitsandbytes")
+    return chosen[0] if chosen else None
 
 
 def dtype(value: Any, device: torch.device, stored: Any) -> torch.dtype:

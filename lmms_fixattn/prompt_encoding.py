@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from PIL import Image, ImageFile
 from transformers.image_utils import load_image
 
 from lmms_fixattn.conversation import IMAGE, Prompt, build_prompt, check_form
+from lmms_fixattn.recently_used import RecentlyUsed
+
+_PIXELS_KEPT = 256 << 20  # bytes, 190 pictures of LLaVA-1.5
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,15 @@ class Encoded:
 
     ids: list[int]
     pixels: torch.Tensor | None  # [images, 3, height, width]
+    pictures: tuple[str, ...]  # the identity of each image: equal ones have equal pixels
+    prefix: tuple[Hashable, int]  # what tells its beginning, up to the end of its first image, from others; its tokens
     dropped_marks: int  # literal <image> marks of the text that were left out
 
 
 class PromptEncoder:
     """Encode conversations for one checkpoint, in one of :data:`lmms_fixattn.conversation.FORMS`.
+
+    A picture that several prompts hold is decoded and preprocessed once, as long as it was used recently.
 
     Args:
         processor: the checkpoint's LlavaProcessor.
@@ -44,6 +52,8 @@ class PromptEncoder:
         self._patch = config.vision_config.patch_size
         self._class_token = int(config.vision_feature_select_strategy == "full")
         self._positions = config.text_config.max_position_embeddings
+        self._side = config.vision_config.image_size
+        self._pixels: RecentlyUsed[torch.Tensor] = RecentlyUsed(_PIXELS_KEPT)
         found = self.tokenizer.convert_tokens_to_ids(IMAGE)
         if found != self._image_id:
             raise ValueError(f"the tokenizer's {IMAGE} is token {found}, the model's is {self._image_id}")
@@ -56,14 +66,19 @@ class PromptEncoder:
             OSError: a missing or broken picture.
         """
         prompt = build_prompt(messages, self.form, self._template, self.tokenizer.eos_token)
-        pixels = None
-        if prompt.images:
-            pictures = [open_picture(image) for image in prompt.images]
-            pixels = self.processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
-        ids = self._tokenize(prompt, 0 if pixels is None else self._tokens_an_image(pixels))
+        read = [self._read(image) for image in prompt.images]
+        pictures = tuple(picture for picture, _ in read)
+        pixels = torch.cat([pixels for _, pixels in read]) if read else None
+        ids = self._tokenize(prompt, 0 if pixels is None else self._tokens_an_image(*pixels.shape[-2:]))
         if len(ids) >= self._positions:
             raise ValueError(f"its prompt has {len(ids)} tokens, but the model has {self._positions} positions in all")
-        return Encoded(ids, pixels, prompt.dropped_marks)
+        return Encoded(ids, pixels, pictures, self._prefix(ids, pictures), prompt.dropped_marks)
+
+    def outline(self, texts: Sequence[str], images: Sequence[int]) -> list[int]:
+        """Return how many tokens texts and their numbers of images come to, without opening an image."""
+        ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        an_image = self._tokens_an_image(self._side, self._side)
+        return [len(of_text) + count * an_image for of_text, count in zip(ids, images, strict=True)]
 
     def batch(self, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """Put prompts into one batch, padded on the left; the images of all prompts follow each other."""
@@ -79,8 +94,28 @@ class PromptEncoder:
     def _template(self, messages: list[dict[str, Any]]) -> str:
         return str(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
-    def _tokens_an_image(self, pixels: torch.Tensor) -> int:
-        height, width = pixels.shape[-2:]
+    def _read(self, source: Any) -> tuple[str, torch.Tensor]:
+        """Return a picture's identity and its pixels, [1, 3, height, width]."""
+        picture, opened = _identity(source), None
+        if picture is None:
+            opened = open_picture(source)
+            picture = f"{opened.size} {hashlib.sha256(opened.tobytes()).hexdigest()}"
+        pixels = self._pixels.get(picture)
+        if pixels is None:
+            opened = opened or open_picture(source)
+            pixels = self.processor.image_processor(images=[opened], return_tensors="pt")["pixel_values"]
+            self._pixels.put(picture, pixels, pixels.numel() * pixels.element_size())
+        return picture, pixels
+
+    def _prefix(self, ids: Sequence[int], pictures: tuple[str, ...]) -> tuple[Hashable, int]:
+        if not pictures:
+            return (), 0
+        end = start = ids.index(self._image_id)
+        while end < len(ids) and ids[end] == self._image_id:
+            end += 1
+        return (pictures, *ids[:start], end), end
+
+    def _tokens_an_image(self, height: int, width: int) -> int:
         return int(height // self._patch) * int(width // self._patch) + self._class_token
 
     def _tokenize(self, prompt: Prompt, tokens_an_image: int) -> list[int]:
@@ -119,6 +154,20 @@ def open_picture(source: Any) -> Image.Image:
         file = io.BytesIO(source) if isinstance(source, bytes) else str(source).removeprefix("file://")
         with closing(Image.open(file)) as picture:
             return picture.convert("RGB")
+
+
+def _identity(source: Any) -> str | None:
+    """Tell a picture from others before it is opened: by its file, or by its bytes; None where neither is at hand."""
+    if isinstance(source, dict):
+        source = source.get("bytes") or source.get("path")
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    if isinstance(source, str | Path) and not str(source).startswith(("http://", "https://", "data:")):
+        path = Path(str(source).removeprefix("file://"))
+        if path.is_file():
+            stat = path.stat()
+            return f"{path.absolute()} {stat.st_mtime_ns} {stat.st_size}"
+    return None
 
 
 @contextmanager

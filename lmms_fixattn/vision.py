@@ -34,8 +34,9 @@ class VisionAttention:
 class VisionWatch:
     """Hold what the tower's latest run told, until the prefill that uses it takes it."""
 
-    def __init__(self, has_class_token: bool) -> None:
+    def __init__(self, has_class_token: bool, parts: frozenset[str]) -> None:
         self.has_class_token = has_class_token
+        self.parts = parts
         self._latest: VisionAttention | None = None
 
     def latest(self) -> VisionAttention:
@@ -49,6 +50,19 @@ class VisionWatch:
         latest, self._latest = self._latest, None
         return latest
 
+    def put(self, told: VisionAttention) -> None:
+        """Count this as what the latest run told: of pictures that were not all encoded in it."""
+        self._latest = told
+
+
+_watches: dict[int, VisionWatch] = {}
+"""The watch that a tower is under, by the tower's id; a tower outside all blocks has no entry."""
+
+
+def watching(tower: nn.Module) -> VisionWatch | None:
+    """Return the watch of the :func:`watch_vision` block that a tower is in, the innermost one."""
+    return _watches.get(id(tower))
+
 
 @contextmanager
 def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool) -> Iterator[VisionWatch]:
@@ -60,7 +74,7 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
     Raises:
         ValueError: the tower is no CLIP-style encoder with a class token.
     """
-    watch = VisionWatch(has_class_token)
+    watch = VisionWatch(has_class_token, parts)
     layers = _encoder_layers(tower) if parts else []
     readers: dict[int, dict[str, Any]] = {}
     for part in parts:
@@ -79,11 +93,17 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
         layers[layer].self_attn.register_forward_pre_hook(reader(of_layer), with_kwargs=True)
         for layer, of_layer in readers.items()
     ]
+    outer = _watches.get(id(tower))
+    _watches[id(tower)] = watch
     try:
         yield watch
     finally:
         for handle in handles:
             handle.remove()
+        if outer is None:
+            del _watches[id(tower)]
+        else:
+            _watches[id(tower)] = outer
 
 
 def _encoder_layers(tower: nn.Module) -> Any:

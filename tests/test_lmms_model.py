@@ -79,17 +79,17 @@ def _one_thread() -> Iterator[None]:
 
 def naive_answer(lm: LlavaFixattn, doc: Doc, **kwargs: Any) -> tuple[str, bool, int, int]:
     """Answer one document alone with transformers' own processor: text, whether it ended, tokens read and written."""
-    content = [*[{"type": "image"}] * len(doc["pictures"]), {"type": "text", "text": doc["text"]}]
+    content = [*[{"type": "image"}] * len(doc["pictures"]), {"type": "text", "text": lm.method.ask(doc["text"])}]
     processor = lm.encoder.processor
     prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     inputs = processor(text=prompt, images=doc["pictures"] or None, return_tensors="pt")
-    with torch.inference_mode(), intervene(lm.model, lm.method):
+    with torch.inference_mode(), intervene(lm.model, lm.method, lm.tokenizer):
         row = lm.model.generate(**inputs, max_new_tokens=CAP, **kwargs)[0, inputs["input_ids"].shape[1] :]
     text = processor.decode(row, skip_special_tokens=True)
     return text, int(row[-1]) == processor.tokenizer.eos_token_id, inputs["input_ids"].shape[1], len(row)
 
 
-@pytest.mark.parametrize("method", DEMO_METHODS)
+@pytest.mark.parametrize("method", [name for name in DEMO_METHODS if name != "nucleus"])  # which draws
 def test_batches_give_the_answers_of_single_documents_in_the_order_of_the_requests(method: str) -> None:
     lm = make(method=method, **DEMO_METHODS[method])
     with torch.no_grad():  # so that some answers end by themselves and some at the cap
@@ -358,14 +358,14 @@ def test_prompt_longer_than_the_model_ends_the_run_with_its_name() -> None:
         make(docs=docs).generate_until(requests(range(4)))
 
 
-def test_failure_while_generating_names_the_documents_of_the_batch(
+def test_a_document_that_memory_does_not_suffice_for_is_named(
     lm: LlavaFixattn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(lm.model.lm_head, "forward", fail)
-    with pytest.raises(DocumentError, match=r"document 0 .*, document 1 .*OutOfMemoryError: no room; use a smaller"):
+    with pytest.raises(DocumentError, match=r"stopped at document \d of shapes .split test.: OutOfMemoryError: no room; ask for fewer"):
         lm.generate_until(requests([0, 1]))
 
 

@@ -79,18 +79,36 @@ def test_unknown_name_or_value_says_what_is_allowed(method: str, given: dict[str
 
 @pytest.mark.parametrize(("value", "size"), [(1, 1), ("8", 8), (3.0, 3)])
 def test_batch_size_is_a_whole_number(value: Any, size: int) -> None:
-    assert model_args.batch_size(value) == size
+    assert model_args.batch_size(value) == (size, None)
 
 
-@pytest.mark.parametrize("value", [0, -1, "0", "auto", "auto:4", 1.5, True, None, "", float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [0, -1, "0", "auto:4", 1.5, True, None, "", float("nan"), float("inf")])
 def test_other_batch_sizes_raise(value: Any) -> None:
-    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got"):
+    with pytest.raises(ValueError, match='batch_size must be a whole number of at least 1, or "auto", got'):
         model_args.batch_size(value)
 
 
-def test_largest_size_of_an_automatic_batch_raises() -> None:
-    with pytest.raises(ValueError, match="max_batch_size belongs to an automatic batch size"):
+def test_an_automatic_batch_may_have_a_largest_size_and_no_other_has() -> None:
+    assert model_args.batch_size("auto") == ("auto", None)
+    assert model_args.batch_size(" Auto ", "12") == ("auto", 12)
+    with pytest.raises(ValueError, match="max_batch_size must be a whole number of at least 1, got 0"):
+        model_args.batch_size("auto", 0)
+    with pytest.raises(ValueError, match="max_batch_size belongs to batch_size=auto"):
         model_args.batch_size(1, 64)
+
+
+def test_weights_are_quantised_only_when_asked_and_only_where_bitsandbytes_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_args, "find_spec", lambda name: {"bitsandbytes": object()}[name])
+    assert model_args.bits(False, "false") is None
+    assert (model_args.bits("True", False), model_args.bits(False, "1")) == (4, 8)
+    with pytest.raises(ValueError, match="both true; choose one"):
+        model_args.bits(True, True)
+    with pytest.raises(ValueError, match="load_in_8bit must be true or false, got 'eight'"):
+        model_args.bits(False, "eight")
+    monkeypatch.setattr(model_args, "find_spec", lambda name: None)
+    assert model_args.bits(False, False) is None
+    with pytest.raises(ValueError, match="load_in_4bit needs bitsandbytes, which is not installed: pip install"):
+        model_args.bits(True, False)
 
 
 @pytest.mark.parametrize(
