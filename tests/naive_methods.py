@@ -159,13 +159,12 @@ def m3id(rate, cutoff):
 
 def dola(alpha, cutoff, layers):
     def divergence(p, q):
-        m = (p + q) / 2
-        return sum(x * math.log(x / z) + y * math.log(y / z) for x, y, z in zip(p, q, m, strict=True)) / 2
+        return sum(x * math.log(2 * x / (x + y)) if x else 0.0 for x, y in zip([*p, *q], [*q, *p], strict=True)) / 2
 
     def guide(scores, step):
         p = softmax(scores)
         early = max((step.early(layer, False) for layer in layers), key=lambda e: divergence(p, softmax(e)))
-        out = np.log(p) - alpha * log_softmax(early)
+        out = log_softmax(scores) - alpha * log_softmax(early)
         return log_softmax(np.where(p >= cutoff * p.max(), out, -np.inf))
 
     return Fix(guide=guide)
@@ -187,3 +186,8 @@ def deco(alpha, top_p, top_k, layers):
         return log_softmax(out)
 
     return Fix(guide=guide)
+
+
+def in_turn(first, second):
+    """Guide by one after the other, of which only the first may have a branch."""
+    return Fix(branch=first.branch, guide=lambda scores, step: second.guide(first.guide(scores, step), step))

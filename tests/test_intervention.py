@@ -74,6 +74,10 @@ CASES = {
     "dola": (make_method("dola", cutoff=0.05), naive.dola(1, 0.05, (0, 2, 4))),
     "dola-some-layers": (make_method("dola", layers="1-4", alpha=0.7), naive.dola(0.7, 0.1, (1, 3))),
     "deco": (make_method("deco", top_k=5, layers="1-4"), naive.deco(0.6, 0.9, 5, (1, 2, 3))),
+    "vcd+dola": (
+        make_method("vcd+dola", **{"vcd.alpha": 0.8, "dola.alpha": 0.5}),
+        naive.in_turn(naive.vcd(0.8, 0.1, 500, 42), naive.dola(0.5, 0.1, (0, 2, 4))),
+    ),
 }
 
 
@@ -332,7 +336,7 @@ def test_a_class_token_among_the_image_tokens_is_never_selected(llava):
 def test_no_image_means_no_change_but_by_what_guides_by_layers_alone(llava):
     prompt = make_prompt(seed=17, images=0)
     _, expected, expected_scores = run(llava, [prompt], make_method("vanilla"))
-    for method in (method for method, _ in CASES.values() if method.early_layers is None):
+    for method in (m for m, _ in CASES.values() if all(part.early_layers is None for part in m.parts)):
         _, logits, scores = run(llava, [prompt], method)
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(scores, expected_scores, atol=1e-4, rtol=1e-4)
