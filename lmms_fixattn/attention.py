@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
@@ -22,6 +23,7 @@ from lmms_fixattn.image_span import Columns
 if TYPE_CHECKING:
     from lmms_fixattn.guidance import SecondBranch
     from lmms_fixattn.methods.base import Method
+    from lmms_fixattn.shared_prefix import Begun
 
 EDIT = "lmms_fixattn_edit"
 """The keyword by which a forward call carries its :class:`Edit` down to the attention function."""
@@ -40,6 +42,13 @@ class Part:
     measured: dict[int, torch.Tensor] = field(default_factory=dict)
     """What ``Rows.at_prefill`` measured, by layer; its first dimension is the prompts'."""
 
+    def settle(self, columns: int) -> None:
+        """Lay out what goes by column for a cache of this fixed length, once the prefill is over."""
+        self.columns = self.columns.widened(columns)
+        for layer, note in self.noted.items():
+            if note.dim() == 3:
+                self.noted[layer] = pad(note, (0, columns - note.shape[-1]))
+
     def columns_on(self, device: torch.device) -> Columns:
         """Return the columns on the device of a layer (a model may be spread over several)."""
         if self.columns.device != device:
@@ -57,9 +66,15 @@ class Edit:
     """bool [rows, prompt], True at image tokens."""
     kept: torch.Tensor
     """bool [rows, prompt], False at padding."""
+    noted: str = ""
+    """Which layers ``states`` are of. A compiled step is told apart by it: it holds the hooks that it was traced with."""
+    states: dict[int, torch.Tensor] = field(default_factory=dict)
+    """By layer, the newest state of each row as it enters it, for guiding: [rows, hidden size]."""
     prefill: bool = True
     second: SecondBranch | None = None
     """A contrast's branch, whose rows follow the answers' own in every step after the prefill."""
+    begun: Begun | None = None
+    """At prefill, what was read before it of the prompts' shared beginnings."""
 
     @cached_property
     def has_image(self) -> torch.Tensor:
@@ -96,7 +111,7 @@ class Rows:
     keep: torch.Tensor | None
     """bool [rows, 1, keys], False at masked keys; None if every key counts."""
     columns: Columns
-    """What the prompt's columns are, [rows or 1, 1, prompt] each; keys behind them are of the generated text."""
+    """What the columns are, [rows or 1, 1, columns] each; keys behind them are of the generated text."""
     prefill: bool
     layer: int
     noted: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -116,16 +131,21 @@ class Rows:
 
     @property
     def prompt(self) -> int:
-        """The number of columns of the prompt, padding included."""
+        """The number of columns: the prompt's, padding included; more on a cache of fixed length."""
         return self.columns.image.shape[-1]
+
+    def generated(self) -> torch.Tensor:
+        """Return which keys are of the answer to a prompt with an image: bool [rows or 1, 1, keys]."""
+        behind = self.columns.has_image.expand(-1, -1, self.scores.shape[-1] - self.prompt)
+        return torch.cat([self.columns.generated, behind], dim=-1)
 
     def after_image(self) -> torch.Tensor:
         """Return which keys are text after the image, the prompt's and the answer's: bool [rows or 1, 1, keys]."""
-        generated = self.columns.has_image.expand(-1, -1, self.scores.shape[-1] - self.prompt)
-        return torch.cat([self.columns.after, generated], dim=-1)
+        behind = self.scores.shape[-1] - self.prompt
+        return self.generated() | pad(self.columns.after, (0, behind))
 
     def amplify(self, gain: torch.Tensor) -> None:
-        """Add gain * |score| to the prompt's scores; gain broadcasts over [rows, heads, prompt]."""
+        """Add gain * |score| to the scores of the columns; gain broadcasts over [rows, heads, columns]."""
         prompt = self.scores[..., : self.prompt]
         prompt.addcmul_(prompt.abs(), gain.to(prompt.dtype))
 
@@ -222,7 +242,8 @@ def _edited(
     if not parts:
         return own(module, query, key, value, mask, **kwargs)  # type: ignore[no-any-return]
     new = query.shape[2]
-    rows = newest_row(module, query, key, mask, scaling, edit.prefill)
+    begun = edit.is_image.shape[1] - new if edit.prefill else 0  # columns that were read before this chunk
+    rows = newest_row(module, query, key, mask, scaling, edit.prefill, begun)
     newest = edited_weights(rows, parts).to(value.dtype)[:, :, None]
     row = weighted(newest, value).transpose(1, 2)
     if new == 1:
@@ -233,8 +254,8 @@ def _edited(
         weights[:, :, -1:] = newest
     if further := edit.acting(module.layer_idx, on_text_rows=True):
         for sample, text in enumerate(edit.text_rows):
-            text = text.to(query.device)
-            rows = text_rows(module, query, key, mask, scaling, text, sample)
+            text = text.to(query.device) - begun
+            rows = text_rows(module, query, key, mask, scaling, text, sample, begun)
             edited = edited_weights(rows, further, sample).to(value.dtype).transpose(0, 1)
             output[sample, text] = weighted(edited, value[sample]).transpose(0, 1)
             if weights is not None:
@@ -243,12 +264,22 @@ def _edited(
 
 
 def newest_row(
-    module: Any, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float, prefill: bool
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float,
+    prefill: bool,
+    begun: int = 0,
 ) -> Rows:
-    """Score the newest row of every prompt against every key, before any edit; tensors as in :func:`_edited`."""
+    """Score the newest row of every prompt against every key, before any edit; tensors as in :func:`_edited`.
+
+    Args:
+        begun: the columns of the prompt whose keys were in the cache before this prefill.
+    """
     if mask is None and prefill:
         # A static cache hands over its whole buffer; without a mask, what lies behind the prompt is not yet text.
-        key = key[:, :, : query.shape[2]]
+        key = key[:, :, : begun + query.shape[2]]
     scores = scored(query[:, :, -1:] * scaling, key)[:, :, 0]
     return Rows(scores, kept_keys(mask, scores.shape[-1]), _NO_COLUMNS, prefill, module.layer_idx)
 
@@ -261,16 +292,18 @@ def text_rows(
     scaling: float,
     text: torch.Tensor,
     sample: int,
+    begun: int = 0,
 ) -> Rows:
     """Score rows of one prompt at prefill, before any edit; tensors as in :func:`_edited`.
 
     Args:
-        text: the rows' places in the prompt, int64 [rows].
+        text: the rows' places in ``query``, int64 [rows].
         sample: which of the prompts.
+        begun: the columns of the prompt whose keys were in the cache before this prefill.
     """
-    key = key[sample] if mask is not None and mask.dim() == 4 else key[sample, :, : query.shape[2]]
+    key = key[sample] if mask is not None and mask.dim() == 4 else key[sample, :, : begun + query.shape[2]]
     scores = scored(query[sample][:, text] * scaling, key).transpose(0, 1)
-    keep = kept_keys_of_rows(mask, scores.shape[-1], sample, text)
+    keep = kept_keys_of_rows(mask, scores.shape[-1], sample, text, begun)
     return Rows(scores, keep, _NO_COLUMNS, True, module.layer_idx)
 
 
@@ -314,10 +347,12 @@ def kept_keys(mask: torch.Tensor | None, keys: int) -> torch.Tensor | None:
     return mask[:, None, :keys].bool()
 
 
-def kept_keys_of_rows(mask: torch.Tensor | None, keys: int, sample: int, rows: torch.Tensor) -> torch.Tensor:
+def kept_keys_of_rows(
+    mask: torch.Tensor | None, keys: int, sample: int, rows: torch.Tensor, begun: int = 0
+) -> torch.Tensor:
     """Return what these rows of one prompt see at prefill, of any of transformers' masks: bool [rows, 1, keys]."""
     if mask is not None and mask.dim() == 4:
         kept = mask[sample, 0, rows, :keys]
         return (kept if kept.dtype == torch.bool else kept > -1)[:, None]
-    causal = torch.arange(keys, device=rows.device) <= rows[:, None]
+    causal = torch.arange(keys, device=rows.device) <= rows[:, None] + begun
     return (causal if mask is None else causal & mask[sample, :keys].bool())[:, None]

@@ -70,7 +70,12 @@ class SecondBranch:
             use_cache=True,
         ).last_hidden_state[:, -1]
         """The newest state of each row, [rows, hidden size]."""
-        self.position = positions[:, -1:]
+        self.position = positions[:, -1:].clone()
+        if self.cache.is_compileable:
+            # What lies behind the newest token is hidden by its place: the mask can be whole, and of one shape, at once.
+            behind = self.cache.layers[0].max_cache_len - self.mask.shape[1]
+            self.mask = torch.nn.functional.pad(self.mask, (0, behind), value=1)
+            torch._dynamo.mark_static_address(self.position)
         for mine, theirs in zip(main.layers, self.cache.layers, strict=True):
             _join(mine, theirs)
 
@@ -87,8 +92,9 @@ class SecondBranch:
         own = kwargs.get("position_ids")
         if own is None:
             own = torch.as_tensor(self.main.get_seq_length(), device=embeds.device).view(1, 1)
-        self.position = self.position + 1
-        self.mask = torch.cat([self.mask, self.mask.new_ones(rows, 1)], dim=1)
+        self.position.add_(1)
+        if not self.cache.is_compileable:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(rows, 1)], dim=1)
         sliding = getattr(self.config, "sliding_window", None)
         self._attended = (create_sliding_window_causal_mask if sliding else create_causal_mask)(
             config=self.config,

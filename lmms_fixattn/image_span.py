@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -12,19 +13,22 @@ class Columns:
     """What the columns of a batch of prompts are, by row; a prompt without image has none of the three kinds.
 
     Of several images, text between them counts as after: it follows the first. Padding counts as before, which is of
-    no effect, since masked keys get no weight.
+    no effect, since masked keys get no weight. For a cache of fixed length the columns go on behind the prompt, up to
+    that length, so that a compiled step sees the same shapes after every prompt.
     """
 
     image: torch.Tensor
-    """bool [rows, 1, prompt]."""
+    """bool [rows, 1, columns]."""
     before: torch.Tensor
-    """bool [rows, 1, prompt]: before the first image token, the beginning-of-sequence token included."""
+    """bool [rows, 1, columns]: before the first image token, the beginning-of-sequence token included."""
     after: torch.Tensor
-    """bool [rows, 1, prompt]: text after the first image token."""
+    """bool [rows, 1, columns]: the prompt's text after the first image token."""
+    generated: torch.Tensor
+    """bool [rows, 1, columns]: behind the prompt, if it has an image."""
     has_image: torch.Tensor
     """bool [rows, 1, 1]."""
     gain: torch.Tensor
-    """float32 [rows, 1, prompt]: what ``Method.select`` gave each image token, 0 outside them."""
+    """float32 [rows, 1, columns]: what ``Method.select`` gave each image token, 0 outside them."""
 
     @classmethod
     def lay_out(cls, is_image: torch.Tensor, token_gains: torch.Tensor | float) -> Columns:
@@ -32,7 +36,14 @@ class Columns:
         image, gain = is_image[:, None], column_gains(is_image, token_gains)[:, None]
         begun = image.cumsum(dim=-1) > 0
         has_image = begun[..., -1:]
-        return cls(image, ~begun & has_image, begun & ~image, has_image, gain)
+        return cls(image, ~begun & has_image, begun & ~image, torch.zeros_like(image), has_image, gain)
+
+    def widened(self, columns: int) -> Columns:
+        """Return the same prompts with columns of generated text behind them, ``columns`` in all."""
+        more = (0, columns - self.image.shape[-1])
+        wide = {name: pad(getattr(self, name), more) for name in ("image", "before", "after", "gain")}
+        generated = pad(self.generated, more, value=True) & self.has_image
+        return Columns(**wide, generated=generated, has_image=self.has_image.clone())
 
     @property
     def device(self) -> torch.device:

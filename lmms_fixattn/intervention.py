@@ -72,18 +72,19 @@ class _Intervention:
         self.model = model
         self.text = model.model.language_model
         self.methods = method.for_model(TextModel.of(model.config.text_config)).parts
-        self.layers = {part: _layers_in(model, part.name, part.edited_layers) for part in self.methods}
+        self.layers = {part: frozenset(_layers_in(model, part.name, part.edited_layers)) for part in self.methods}
         self.edits_attention = any(self.layers.values())
         self.guiding = [part for part in self.methods if part.guides]
         self.branch = next((part.branch for part in self.methods if part.branch is not None), None)
         self.early = {part: _layers_in(model, part.name, part.early_layers) for part in self.guiding}
+        self.noted = str(sorted({layer for layers in self.early.values() for layer in layers}))
         self.tokenizer = tokenizer
         if tokenizer is None and (needing := [part.name for part in self.methods if part.needs_tokenizer]):
             raise ValueError(f"{needing[0]} reads or writes text: give intervene(model, method, tokenizer) the model's")
         self.installed = ExitStack()
         self.watch: VisionWatch | None = None
         self.pixels: torch.Tensor | None = None  # what the vision tower last ran on, for a branch
-        self.states: dict[int, torch.Tensor] = {}  # by layer, the newest state of each row as it enters it
+        self.embeds: Any = None  # what the latest prefill reads, for a branch
         self.caches: weakref.WeakSet[Cache] = weakref.WeakSet()  # that hold an edit of this block
         self.inputs: tuple[Any, Any] = None, None  # input_ids and attention_mask of the running forward pass
         self.latest: Edit  # of the latest prefill, for the guiding that starts right after it
@@ -95,13 +96,14 @@ class _Intervention:
             if self.edits_attention or self.guiding:
                 self._hook(stack, self.model.model, self._note_inputs)
                 self._hook(stack, self.text, self._pass_edit)
+                stack.callback(self.text.register_forward_hook(self._end_pass, with_kwargs=True).remove)
             if self.edits_attention:
                 config = self.model.config
                 parts = frozenset().union(*(part.vision_parts for part in self.methods))
                 keeps_class_token = config.vision_feature_select_strategy == "full"
                 watching = watch_vision(self.model.model.vision_tower, parts, keeps_class_token)
                 self.watch = stack.enter_context(watching)
-            if self.edits_attention or self.branch:
+            if self.edits_attention or self.guiding:
                 own = self.text.config._attn_implementation
                 stack.callback(self.model.set_attn_implementation, {"text_config": own})
                 self.model.set_attn_implementation({"text_config": attention_over(own)})
@@ -110,8 +112,6 @@ class _Intervention:
                     self._hook(stack, self.text.layers[layer], partial(self._note_layer_input, place, layer))
             if self.branch:
                 self._hook(stack, self.model.model.vision_tower, self._note_pixels)
-                hook = self.text.register_forward_hook(self._start_or_part_branch, with_kwargs=True)
-                stack.callback(hook.remove)
             for layer in {layer for layers in self.early.values() for layer in layers}:
                 self._hook(stack, self.text.layers[layer], partial(self._note_state, layer))
             stack.enter_context(self._own_generate())
@@ -133,8 +133,7 @@ class _Intervention:
             if edit.second is not None:
                 edit.second.part()
         self.caches.clear()
-        self.states.clear()
-        self.pixels = None
+        self.pixels = self.embeds = None
 
     def _note_inputs(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.inputs = kwargs.get("input_ids", args[0] if args else None), kwargs.get("attention_mask")
@@ -160,13 +159,15 @@ class _Intervention:
             edit = self.latest = self._edit()
             setattr(past, _EDIT, edit)
             self.caches.add(past)
+            self.embeds = kwargs["inputs_embeds"] if self.branch else None
             return args, {**kwargs, EDIT: edit}
         if new != 1:
             raise ValueError(
                 "several new tokens in one step on a filled cache (assisted decoding, chunked prefill): "
                 "each row would need its own edit; generate token by token"
             )
-        edit.prefill = False
+        if edit.noted != self.noted:
+            raise ValueError("the cache was filled inside another intervene block; start from an empty one")
         return args, {**(kwargs if edit.second is None else edit.second.joined(kwargs)), EDIT: edit}
 
     def _note_layer_input(
@@ -175,36 +176,41 @@ class _Intervention:
         edit: Edit | None = kwargs.get(EDIT)
         if edit is not None and edit.prefill:
             hidden = args[0] if args else kwargs["hidden_states"]
+            if edit.begun is not None:
+                hidden = edit.begun.whole_input(layer, hidden)
             edit.parts[place].noted[layer] = self.methods[place].note_input(layer, hidden)
 
     def _note_state(self, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self.branching:
+        edit: Edit | None = kwargs.get(EDIT)
+        if edit is not None:
             states = args[0] if args else kwargs["hidden_states"]
-            self.states[layer] = states[:, -1].clone()  # a view would hold on to all rows of a prefill
+            edit.states[layer] = states[:, -1].clone()  # a view would hold on to all rows of a prefill
 
-    def _start_or_part_branch(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    def _end_pass(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """Let the branch read its prompt after the answer's own; later, part its rows from the answer's."""
         edit: Edit | None = kwargs.get(EDIT)
         if edit is None:
             return output
         if not edit.prefill:
             return output if edit.second is None else edit.second.parted(output)
+        past = kwargs["past_key_values"]
         if self.branch is not None and bool(edit.has_image.any()):
-            prompt = Prompt(
-                is_image=edit.is_image,
-                is_bos=self._is_bos(),
-                kept=edit.kept,
-                embeds=kwargs["inputs_embeds"],
-                pixels=self.pixels,
-                encode=self._encode,
-                embed=self._embed,
-            )
-            self.branching = True
-            try:
-                edit.second = SecondBranch(module, self.branch.inputs(prompt), kwargs["past_key_values"])
-            finally:
-                self.branching = False
-            self.pixels = None
+            self._start_branch(edit, past)
+        edit.prefill, edit.begun = False, None
+        if past.is_compileable:
+            for part in edit.parts:
+                part.settle(past.layers[0].max_cache_len)
         return output
+
+    def _start_branch(self, edit: Edit, past: Cache) -> None:
+        assert self.branch is not None
+        prompt = Prompt(edit.is_image, self._is_bos(), edit.kept, self.embeds, self.pixels, self._encode, self._embed)
+        self.branching = True
+        try:
+            edit.second = SecondBranch(self.text, self.branch.inputs(prompt), past)
+        finally:
+            self.branching = False
+        self.pixels = self.embeds = None
 
     def _edit(self) -> Edit:
         """Build an answer's edit from the prompt and from what the vision tower just told."""
@@ -233,7 +239,7 @@ class _Intervention:
                     )
                 gains = method.select(vision)  # type: ignore[arg-type]
             parts.append(Part(method, self.layers[method], Columns.lay_out(is_image, gains)))
-        return Edit(tuple(parts), is_image, kept)
+        return Edit(tuple(parts), is_image, kept, self.noted)
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         features = torch.cat(list(self.model.get_image_features(pixels).pooler_output))
@@ -253,7 +259,7 @@ class _Intervention:
     def _step(self, index: int, method: Method) -> tuple[Step, torch.Tensor]:
         second, has_image = self.latest.second, self.latest.has_image
         branch = None if second is None or method.branch is None else self.model.lm_head(second.hidden).float()
-        states = [self.states[layer][: len(has_image)] for layer in self.early[method]]
+        states = [self.latest.states[layer][: len(has_image)] for layer in self.early[method]]
         stacked = torch.stack([state.to(states[0].device) for state in states]) if states else None
         return Step(index, branch, stacked, self.text.norm, self.model.lm_head), has_image
 

@@ -81,11 +81,11 @@ class AdaIAT(Method):
     def edit_weights(self, rows: Rows, weights: torch.Tensor) -> None:
         constants = rows.noted[rows.layer]
         factors, threshold = constants[:, :-1, None], constants[:, -1]
-        generated = weights[..., rows.prompt :]
-        count = generated.shape[-1] if rows.keep is None else rows.keep[..., rows.prompt :].sum(dim=-1)
-        attention = (generated.sum(dim=-1) / count).sum(dim=-1)
+        generated = rows.generated() if rows.keep is None else rows.generated() & rows.keep
+        count = generated.sum(dim=-1).clamp_min(1)
+        attention = ((weights * generated).sum(dim=-1) / count).sum(dim=-1)
         acts = (attention < threshold)[:, None, None] & rows.columns.has_image
-        generated *= factors.where(acts, 1.0)
+        weights *= factors.where(acts & generated, 1.0)
         weights /= weights.sum(dim=-1, keepdim=True).where(acts, 1.0)
 
 

@@ -130,7 +130,7 @@ class Method:
             hidden: the states entering the layer, [prompts, prompt, hidden size], before its norm.
 
         Returns:
-            A tensor whose first dimension is the prompts'.
+            A tensor whose first dimension is the prompts'; what goes by column has three, [prompts, 1, prompt].
         """
         raise NotImplementedError(f"{self.name} reads the inputs of layers but does not say what to keep")
 

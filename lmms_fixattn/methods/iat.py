@@ -40,5 +40,4 @@ class IAT(Method):
         return not prefill
 
     def edit_scores(self, rows: Rows) -> None:
-        generated = rows.scores[..., rows.prompt :]
-        generated.addcmul_(generated.abs(), self.alpha * rows.columns.has_image)
+        rows.scores.addcmul_(rows.scores.abs(), self.alpha * rows.generated())
