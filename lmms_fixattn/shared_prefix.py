@@ -52,10 +52,9 @@ class SharedPrefixes:
     def _share(self, text: Any, prefixes: Sequence[tuple[Hashable, int]], kwargs: dict[str, Any]) -> dict[str, Any]:
         embeds, mask, past = kwargs["inputs_embeds"], kwargs.get("attention_mask"), kwargs.get("past_key_values")
         rows, width = embeds.shape[:2]
-        copies = rows // len(prefixes)
-        prefixes = [prefix for prefix in prefixes for _ in range(copies)]
         with_image = sum(length > 0 for _, length in prefixes)
         self.asked += with_image
+        prefixes = [prefix for prefix in prefixes for _ in range(rows // len(prefixes))]
         lengths = dict(prefixes)
         order = list(lengths)
         shares = len(order) < rows and past is not None and not int(past.get_seq_length())

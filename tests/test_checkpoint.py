@@ -130,3 +130,23 @@ def test_tokenizer_without_padding_pads_with_the_end_token(copy: Path) -> None:
     (copy / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = Checkpoint.find(str(copy), "main").load_processor().tokenizer
     assert (tokenizer.pad_token, tokenizer.padding_side) == (tokenizer.eos_token, "left")
+
+
+@pytest.mark.parametrize(("bits", "flag"), [(4, "load_in_4bit"), (8, "load_in_8bit")])
+def test_fewer_bits_are_left_to_transformers(bits: int, flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    class StoppedError(Exception):
+        pass
+
+    def load(place: str, **kwargs: Any) -> None:
+        given.update(kwargs)
+        raise StoppedError
+
+    monkeypatch.setattr("lmms_fixattn.checkpoint.LlavaForConditionalGeneration.from_pretrained", load)
+    with pytest.raises(StoppedError):
+        Checkpoint.find("demo", "main").load_model(torch.float16, torch.device("cpu"), "", None, bits)
+    assert getattr(given["quantization_config"], flag) is True
+    assert given["device_map"] == {"": torch.device("cpu")}
+    if bits == 4:
+        assert given["quantization_config"].bnb_4bit_compute_dtype is torch.float16

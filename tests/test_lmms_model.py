@@ -12,8 +12,9 @@ import torch
 from demo_methods import DEMO_METHODS
 from lmms_eval.api.instance import Instance
 from PIL import Image
+from test_batch_room import TOO_MUCH
 
-from lmms_fixattn import intervene, make_method
+from lmms_fixattn import intervene, make_method, prompt_encoding
 from lmms_fixattn.lmms_journal import Journal
 from lmms_fixattn.lmms_model import DocumentError, LlavaFixattn, LlavaFixattnSimple
 from lmms_fixattn.methods import adhh
@@ -140,6 +141,91 @@ def test_the_vision_tower_runs_once_a_picture(lm: LlavaFixattn) -> None:
     assert sum(seen) == sum(len(doc["pictures"]) for doc in DOCS)
 
 
+def ask_about_two_pictures() -> list[Doc]:
+    """Twelve questions in an order that mixes the pictures, each with a copy of its picture of its own."""
+    words = ["Is there a dog?", "Is there a big red car in it?", "What is it?"]
+    return [{"text": words[index % 3] + " no" * (index % 2), "pictures": [picture(index % 2)]} for index in range(12)]
+
+
+@pytest.mark.parametrize("method", ["vanilla", "fixattn"])
+def test_questions_about_one_picture_share_its_encoding_and_its_prefill(method: str) -> None:
+    lm = make(docs=ask_about_two_pictures(), method=method, batch_size=6)
+    results = lm.generate_until(requests(range(12)))
+    assert lm.counts["images_asked"] == lm.counts["image_prompts_asked"] == 12
+    assert lm.counts["images_encoded"] == 2
+    assert 3 * lm.counts["image_prompts_computed"] <= 12
+    for doc, result in zip(lm.task_dict[TASK][SPLIT], results, strict=True):
+        assert result.text == naive_answer(lm, doc, do_sample=False)[0]
+
+
+def test_pictures_by_their_files_are_neighbours_and_opened_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / "one.png", tmp_path / "two.png"]
+    for seed, path in enumerate(paths):
+        picture(seed).save(path)
+    docs = [{**doc, "pictures": [str(paths[index % 2])]} for index, doc in enumerate(ask_about_two_pictures())]
+    opened: list[Any] = []
+    read = prompt_encoding.open_picture
+    monkeypatch.setattr(prompt_encoding, "open_picture", lambda source: opened.append(source) or read(source))
+    lm, other = make(docs=docs, batch_size=6), make(docs=ask_about_two_pictures(), batch_size=6)
+    assert lm.generate_until(requests(range(12))) == other.generate_until(requests(range(12)))
+    assert opened.count(str(paths[0])) == opened.count(str(paths[1])) == 1
+    assert lm.counts["image_prompts_computed"] == 2
+
+
+@pytest.mark.parametrize("kind", ["generate_until", "generate_until_multi_round"])
+@pytest.mark.parametrize("error", TOO_MUCH)
+def test_where_memory_runs_out_smaller_batches_give_the_same_answers(
+    lm: LlavaFixattn, error: Exception, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = requests(write=next_round) if kind.endswith("round") else requests()
+    expected = getattr(lm, kind)(asked)
+    monkeypatch.setattr(lm, "_generate", limited(lm, rows=2, error=error))
+    monkeypatch.setattr(lm, "_largest", 0)
+    assert getattr(lm, kind)(asked) == expected
+    assert lm.record()["largest_batch"] == 2
+
+
+def limited(lm: LlavaFixattn, rows: int, error: Exception, answered: list[Any] | None = None) -> Any:
+    """The model's _generate on a device with room for so many rows; notes the batches that it answers."""
+    generate = lm._generate
+
+    def limited(inputs: Any, settings: Any) -> Any:
+        if len(inputs["input_ids"]) > rows:
+            raise error
+        if answered is not None:
+            answered.append(inputs["input_ids"].tolist())
+        return generate(inputs, settings)
+
+    return limited
+
+
+def test_batches_that_memory_has_halved_stay_the_same_after_an_interruption(
+    lm: LlavaFixattn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[Any] = []
+    monkeypatch.setattr(lm, "batch_size", 5)
+    monkeypatch.setattr(lm, "_generate", limited(lm, 3, TOO_MUCH[0], answered))
+    expected = lm.generate_until(requests())
+    uninterrupted = list(answered)
+    answered.clear()
+    for _ in range(3):
+        impatient = Bar(impatient=True)
+        with Journal(tmp_path / "j") as journal, lm.serving(journal, impatient), pytest.raises(KeyboardInterrupt):
+            lm.generate_until(requests())
+    with Journal(tmp_path / "j") as journal, lm.serving(journal, Bar()):
+        assert lm.generate_until(requests()) == expected
+    assert answered == uninterrupted
+
+
+def test_an_automatic_batch_size_answers_the_same_and_is_recorded(lm: LlavaFixattn) -> None:
+    automatic = make(batch_size="auto", max_batch_size=4)
+    assert automatic.generate_until(requests()) == lm.generate_until(requests())
+    assert (automatic.record()["batch_size"], automatic.record()["largest_batch"]) == ("auto", 4)
+    assert automatic.identity() == lm.identity()
+
+
 def test_requests_of_different_settings_each_get_their_own(lm: LlavaFixattn) -> None:
     caps = [2, 5, 2, 9, 5, 2, 9, 9, 2, 5, 2]
     mixed = [request(index, to_messages, {"max_new_tokens": cap}) for index, cap in enumerate(caps)]
@@ -183,6 +269,24 @@ def test_sampling_follows_the_seed_and_zero_temperature_is_greedy(lm: LlavaFixat
     hot = {"temperature": 2.0, "top_p": 0.95}
     assert draw(1, **hot) == draw(1, **hot) != draw(2, **hot)
     assert draw(1, temperature=0, top_p=0.95, do_sample=True) == draw(2) == draw(3, temperature=2.0, do_sample=False)
+
+
+def test_samples_of_a_resumed_run_are_those_of_a_whole_one_and_repeats_differ(
+    lm: LlavaFixattn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = requests([0, 1, 2, 0, 1, 2, 0, 1, 2], temperature=3.0)
+    monkeypatch.setattr(lm, "batch_size", 3)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    whole = [result.text for result in lm.generate_until(asked)]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert whole[:3] != whole[3:6] != whole[6:] != whole[:3]
+    impatient = Bar(impatient=True)
+    with Journal(tmp_path / "j") as journal, lm.serving(journal, impatient), pytest.raises(KeyboardInterrupt):
+        lm.generate_until(asked)
+    torch.rand(7)
+    with Journal(tmp_path / "j") as journal, lm.serving(journal, Bar()):
+        assert [result.text for result in lm.generate_until(asked)] == whole
 
 
 def test_simple_form_answers_as_the_chat_form_does(lm: LlavaFixattn) -> None:
@@ -365,7 +469,9 @@ def test_a_document_that_memory_does_not_suffice_for_is_named(
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(lm.model.lm_head, "forward", fail)
-    with pytest.raises(DocumentError, match=r"stopped at document \d of shapes .split test.: OutOfMemoryError: no room; ask for fewer"):
+    with pytest.raises(
+        DocumentError, match=r"stopped at document \d of shapes .split test.: OutOfMemoryError: no room; ask for fewer"
+    ):
         lm.generate_until(requests([0, 1]))
 
 

@@ -1,0 +1,192 @@
+"""Pictures encoded once and prompts' beginnings read once: the same scores as without, for every method, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+import torch
+from demo_methods import DEMO_METHODS
+from PIL import Image
+
+from lmms_fixattn import intervene, make_method
+from lmms_fixattn.checkpoint import Checkpoint
+from lmms_fixattn.image_features import ImageFeatures
+from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder
+from lmms_fixattn.shared_prefix import SharedPrefixes
+from lmms_fixattn.versions import keeps_images_in_order_under_beams
+from lmms_fixattn.vision import watching
+
+QUESTIONS = ("Is there a dog in the image?", "What?", "Please describe this image in detail.", "Is it a big red car?")
+
+
+def picture(seed: int) -> Image.Image:
+    tiles = torch.randint(0, 256, (5, 7, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return Image.fromarray(tiles.numpy()).resize((91, 65), Image.Resampling.NEAREST)
+
+
+@pytest.fixture(scope="module")
+def demo() -> tuple[Any, PromptEncoder]:
+    checkpoint = Checkpoint.find("demo", "main")
+    model = checkpoint.load_model(torch.float32, torch.device("cpu"), "", None)
+    return model, PromptEncoder(checkpoint.load_processor(), checkpoint.config, "default")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def encode(encoder: PromptEncoder, asked: Sequence[tuple[str, Sequence[int]]]) -> list[Encoded]:
+    """Encode questions about pictures, given by their seeds."""
+    return [
+        encoder.encode(
+            [{"role": "user", "content": [*({"type": "image", "url": picture(seed)} for seed in seeds), text(words)]}]
+        )
+        for words, seeds in asked
+    ]
+
+
+def text(words: str) -> dict[str, str]:
+    return {"type": "text", "text": words}
+
+
+ASKED = [(QUESTIONS[index % 4], [index % 3]) for index in range(7)]
+MIXED = [*ASKED, ("Hi", []), ("Which one is red?", [0, 4]), ("Both?", [0, 4]), ("How do you do?", []), ("None", [])]
+
+
+@contextmanager
+def reusing(model: Any, prompts: Sequence[Encoded]) -> Iterator[tuple[ImageFeatures, SharedPrefixes]]:
+    features, prefixes = ImageFeatures(), SharedPrefixes()
+    with ExitStack() as stack:
+        stack.enter_context(features.reused(model, [name for prompt in prompts for name in prompt.pictures]))
+        stack.enter_context(prefixes.shared(model, [prompt.prefix for prompt in prompts]))
+        yield features, prefixes
+
+
+def generate(demo: Any, prompts: Sequence[Encoded], **kwargs: Any) -> Any:
+    model, encoder = demo
+    given = {"max_new_tokens": 5, "return_dict_in_generate": True, "output_scores": True, **kwargs}
+    with torch.inference_mode():
+        return model.generate(**encoder.batch(prompts), **given)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    assert torch.equal(found.sequences, expected.sequences)
+    for mine, theirs in zip(found.scores, expected.scores, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", DEMO_METHODS)
+def test_every_method_gives_the_scores_that_it_gives_without_reuse(demo: Any, name: str) -> None:
+    model, encoder = demo
+    asked = ASKED if name == "beam" and not keeps_images_in_order_under_beams() else MIXED
+    prompts = encode(encoder, asked)
+    with intervene(model, make_method(name, **DEMO_METHODS[name]), encoder.tokenizer):
+        torch.manual_seed(0)
+        expected = generate(demo, prompts)
+        with reusing(model, prompts) as (features, prefixes):
+            torch.manual_seed(0)
+            assert_same(generate(demo, prompts), expected)
+    pictures = [seed for _, seeds in asked for seed in seeds]
+    assert (features.asked, features.encoded) == (len(pictures), len(set(pictures)))
+    assert prefixes.asked == sum(bool(seeds) for _, seeds in asked)
+    assert prefixes.computed <= prefixes.asked
+
+
+@pytest.mark.parametrize("form", ["default", "llava_v1", "pai"])
+def test_what_is_before_the_image_is_shared_in_every_form_of_the_prompt(demo: Any, form: str) -> None:
+    model, encoder = demo
+    other = PromptEncoder(encoder.processor, model.config, form)
+    prompts = encode(other, ASKED)
+    expected = generate(demo, prompts)
+    with reusing(model, prompts) as (_, prefixes):
+        assert_same(generate(demo, prompts), expected)
+    assert (prefixes.asked, prefixes.computed) == (7, 3)
+
+
+def test_beams_and_samples_share_as_well(demo: Any) -> None:
+    model, encoder = demo
+    prompts = encode(encoder, ASKED)
+    for kwargs in ({"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2, "temperature": 1.3}):
+        with intervene(model, make_method("fixattn", gamma=1.3), encoder.tokenizer):
+            torch.manual_seed(3)
+            expected = generate(demo, prompts, **kwargs)
+            with reusing(model, prompts):
+                torch.manual_seed(3)
+                assert_same(generate(demo, prompts, **kwargs), expected)
+
+
+def test_a_beginning_goes_through_the_layers_once(demo: Any) -> None:
+    """Counted in tokens that the first layer is run on at prefill."""
+    model, encoder = demo
+    prompts = encode(encoder, [(QUESTIONS[0], [0])] * 8 + [(QUESTIONS[3], [1])] * 8)
+    passed: list[int] = []
+    handle = model.model.language_model.layers[0].register_forward_pre_hook(
+        lambda module, args, kwargs: passed.append(args[0].shape[:2].numel()), with_kwargs=True
+    )
+    generate(demo, prompts, max_new_tokens=1)
+    plain = sum(passed)
+    passed.clear()
+    with reusing(model, prompts):
+        generate(demo, prompts, max_new_tokens=1)
+    handle.remove()
+    width = max(len(prompt.ids) for prompt in prompts)
+    begun = min(width - len(prompt.ids) + prompt.prefix[1] for prompt in prompts)
+    assert plain == 16 * width
+    assert sum(passed) == 2 * begun + 16 * (width - begun)
+    assert plain > 3 * sum(passed)
+
+
+def test_pictures_of_earlier_batches_are_not_encoded_again_within_the_bound(demo: Any) -> None:
+    model, encoder = demo
+    batches = [
+        encode(encoder, [(QUESTIONS[n % 4], [seed]) for n, seed in enumerate(seeds)]) for seeds in ([1, 2], [2, 3, 1])
+    ]
+    method = make_method("fixattn", gamma=1)
+    for most, encoded in ((1 << 20, 3), (0, 5)):
+        features = ImageFeatures(most)
+        with intervene(model, method):
+            for prompts in batches:
+                expected = generate(demo, prompts)
+                with features.reused(model, [name for prompt in prompts for name in prompt.pictures]):
+                    assert_same(generate(demo, prompts), expected)
+        assert (features.asked, features.encoded) == (5, encoded)
+
+
+def test_a_method_that_reads_more_of_the_tower_has_pictures_encoded_again(demo: Any) -> None:
+    model, encoder = demo
+    prompts, features = encode(encoder, ASKED[:1]), ImageFeatures()
+    for name, encoded in (("vanilla", 1), ("fixattn", 2), ("vanilla", 2)):
+        with intervene(model, make_method(name), encoder.tokenizer):
+            expected = generate(demo, prompts)
+            with features.reused(model, prompts[0].pictures):
+                assert_same(generate(demo, prompts), expected)
+        assert features.encoded == encoded
+
+
+def test_pixels_of_another_number_of_pictures_are_refused(demo: Any) -> None:
+    model, encoder = demo
+    prompts = encode(encoder, ASKED[:2])
+    with (
+        ImageFeatures().reused(model, ["one"]),
+        pytest.raises(ValueError, match="pixels of 1 pictures, got those of 2"),
+    ):
+        generate(demo, prompts)
+
+
+def test_nothing_stays_on_the_model_after_the_block_or_an_error_inside_it(demo: Any) -> None:
+    model, encoder = demo
+    prompts = encode(encoder, ASKED)
+    expected = generate(demo, prompts)
+    with pytest.raises(KeyError), reusing(model, prompts):
+        raise KeyError
+    assert "forward" not in vars(model.model.vision_tower)
+    assert watching(model.model.vision_tower) is None
+    assert not model.model.language_model._forward_pre_hooks
+    assert_same(generate(demo, prompts), expected)
