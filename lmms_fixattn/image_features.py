@@ -50,7 +50,8 @@ class ImageFeatures:
 
         Args:
             model: a LlavaForConditionalGeneration.
-            pictures: the identity of each picture of that run, in order; equal ones have equal pixels.
+            pictures: the identity of each picture of that run, in order; equal ones have equal pixels. Older
+                transformers repeat each for its prompt's beams before they are encoded.
         """
         if not pictures:
             yield
@@ -83,13 +84,15 @@ class ImageFeatures:
         pixels: torch.Tensor,
         kwargs: dict[str, Any],
     ) -> BaseModelOutputWithPooling:
-        if len(pictures) != len(pixels):
+        copies, rest = divmod(len(pixels), len(pictures))
+        if rest or not copies:
             raise ValueError(f"expected the pixels of {len(pictures)} pictures, got those of {len(pixels)}")
         watch = watching(tower)
         parts = frozenset[str]() if watch is None else watch.parts
         known = {picture: self._known(picture, parts) for picture in pictures}
         new = [picture for picture, seen in known.items() if seen is None]
         self.asked += len(pictures)
+        pictures = [picture for picture in pictures for _ in range(copies)]
         self.encoded += len(new)
         if new:
             output = whole(pixels[[pictures.index(picture) for picture in new]], **kwargs)
