@@ -172,10 +172,10 @@ def test_a_method_that_reads_more_of_the_tower_has_pictures_encoded_again(demo: 
 
 def test_pixels_of_another_number_of_pictures_are_refused(demo: Any) -> None:
     model, encoder = demo
-    prompts = encode(encoder, ASKED[:2])
+    prompts, two = encode(encoder, ASKED[:3]), ["one", "another"]
     with (
-        ImageFeatures().reused(model, ["one"]),
-        pytest.raises(ValueError, match="pixels of 1 pictures, got those of 2"),
+        ImageFeatures().reused(model, two),
+        pytest.raises(ValueError, match="pixels of 2 pictures, got those of 3"),
     ):
         generate(demo, prompts)
 
