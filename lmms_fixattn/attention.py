@@ -67,7 +67,7 @@ class Edit:
     kept: torch.Tensor
     """bool [rows, prompt], False at padding."""
     noted: str = ""
-    """Which layers ``states`` are of. A compiled step is told apart by it: it holds the hooks that it was traced with."""
+    """Which layers ``states`` are of. It tells compiled steps apart, which hold the hooks they were traced with."""
     states: dict[int, torch.Tensor] = field(default_factory=dict)
     """By layer, the newest state of each row as it enters it, for guiding: [rows, hidden size]."""
     prefill: bool = True

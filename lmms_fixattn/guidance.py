@@ -72,7 +72,7 @@ class SecondBranch:
         """The newest state of each row, [rows, hidden size]."""
         self.position = positions[:, -1:].clone()
         if self.cache.is_compileable:
-            # What lies behind the newest token is hidden by its place: the mask can be whole, and of one shape, at once.
+            # What lies behind the newest token is hidden by its place: the mask can be whole, and of one shape.
             behind = self.cache.layers[0].max_cache_len - self.mask.shape[1]
             self.mask = torch.nn.functional.pad(self.mask, (0, behind), value=1)
             torch._dynamo.mark_static_address(self.position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -266,7 +267,7 @@ class _Intervention:
     @contextmanager
     def _own_generate(self) -> Iterator[None]:
         """Give every call of ``model.generate`` the methods' arguments, guidance and ends."""
-        arguments = {key: value for part in self.methods for key, value in part.generation.items()}
+        arguments = {argument: value for part in self.methods for argument, value in part.generation.items()}
         ending = [part for part in self.methods if part.ends_answers]
         if not (self.guiding or arguments or ending):
             yield
@@ -284,8 +285,13 @@ class _Intervention:
             for part in ending:
                 processors.append(EndWhen(part.ends, self._decode, self._end_tokens(kwargs)))
             self.generating = True
+            if (config := kwargs.get("generation_config")) is not None:
+                kwargs["generation_config"] = config = copy.deepcopy(config)
+                config.update(**arguments)
+            else:
+                kwargs |= arguments
             try:
-                return generate(*args, logits_processor=processors, **kwargs, **arguments)
+                return generate(*args, logits_processor=processors, **kwargs)
             finally:
                 self.generating = False
                 self._forget()

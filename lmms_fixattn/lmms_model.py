@@ -21,6 +21,7 @@ from tqdm import tqdm
 from lmms_fixattn import model_args
 from lmms_fixattn.batch_room import Room, estimate
 from lmms_fixattn.checkpoint import Checkpoint
+from lmms_fixattn.compiled_steps import CompiledSteps
 from lmms_fixattn.conversation import asking, check_form
 from lmms_fixattn.generation import Answer, Settings, StopAtStrings, end_tokens, finish
 from lmms_fixattn.image_features import ImageFeatures
@@ -57,6 +58,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         max_batch_size: for ``auto``, the most documents at once.
         load_in_4bit, load_in_8bit: quantise the weights while loading, by transformers and bitsandbytes.
         attn_implementation: transformers' attention backend of everything that the method does not edit.
+        compile: whether decoding runs on a static cache with compiled steps; ``auto`` on a single CUDA GPU. Where that
+            fails, or differs from plain steps by more than rounding, it ends with a warning.
 
     Raises:
         ValueError: an unknown name or value, with the allowed ones; no checkpoint there, or no LLaVA; a method that
@@ -78,6 +81,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         attn_implementation: str | None = None,
         load_in_4bit: bool | str = False,
         load_in_8bit: bool | str = False,
+        compile: bool | str = "auto",
         max_batch_size: int | None = None,
         **hyper_parameters: Any,
     ) -> None:
@@ -107,6 +111,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         several = self._world_size > 1 and not device_map
         self.device = self.accelerator.device if several else model_args.device(device)
 
+        self._compiled = CompiledSteps(model_args.compiled(compile, self.device, device_map))
+
         self._checkpoint = Checkpoint.find(pretrained, str(revision))
         self._dtype = model_args.dtype(dtype, self.device, self._checkpoint.config.dtype)
         self.encoder = PromptEncoder(self._checkpoint.load_processor(), self._checkpoint.config, conversation)
@@ -134,6 +140,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
             pass  # what does not fit is an error now, not once the data is loaded
         self.method = method.for_model(TextModel.of(self.model.config.text_config))
         self._largest = 0
+        self._compiled.restart()
 
     @contextmanager
     def serving(self, journal: Journal, bar: Any) -> Iterator[None]:
@@ -188,11 +195,16 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     def record(self) -> dict[str, Any]:
         """Return what a result states of this model: method, settings, prompt form, versions, data type, backend."""
         method = {"name": self.method.name, **self.method.settings()}
-        return {"method": method, **copy.deepcopy(self._record), "largest_batch": self._largest}
+        return {
+            "method": method,
+            **copy.deepcopy(self._record),
+            "largest_batch": self._largest,
+            "compile": self._compiled.active,
+        }
 
     def identity(self) -> dict[str, Any]:
         """Return what the answers depend on besides the request, for the key of --use_cache."""
-        aside = {"batch_size", "largest_batch", "processes", "device"}
+        aside = {"batch_size", "largest_batch", "compile", "processes", "device"}
         kept = {name: value for name, value in self.record().items() if name not in aside}
         return {**kept, "device": self.device.type, "checkpoint": self._checkpoint.fingerprint}
 
@@ -298,7 +310,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
 
     def _encode(self, request: Request, messages: Any) -> Encoded:
         prompt = self.encoder.encode(asking(messages, self.method.ask))
-        _check_beams(prompt, request.settings)
+        _check_beams(prompt, self._beams(request.settings))
         return prompt
 
     def _converse(self, group: Sequence[Request], _: Any, run: _Run) -> list[list[str]]:
@@ -341,7 +353,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         ]
 
     def _answer_at_once(self, batch: Sequence[tuple[Request, Encoded]], run: _Run) -> list[Answer]:
-        requests, encoded = zip(*batch, strict=True)
+        requests, encoded = (list(each) for each in zip(*batch, strict=True))
+        encoded += [encoded[-1]] * self._missing(requests[0].settings, encoded, run.room)
         pictures = [picture for prompt in encoded for picture in prompt.pictures]
         with (
             naming(*requests),
@@ -349,7 +362,17 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
             run.prefixes.shared(self.model, [prompt.prefix for prompt in encoded]),
             self._seeded(requests),
         ):
-            return self._generate(self.encoder.batch(encoded), requests[0].settings)
+            return self._generate(self.encoder.batch(encoded), requests[0].settings)[: len(requests)]
+
+    def _missing(self, settings: Settings, encoded: Sequence[Encoded], room: Room) -> int:
+        """Return by how many rows to fill a batch up, so that it runs on the graph of the larger ones before it."""
+        if not self._compiled.serves(self._beams(settings)) or settings.temperature is not None:
+            return 0  # what is drawn depends on the number of rows
+        longest = settings.positions(max(len(prompt.ids) for prompt in encoded))
+        return max(0, room.largest - len(encoded)) if room.largest * longest <= room.fitting else 0
+
+    def _beams(self, settings: Settings) -> int:
+        return int(self.method.generation.get("num_beams", settings.beams))
 
     @contextmanager
     def _seeded(self, requests: Sequence[Request]) -> Iterator[None]:
@@ -371,7 +394,11 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         special = {"eos_token_id": eos, "pad_token_id": self.tokenizer.pad_token_id}
         stopping = [StopAtStrings(settings.stops, start, decode)] if settings.stops else []
         with torch.inference_mode():
-            rows = model.generate(**inputs, generation_config=settings.config(special), stopping_criteria=stopping)
+            config = settings.config(special)
+            if self._compiled.serves(self._beams(settings)):
+                rows = self._compiled.generate(model, inputs, config, stopping_criteria=stopping)
+            else:
+                rows = model.generate(**inputs, generation_config=config, stopping_criteria=stopping)
         return [finish(row, eos, settings.stops, decode) for row in rows[:, start:].tolist()]
 
     @contextmanager
@@ -459,9 +486,9 @@ class _Run:
         }
 
 
-def _check_beams(prompt: Encoded, settings: Settings) -> None:
+def _check_beams(prompt: Encoded, beams: int) -> None:
     several = prompt.pixels is not None and len(prompt.pixels) > 1
-    if several and settings.beams > 1 and not keeps_images_in_order_under_beams():
+    if several and beams > 1 and not keeps_images_in_order_under_beams():
         raise ValueError(
             "this version of transformers mixes up the images of a prompt under beam search; "
             "install a newer one, or use num_beams=1 where a document has several images"

@@ -170,6 +170,18 @@ def device(value: Any) -> torch.device:
     return chosen
 
 
+def compiled(value: Any, device: torch.device, device_map: str) -> bool:
+    """Return whether to compile decoding: "auto" does on a CUDA GPU that holds the whole model.
+
+    Raises:
+        ValueError: neither auto nor true or false.
+    """
+    word = str(value).strip().lower()
+    if word not in ("auto", "true", "false"):
+        raise ValueError(f"compile must be auto, true or false, got {value!r}")
+    return word == "true" or (word == "auto" and device.type == "cuda" and not device_map)
+
+
 def attention(value: Any) -> str | None:
     """Return an attention backend's name, None for transformers' choice; raise ValueError for an unknown one.
 

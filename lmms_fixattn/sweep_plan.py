@@ -25,6 +25,9 @@ MODEL_ARGS = (
     "device_map",
     "batch_size",
     "attn_implementation",
+    "load_in_4bit",
+    "load_in_8bit",
+    "compile",
 )
 """The arguments of llava_fixattn that a sweep sets once for all cells."""
 
@@ -120,7 +123,7 @@ def _plan(name: str, given: Any, limit: int | None) -> Plan:
     model = given["model"]
     _check_mapping("model", model, MODEL_ARGS, required=("pretrained",))
     for key, value in model.items():
-        if not isinstance(value, str | int | float) or isinstance(value, bool):
+        if not isinstance(value, str | int | float):
             raise ValueError(f"model: {key} must be a word or a number, got {value!r}")
     cells = [*_listed_cells(given.get("cells", [])), *_grid_cells(given.get("grid", []))]
     if not cells:

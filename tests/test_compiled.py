@@ -13,7 +13,7 @@ from transformers import CompileConfig
 from lmms_fixattn import intervene
 
 sys.path.append(str(Path(__file__).parent / "methods"))
-from test_contract import fitted  # noqa: E402
+from test_contract import fitted
 
 LENGTH = 90
 

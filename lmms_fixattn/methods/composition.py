@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -59,6 +59,10 @@ class Composition(Method):
     @property
     def parts(self) -> tuple[Method, ...]:
         return self.members
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        return {argument: value for member in self.members for argument, value in member.generation.items()}
 
     def for_model(self, text: TextModel) -> Composition:
         return dataclasses.replace(self, members=tuple(member.for_model(text) for member in self.members))

@@ -1,0 +1,103 @@
+"""Decode on a cache of fixed length with compiled steps: on a GPU one CUDA graph in place of a thousand launches."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from loguru import logger
+from torch._dynamo.exc import TorchDynamoException
+from transformers import CompileConfig, GenerationConfig, StoppingCriteria
+
+_TRIED = 8
+"""Tokens of the first answers for which compiled and plain logits are compared."""
+_BOUND = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+"""How far compiled logits may lie from plain ones, as a share of the largest one."""
+
+
+class CompiledSteps:
+    """Generate with compiled steps for as long as that works, else with the model's plain ones.
+
+    The first batch is checked: a few of its tokens are generated both ways, and logits that differ by more than the
+    data type's rounding, like an error of the compiler, end compiling for good, which is said once. Every number of
+    rows is a graph of its own, so the caller does well to fill batches up.
+
+    Args:
+        wanted: whether to compile at all.
+    """
+
+    def __init__(self, wanted: bool) -> None:
+        self.active = wanted
+        self._checked = False
+
+    def restart(self) -> None:
+        """Forget what was compiled: another method is installed, whose hooks a graph would not know of."""
+        self._checked = False
+        if self.active:
+            torch.compiler.reset()
+
+    def serves(self, beams: int) -> bool:
+        """Say whether a batch with so many beams is compiled: beams move the cache between steps."""
+        return self.active and beams == 1
+
+    def generate(self, model: Any, inputs: dict[str, Any], config: GenerationConfig, **others: Any) -> torch.Tensor:
+        """Return what ``model.generate`` does with these arguments: tokens [rows, prompt and answer].
+
+        Raises:
+            Exception: whatever ``model.generate`` raises without compiling.
+        """
+        if self.active:
+            try:
+                if not self._checked:
+                    self._check(model, inputs, config)
+                return model.generate(**inputs, generation_config=_fixed(config), **others)  # type: ignore[no-any-return]
+            except TorchDynamoException as error:
+                self._give_up(f"{type(error).__name__}: {' '.join(str(error).strip().splitlines()[:2])}")
+        return model.generate(**inputs, generation_config=config, **others)  # type: ignore[no-any-return]
+
+    def _check(self, model: Any, inputs: dict[str, Any], config: GenerationConfig) -> None:
+        start = inputs["input_ids"].shape[1]
+        runs = []
+        for one in (copy.deepcopy(config), _fixed(config)):
+            one.output_logits = one.return_dict_in_generate = True
+            runs.append(model.generate(**inputs, generation_config=one, stopping_criteria=[_AfterAFew(start)]))
+        self._checked = True
+        off = _distance(runs[0], runs[1], start)
+        if not off <= _BOUND.get(model.dtype, 1e-1):
+            self._give_up(f"compiled logits lie {off:.2g} of the largest one away from the plain ones")
+
+    def _give_up(self, why: str) -> None:
+        self.active = False
+        torch.compiler.reset()
+        logger.warning(f"llava_fixattn: steps are not compiled from here on: {why}")
+
+
+class _AfterAFew(StoppingCriteria):  # type: ignore[misc]
+    """Stop after a few tokens, on a cache as long as for all of them."""
+
+    def __init__(self, start: int) -> None:
+        self._stop = start + _TRIED
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        return torch.full((len(input_ids),), input_ids.shape[1] >= self._stop, device=input_ids.device)
+
+
+def _fixed(config: GenerationConfig) -> GenerationConfig:
+    """Return the same settings with a static cache and compiled steps."""
+    fixed = copy.deepcopy(config)
+    fixed.cache_implementation = "static"
+    fixed.compile_config = CompileConfig(fullgraph=True)
+    fixed.compile_config._compile_all_devices = True
+    return fixed
+
+
+def _distance(plain: Any, fixed: Any, start: int) -> float:
+    """Return how far the logits of two runs lie apart where they follow equal text, as a share of the largest."""
+    texts = [run.sequences[:, start:] for run in (plain, fixed)]
+    logits = [torch.stack(run.logits, dim=1).float() for run in (plain, fixed)]  # [rows, steps, vocabulary]
+    steps = min(one.shape[1] for one in logits)
+    equal = texts[0][:, : steps - 1] == texts[1][:, : steps - 1]
+    follows = torch.nn.functional.pad(equal.long().cumprod(dim=1), (1, 0), value=1)[:, :, None]
+    away = (logits[0][:, :steps] - logits[1][:, :steps]) * follows
+    return float(away.abs().max() / logits[0].abs().max())

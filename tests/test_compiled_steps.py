@@ -1,0 +1,105 @@
+"""Compiled decoding under lmms-eval: the same answers, and what becomes of it where compiling goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from test_lmms_model import make, requests
+from transformers import CompileConfig
+
+from lmms_fixattn import compiled_steps, model_args
+
+
+@pytest.fixture(autouse=True)
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Compile into plain calls, which takes no compiler, and return a list that grows with every graph."""
+    compiled: list[Any] = []
+
+    def backend(graph: Any, example: Any) -> Any:
+        compiled.append(graph)
+        return graph
+
+    monkeypatch.setattr(compiled_steps, "CompileConfig", partial(CompileConfig, backend=backend, mode=None))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield compiled
+    torch.set_num_threads(threads)
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(compiled_steps.logger, "warning", said.append)
+    return said
+
+
+@pytest.mark.parametrize("settings", [{"method": "fixattn", "gamma": 1}, {"method": "spin"}])
+def test_compiled_batches_give_the_plain_answers_on_one_graph(settings: dict[str, Any], graphs: list[Any]) -> None:
+    plain, compiled = (make(**settings, batch_size=4, compile=compile) for compile in (False, True))
+    expected = plain.generate_until(requests())
+    assert not graphs
+    answers = compiled.generate_until(requests())
+    assert [(a.text, a.text.tokens) for a in answers] == [(a.text, a.text.tokens) for a in expected]
+    assert len(graphs) == 1  # the last batch, of three, is filled up
+    assert compiled.record()["compile"] is True
+    assert plain.record()["compile"] is False
+
+
+def test_an_error_of_the_compiler_ends_compiling_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    def broken(graph: Any, example: Any) -> Any:
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(compiled_steps, "CompileConfig", partial(CompileConfig, backend=broken, mode=None))
+    lm = make(method="spin", compile=True)
+    answers = [answer.text for answer in lm.generate_until(requests())]
+    assert answers == [answer.text for answer in make(method="spin").generate_until(requests())]
+    assert [("not compiled from here on" in line, "no compiler here" in line) for line in warnings] == [(True, True)]
+    assert lm.record()["compile"] is False
+
+
+def test_steps_that_compute_something_else_are_not_used(monkeypatch: pytest.MonkeyPatch, warnings: list[str]) -> None:
+    def wrong(graph: Any, example: Any) -> Any:
+        return lambda *args: tuple(
+            output + 1 if torch.is_tensor(output) and output.is_floating_point() else output for output in graph(*args)
+        )
+
+    monkeypatch.setattr(compiled_steps, "CompileConfig", partial(CompileConfig, backend=wrong, mode=None))
+    lm = make(method="hgai", layers="1-4", compile=True)
+    answers = [answer.text for answer in lm.generate_until(requests([2, 3]))]
+    assert answers == [a.text for a in make(method="hgai", layers="1-4").generate_until(requests([2, 3]))]
+    assert len(warnings) == 1
+    assert "compiled logits lie" in warnings[0]
+
+
+def test_beams_are_not_compiled(graphs: list[Any]) -> None:
+    lm = make(method="pai+beam", compile=True, beams=2)
+    assert len(lm.generate_until(requests([0, 1]))) == 2
+    assert not graphs
+
+
+@pytest.mark.parametrize(
+    ("value", "device", "device_map", "compiles"),
+    [
+        ("auto", "cuda", "", True),
+        ("auto", "cuda", "auto", False),
+        ("auto", "cpu", "", False),
+        ("True", "cpu", "", True),
+        (False, "cuda", "", False),
+    ],
+)
+def test_steps_are_compiled_by_themselves_on_a_single_gpu(
+    value: Any, device: str, device_map: str, compiles: bool
+) -> None:
+    assert model_args.compiled(value, torch.device(device), device_map) is compiles
+
+
+def test_another_word_is_refused() -> None:
+    with pytest.raises(ValueError, match="compile must be auto, true or false, got 'maybe'"):
+        model_args.compiled("maybe", torch.device("cpu"), "")
