@@ -7,9 +7,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
+from transformers import StoppingCriteria
 
 from lmms_fixattn.bench.limit import synchronize
 
@@ -23,9 +25,9 @@ class Times:
     """What one way of answering took in one round."""
 
     prefill: float
-    """Seconds of a call for one token: the vision tower, the prompt, the first token."""
+    """Seconds to the first token: the vision tower, the prompt, the choice."""
     step: float
-    """Seconds of each later token, averaged over an answer."""
+    """Seconds of a later token: the median over an answer."""
     peak: int | None
     """Bytes of accelerator memory at the worst moment, weights included; None on a CPU, where a process's size also
     holds what the allocator keeps of earlier rounds."""
@@ -37,30 +39,39 @@ class Times:
         return self.prefill if part == "prefill" else self.step
 
 
-def time_answer(answer: Callable[[int], torch.Tensor], new_tokens: int, device: torch.device) -> Times:
-    """Time a call for one new token and a call for ``new_tokens`` more.
+class Marks(StoppingCriteria):  # type: ignore[misc]
+    """A stopping criterion that stops nothing, and notes when each token was there."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.times: list[float] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: object, **kwargs: object) -> torch.Tensor:
+        synchronize(self.device)
+        self.times.append(time.perf_counter())
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def time_answer(answer: Callable[[Marks], object], device: torch.device) -> Times:
+    """Time the first token of a call, and each later one.
 
     Args:
-        answer: returns the sequences of a call for so many new tokens, [rows, length].
+        answer: generates, with these marks among the stopping criteria.
 
     Raises:
         ValueError: the answers end with their first token.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    lengths, times, graphs = [], [], compiled_graphs()
-    # The long call comes first: it sets the length of a static cache, which the short one then shares.
-    for tokens in (1 + new_tokens, 1):
-        synchronize(device)
-        start = time.perf_counter()
-        lengths.append(answer(tokens).shape[-1])
-        synchronize(device)
-        times.append(time.perf_counter() - start)
-    steps = lengths[0] - lengths[1]
-    if steps < 1:
-        raise ValueError(f"expected {new_tokens} tokens after the first, got none: there is no decode step to time")
+    marks, graphs = Marks(device), compiled_graphs()
+    synchronize(device)
+    start = time.perf_counter()
+    answer(marks)
+    if len(marks.times) < 2:
+        raise ValueError("expected tokens after the first, got none: there is no decode step to time")
+    steps = [later - earlier for earlier, later in pairwise(marks.times)]
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return Times(times[1], (times[0] - times[1]) / steps, peak, compiled_graphs() - graphs)
+    return Times(marks.times[0] - start, statistics.median(steps), peak, compiled_graphs() - graphs)
 
 
 def in_turns(

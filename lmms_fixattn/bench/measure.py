@@ -28,7 +28,7 @@ class Plan:
     """How to measure: the same for every method.
 
     Args:
-        new_tokens: decode steps of an answer, over which a step's time is averaged.
+        new_tokens: decode steps of an answer, whose median is a step's time.
         rounds: how often everything is measured, after a round that warms up.
         static: use a cache of fixed size.
         compiled: compile the decode step, which needs ``static``.
@@ -108,16 +108,15 @@ def measure(
     blocks = {**methods, AGAIN: methods[VANILLA]}
     ways: dict[str, Callable[[], Times]] = {}
     for label, method in blocks.items():
-        answer = partial(answer_greedily, subject.model, inputs, **arguments)
-        ways[label] = _way(
-            partial(intervene, subject.model, method, subject.tokenizer), answer, plan, subject.model.device
-        )
+        answer = partial(answer_greedily, subject.model, inputs, 1 + plan.new_tokens, **arguments)
+        block = partial(intervene, subject.model, method, subject.tokenizer)
+        ways[label] = _way(block, answer, subject.model.device)
     if plan.released:
         single = subject.prompts(1)
         start = share_of_layers((2, None), subject.model.config.text_config.num_hidden_layers)[0]
         for refines, name in released.NAMES.items():
             loop = released.ReleasedLoop(subject.model, gamma=1.1 if refines else 1, start=start)
-            ways[name] = _way(loop.installed, partial(loop.answer, single), plan, subject.model.device)
+            ways[name] = _way(loop.installed, partial(loop.answer, single, 1 + plan.new_tokens), subject.model.device)
     # Each method compiles the step anew; beyond the limit torch would go on uncompiled.
     with torch._dynamo.config.patch(recompile_limit=8 * len(ways)):
         times = in_turns(ways, plan.rounds, plan.warm_up, progress)
@@ -146,12 +145,16 @@ def measure(
     return rows
 
 
-def answer_greedily(model: Any, inputs: Mapping[str, torch.Tensor], tokens: int, **arguments: Any) -> torch.Tensor:
+def answer_greedily(
+    model: Any, inputs: Mapping[str, torch.Tensor], tokens: int, stopping_criteria: Any = None, **arguments: Any
+) -> torch.Tensor:
     """Answer with exactly so many tokens, unless the method ends answers or chooses tokens otherwise."""
     special = {key: getattr(model.generation_config, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     config = GenerationConfig(do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, **special, **arguments)
     with torch.inference_mode():
-        sequences: torch.Tensor = model.generate(**inputs, generation_config=config)
+        sequences: torch.Tensor = model.generate(
+            **inputs, generation_config=config, stopping_criteria=stopping_criteria
+        )
     return sequences
 
 
@@ -161,13 +164,12 @@ def _branches(method: Method) -> bool:
 
 def _way(
     block: Callable[[], AbstractContextManager[Any]],
-    answer: Callable[[int], torch.Tensor],
-    plan: Plan,
+    answer: Callable[..., torch.Tensor],
     device: torch.device,
 ) -> Callable[[], Times]:
     def run() -> Times:
         with block():
-            return time_answer(answer, plan.new_tokens, device)
+            return time_answer(lambda marks: answer(stopping_criteria=[marks]), device)
 
     return run
 

@@ -63,7 +63,7 @@ class ReleasedLoop:
                 del attention.forward
             self.model.set_attn_implementation({"text_config": own})
 
-    def answer(self, inputs: dict[str, torch.Tensor], tokens: int) -> torch.Tensor:
+    def answer(self, inputs: dict[str, torch.Tensor], tokens: int, **arguments: Any) -> torch.Tensor:
         """Answer one prompt with one image greedily; return its sequence, [1, length].
 
         Raises:
@@ -80,7 +80,12 @@ class ReleasedLoop:
         processors = [_Refine(self)] if refines else []
         with torch.inference_mode():
             sequences: torch.Tensor = self.model.generate(
-                **inputs, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, logits_processor=processors
+                **inputs,
+                do_sample=False,
+                max_new_tokens=tokens,
+                min_new_tokens=tokens,
+                logits_processor=processors,
+                **arguments,
             )
         return sequences
 

@@ -55,26 +55,15 @@ def test_every_way_runs_once_a_round_in_changing_order_and_warm_up_does_not_coun
     assert min(taken.prefill for found in times.values() for taken in found) == 7
 
 
-def test_prefill_is_a_call_for_one_token_and_a_step_the_rest_of_a_longer_one(monkeypatch):
-    now = [0.0]
+def test_prefill_lasts_to_the_first_token_and_a_step_is_the_median_of_the_later_ones(monkeypatch):
+    now = [3.0]
     monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
 
-    def answer(tokens):
-        now[0] += 5 + 0.25 * (tokens - 1)
-        return torch.zeros(3, 11 + tokens)
+    def answer(marks):
+        for seconds in (5, 0.25, 9, 0.125, 0.25):
+            now[0] += seconds
+            assert not marks(torch.zeros(2, 7, dtype=torch.long), None).any()
 
-    assert time_answer(answer, 8, CPU) == Times(5, 0.25, None, 0)
-
-
-def test_an_answer_that_ends_early_is_divided_by_the_steps_that_it_took(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
-
-    def answer(tokens):
-        made = min(tokens, 5)
-        now[0] += 5 + 0.25 * (made - 1)
-        return torch.zeros(3, 11 + made)
-
-    assert time_answer(answer, 100, CPU).step == 0.25
-    with pytest.raises(ValueError, match="expected 100 tokens after the first, got none"):
-        time_answer(lambda tokens: torch.zeros(1, 12), 100, CPU)
+    assert time_answer(answer, CPU) == Times(5, 0.25, None, 0)
+    with pytest.raises(ValueError, match="expected tokens after the first, got none"):
+        time_answer(lambda marks: marks(torch.zeros(2, 7), None), CPU)
