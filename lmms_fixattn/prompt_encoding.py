@@ -82,8 +82,12 @@ class PromptEncoder:
 
     def batch(self, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """Put prompts into one batch, padded on the left; the images of all prompts follow each other."""
-        padded = self.tokenizer.pad({"input_ids": [prompt.ids for prompt in encoded]}, return_tensors="pt")
-        inputs = {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
+        width = max(len(prompt.ids) for prompt in encoded)
+        padding = [width - len(prompt.ids) for prompt in encoded]
+        pad = [self.tokenizer.pad_token_id]
+        ids = [pad * missing + prompt.ids for missing, prompt in zip(padding, encoded, strict=True)]
+        kept = [[0] * missing + [1] * (width - missing) for missing in padding]
+        inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(kept)}
         pixels = [prompt.pixels for prompt in encoded if prompt.pixels is not None]
         return inputs | {"pixel_values": torch.cat(pixels)} if pixels else inputs
 
