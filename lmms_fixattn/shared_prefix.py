@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from lmms_fixattn.attention import EDIT, Edit
+from lmms_fixattn.attention import EDIT, Edit, kept_keys
 
 
 class SharedPrefixes:
@@ -58,8 +58,9 @@ class SharedPrefixes:
         lengths = dict(prefixes)
         order = list(lengths)
         shares = len(order) < rows and past is not None and not int(past.get_seq_length())
-        if shares and (mask is None or (isinstance(mask, torch.Tensor) and mask.dim() == 2)):
-            padding = [0] * rows if mask is None else (width - mask.sum(dim=1)).tolist()
+        if shares and (mask is None or isinstance(mask, torch.Tensor)):
+            kept = kept_keys(mask, width)
+            padding = [0] * rows if kept is None else (width - kept[:, 0].sum(dim=1)).tolist()
             split = min(pad + length for pad, (_, length) in zip(padding, prefixes, strict=True))
             split = min(split, width - 2)  # one token on a filled cache would be taken for a step
             if split > min(padding):
@@ -96,6 +97,8 @@ class SharedPrefixes:
         rest = {"inputs_embeds": begun.embeds[:, begun.split :]}
         if kwargs.get("position_ids") is not None:
             rest["position_ids"] = kwargs["position_ids"][:, begun.split :]
+        if (mask := kwargs.get("attention_mask")) is not None and mask.dim() == 4:  # made for a cache of fixed length
+            rest["attention_mask"] = mask[:, :, begun.split :]
         return {**kwargs, **rest}
 
 

@@ -110,6 +110,18 @@ def test_what_is_before_the_image_is_shared_in_every_form_of_the_prompt(demo: An
     assert (prefixes.asked, prefixes.computed) == (7, 3)
 
 
+@pytest.mark.parametrize("name", ["vanilla", "fixattn", "vaf", "var", "vcd"])
+@pytest.mark.parametrize("padded", [False, True], ids=["equal lengths", "padded"])
+def test_a_cache_of_fixed_length_shares_as_well(demo: Any, name: str, padded: bool) -> None:
+    model, encoder = demo
+    prompts = encode(encoder, ASKED if padded else [(QUESTIONS[2], [index % 2]) for index in range(5)])
+    with intervene(model, make_method(name, **DEMO_METHODS[name]), encoder.tokenizer):
+        expected = generate(demo, prompts)
+        with reusing(model, prompts) as (_, prefixes):
+            assert_same(generate(demo, prompts, cache_implementation="static"), expected)
+    assert (prefixes.asked, prefixes.computed) == ((7, 3) if padded else (5, 2))
+
+
 def test_beams_and_samples_share_as_well(demo: Any) -> None:
     model, encoder = demo
     prompts = encode(encoder, ASKED)

@@ -3,51 +3,44 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from typing import Any
 
-from lmms_fixattn.commands.console import add_command, add_format
+from lmms_fixattn.commands.console import add_command
 
 
 def add(commands: Any) -> None:
     """Describe the command."""
-    add_format(
-        add_command(commands, "methods", _methods, "list the methods with source, hyper-parameters and defaults")
+    command = add_command(
+        commands, "methods", _methods, "list the methods: source, hooks, cost, what they were compared with, parameters"
+    )
+    command.add_argument(
+        "--format", choices=("text", "markdown", "json"), default="text", help="of the output (default: text)"
     )
 
 
 def _methods(arguments: argparse.Namespace) -> None:
-    from lmms_fixattn.methods import METHODS
+    from lmms_fixattn.methods.catalogue import catalogue, markdown, measured
 
-    methods: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "summary": method.summary,
-            "source": method.source,
-            "parameters": [
-                {
-                    "name": parameter.name,
-                    "default": parameter.default,
-                    "expected": parameter.metadata["expected"],
-                    "meaning": parameter.metadata["meaning"],
-                }
-                for parameter in dataclasses.fields(method)
-            ],
-        }
-        for name, method in METHODS.items()
-    ]
     if arguments.format == "json":
-        print(json.dumps(methods, indent=2))
+        print(json.dumps(catalogue(), indent=2))
         return
-    for method in methods:
+    if arguments.format == "markdown":
+        print(markdown())
+        return
+    found = measured()
+    for method in catalogue():
         print(f"{method['name']}: {method['summary']} ({method['source']})")
+        cost = "not measured" if method["decode_cost"] is None else f"{method['decode_cost']:.2f} x vanilla"
+        print(f"  hooks: {', '.join(method['hooks']) or 'none'}; decode: {cost}; compared with {method['verified']}")
         rows = [
             (row["name"], _written(row["default"]), row["expected"], row["meaning"]) for row in method["parameters"]
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"decode: {found['on']}; the unmodified model measured again: {found['again']:.2f}")
+    print("Every method is written anew from its formula; no released code was copied.")
 
 
 def _written(default: Any) -> str:

@@ -47,6 +47,8 @@ class Method:
     name: ClassVar[str]
     summary: ClassVar[str]
     source: ClassVar[str]
+    verified: ClassVar[str]
+    """What the method's outputs were compared with."""
     edits_text_rows: ClassVar[bool] = False
     """Whether the prefill's edit is of every row of text after the image, not only of the newest row."""
     reads_inputs: ClassVar[bool] = False

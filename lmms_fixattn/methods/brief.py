@@ -20,6 +20,7 @@ class Brief(Method):
     name: ClassVar[str] = "brief"
     summary: ClassVar[str] = "ask for k sentences in the prompt: the control for brevity by request"
     source: ClassVar[str] = "a control of this package"
+    verified: ClassVar[str] = "the question that it asks"
 
     sentences: int = count(2, "sentences to ask for; 0 turns the method off", low=0)
 

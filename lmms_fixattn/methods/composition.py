@@ -27,6 +27,7 @@ class Composition(Method):
 
     summary: ClassVar[str] = "several methods in turn"
     source: ClassVar[str] = "its parts"
+    verified: ClassVar[str] = "the methods in turn, on LLaVA written out by hand"
 
     members: tuple[Method, ...]
 

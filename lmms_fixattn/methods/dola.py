@@ -36,6 +36,7 @@ class DoLa(Method):
     name: ClassVar[str] = "dola"
     summary: ClassVar[str] = "contrast the logits with those of the layer that differs most"
     source: ClassVar[str] = "arXiv:2309.03883; github.com/voidism/DoLa"
+    verified: ClassVar[str] = "its formula, on LLaVA written out by hand"
 
     alpha: float = number(1.0, "strength of the contrast; 0 turns it off", low=0)
     cutoff: float = number(0.1, "keep tokens with at least this share of the top probability", low=0, high=1)

@@ -41,6 +41,7 @@ class FixAttn(Refined):
     name: ClassVar[str] = "fixattn"
     summary: ClassVar[str] = "amplify attention to the vision tower's local and summary tokens; refine the logits"
     source: ClassVar[str] = "arXiv:2501.12206"
+    verified: ClassVar[str] = "the released code's outputs; head modulation, our reading of the paper, its formula"
 
     alpha: float = number(0.7, "amplification of local and spatial tokens", low=0)
     beta: float = number(0.4, "amplification of summary tokens", low=0)

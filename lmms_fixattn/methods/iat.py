@@ -28,6 +28,7 @@ class IAT(Method):
     name: ClassVar[str] = "iat"
     summary: ClassVar[str] = "amplify attention to the answer generated so far"
     source: ClassVar[str] = "arXiv:2603.04908; github.com/XianguiKang/AdaIAT"
+    verified: ClassVar[str] = "the released code's outputs"
 
     alpha: float = number(0.8, "amplification of the attention to generated text", low=0)
     layers: Layers = layer_range((5, 18), "decoder layers to edit, end excluded")

@@ -28,6 +28,7 @@ class PAI(Refined):
     name: ClassVar[str] = "pai"
     summary: ClassVar[str] = "amplify attention to the whole image; refine the logits against a text-only branch"
     source: ClassVar[str] = "arXiv:2407.21771; github.com/LALBJ/PAI"
+    verified: ClassVar[str] = "the released code's outputs"
 
     alpha: float = number(0.2, "amplification of the attention to image tokens", low=0)
     layers: Layers = layer_range((2, None), "decoder layers to edit, end excluded")

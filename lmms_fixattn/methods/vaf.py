@@ -33,6 +33,7 @@ class VAF(Method):
     name: ClassVar[str] = "vaf"
     summary: ClassVar[str] = "scale scores on the image up and on the system prompt down, for all text rows"
     source: ClassVar[str] = "arXiv:2503.13107; github.com/ustc-hyin/ClearSight"
+    verified: ClassVar[str] = "the released code's outputs"
     edits_text_rows: ClassVar[bool] = True
 
     enhance: float = number(1.15, "factor on scores of image tokens", low=0)

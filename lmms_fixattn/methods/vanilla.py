@@ -15,3 +15,4 @@ class Vanilla(Method):
     name: ClassVar[str] = "vanilla"
     summary: ClassVar[str] = "the unmodified model"
     source: ClassVar[str] = "LLaVA-1.5, arXiv:2310.03744"
+    verified: ClassVar[str] = "itself without the plugin, to the bit"

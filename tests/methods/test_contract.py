@@ -223,6 +223,7 @@ def test_strings_and_typed_values_make_the_same_method(name):
 def test_a_method_says_where_it_comes_from(name):
     method = METHODS[name]
     assert method.summary
+    assert method.verified
     assert any(kind in method.source for kind in ("arXiv:", "openreview.net", "a control of this package"))
     assert method.__doc__
     assert all(field.metadata["meaning"] for field in dataclasses.fields(method))
