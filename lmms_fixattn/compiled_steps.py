@@ -10,6 +10,8 @@ from loguru import logger
 from torch._dynamo.exc import TorchDynamoException
 from transformers import CompileConfig, GenerationConfig, StoppingCriteria
 
+from lmms_fixattn.reserved_cache import reserved_cache
+
 _TRIED = 8
 """Tokens of the first answers for which compiled and plain logits are compared."""
 _BOUND = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -41,20 +43,26 @@ class CompiledSteps:
         """Say whether a batch with so many beams is compiled: beams move the cache between steps."""
         return self.active and beams == 1
 
-    def generate(self, model: Any, inputs: dict[str, Any], config: GenerationConfig, **others: Any) -> torch.Tensor:
+    def generate(
+        self, model: Any, inputs: dict[str, Any], config: GenerationConfig, beams: int, **others: Any
+    ) -> torch.Tensor:
         """Return what ``model.generate`` does with these arguments: tokens [rows, prompt and answer].
+
+        Args:
+            beams: the number of beams of the settings, or of the method.
 
         Raises:
             Exception: whatever ``model.generate`` raises without compiling.
         """
-        if self.active:
+        if self.serves(beams):
             try:
                 if not self._checked:
                     self._check(model, inputs, config)
                 return model.generate(**inputs, generation_config=_fixed(config), **others)  # type: ignore[no-any-return]
             except TorchDynamoException as error:
                 self._give_up(f"{type(error).__name__}: {' '.join(str(error).strip().splitlines()[:2])}")
-        return model.generate(**inputs, generation_config=config, **others)  # type: ignore[no-any-return]
+        past = reserved_cache(model.config.text_config)
+        return model.generate(**inputs, generation_config=config, past_key_values=past, **others)  # type: ignore[no-any-return]
 
     def _check(self, model: Any, inputs: dict[str, Any], config: GenerationConfig) -> None:
         start = inputs["input_ids"].shape[1]

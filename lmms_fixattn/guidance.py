@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Cache, DynamicCache, LogitsProcessor, StaticCache
+from transformers import Cache, LogitsProcessor, StaticCache
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+
+from lmms_fixattn.reserved_cache import reserved_cache
 
 if TYPE_CHECKING:
     from lmms_fixattn.branches import Inputs
@@ -128,7 +130,7 @@ class SecondBranch:
 
     def _new_cache(self, prompt: int) -> Cache:
         if not isinstance(self.main, StaticCache):
-            return DynamicCache(config=self.config)
+            return reserved_cache(self.config)
         answer = self.main.layers[0].max_cache_len - int(self.main.get_seq_length())
         return StaticCache(config=self.config, max_cache_len=prompt + answer)
 

@@ -395,10 +395,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         stopping = [StopAtStrings(settings.stops, start, decode)] if settings.stops else []
         with torch.inference_mode():
             config = settings.config(special)
-            if self._compiled.serves(self._beams(settings)):
-                rows = self._compiled.generate(model, inputs, config, stopping_criteria=stopping)
-            else:
-                rows = model.generate(**inputs, generation_config=config, stopping_criteria=stopping)
+            rows = self._compiled.generate(model, inputs, config, self._beams(settings), stopping_criteria=stopping)
         return [finish(row, eos, settings.stops, decode) for row in rows[:, start:].tolist()]
 
     @contextmanager

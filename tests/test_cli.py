@@ -140,10 +140,19 @@ def test_methods_are_listed_with_their_defaults(capsys: pytest.CaptureFixture[st
             default = getattr(made, parameter["name"])
             assert parameter["default"] == (list(default) if isinstance(default, tuple) else default)
             assert parameter["meaning"]
+        assert method["verified"]
+        assert method["decode_cost"] is None or 0.5 < method["decode_cost"] < 2
+    assert methods["spin"]["hooks"] == ["edit_weights"]
+    assert methods["vcd"]["hooks"] == ["branch", "guide"]
     assert run("methods") == 0
     table = capsys.readouterr().out
     assert "fixattn" in table
     assert "local_ratio" in table
+
+
+def test_the_readme_holds_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("methods", "--format", "markdown") == 0
+    assert capsys.readouterr().out in (Path(__file__).parent.parent / "README.md").read_text()
 
 
 GOOD = lines(CAPTIONS)

@@ -18,6 +18,7 @@ from lmms_fixattn.bench.limit import mean_keys, step_bytes
 from lmms_fixattn.bench.shapes import Subject
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.methods import Method
+from lmms_fixattn.reserved_cache import reserved_cache
 
 VANILLA, AGAIN = "vanilla", "vanilla again"
 """The unmodified model, and the same measured once more: the noise."""
@@ -151,9 +152,11 @@ def answer_greedily(
     """Answer with exactly so many tokens, unless the method ends answers or chooses tokens otherwise."""
     special = {key: getattr(model.generation_config, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     config = GenerationConfig(do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, **special, **arguments)
+    # The cache that the lmms-eval model gives to generate as well.
+    past = None if "cache_implementation" in arguments else reserved_cache(model.config.text_config)
     with torch.inference_mode():
         sequences: torch.Tensor = model.generate(
-            **inputs, generation_config=config, stopping_criteria=stopping_criteria
+            **inputs, generation_config=config, stopping_criteria=stopping_criteria, past_key_values=past
         )
     return sequences
 

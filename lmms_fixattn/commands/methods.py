@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
 
 
 def _methods(arguments: argparse.Namespace) -> None:
-    from lmms_fixattn.methods.catalogue import catalogue, markdown, measured
+    from lmms_fixattn.catalogue import catalogue, markdown, measured
 
     if arguments.format == "json":
         print(json.dumps(catalogue(), indent=2))

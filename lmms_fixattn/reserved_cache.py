@@ -1,0 +1,60 @@
+"""A growing cache that keeps room for what comes: a step writes its own keys and values, and copies no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+_ROOM = 128
+"""Positions that a layer grows by; all earlier ones are copied once for so many steps, not at each."""
+
+
+class ReservedLayer(DynamicLayer):  # type: ignore[misc]
+    """transformers' growing layer with the same keys and values, as views of buffers that have room behind them."""
+
+    _buffers: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Append new keys and values, [rows, key heads, new, head size]; return all of them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        before = self.get_seq_length()
+        length = before + key_states.shape[-2]
+        if not self._fits(length):
+            self._buffers = tuple(
+                _with_room(kept, new, before, length)
+                for kept, new in ((self.keys, key_states), (self.values, value_states))
+            )  # type: ignore[assignment]
+        keys, values = self._buffers  # type: ignore[misc]
+        keys[:, :, before:length] = key_states
+        values[:, :, before:length] = value_states
+        self.keys, self.values = keys[:, :, :length], values[:, :, :length]
+        return self.keys, self.values
+
+    def _fits(self, length: int) -> bool:
+        """Say whether the buffers have room, and still hold the layer's keys: beams and others put new ones there."""
+        if self._buffers is None or not self.get_seq_length():
+            return False
+        same = all(
+            buffer.data_ptr() == kept.data_ptr() and len(buffer) == len(kept)
+            for buffer, kept in zip(self._buffers, (self.keys, self.values), strict=True)
+        )
+        return same and length <= self._buffers[0].shape[-2]
+
+
+def reserved_cache(config: Any) -> DynamicCache:
+    """Return an empty cache for this text model; layers of another kind (sliding windows) are transformers' own."""
+    cache = DynamicCache(config=config)
+    cache.layers = [ReservedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def _with_room(kept: torch.Tensor, new: torch.Tensor, before: int, length: int) -> torch.Tensor:
+    rows, heads, _, size = new.shape
+    buffer = new.new_empty(rows, heads, length + _ROOM, size)
+    if before:
+        buffer[:, :, :before] = kept
+    return buffer
