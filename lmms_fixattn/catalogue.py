@@ -29,8 +29,8 @@ _MEASURED = Path(__file__).with_name("measured.json")
 def catalogue() -> list[dict[str, Any]]:
     """Return an entry a method, JSON-ready: name, summary, source, hooks, decode_cost, verified and parameters.
 
-    ``decode_cost`` is the time of a decode step over the unmodified model's, see :func:`measured`; None where it was not
-    measured.
+    ``decode_cost`` is the time of a decode step over the unmodified model's, see :func:`measured`; None where it was
+    not measured.
     """
     costs = measured()["decode"]
     return [

@@ -7,8 +7,10 @@ attends to its own cache. Beams and sampling move both alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -133,6 +135,31 @@ class SecondBranch:
             return reserved_cache(self.config)
         answer = self.main.layers[0].max_cache_len - int(self.main.get_seq_length())
         return StaticCache(config=self.config, max_cache_len=prompt + answer)
+
+
+@contextmanager
+def few_rows(text: torch.nn.Module) -> Iterator[None]:
+    """Multiply two or three rows by a weight from its other side inside the block, on a CPU.
+
+    An answer and its branch are two rows, for which BLAS libraries read a weight at a fraction of the memory's speed
+    when the rows come first; the weight first, on two threads the product takes no longer than that of one row.
+    """
+    plain = [module for module in text.modules() if type(module) is torch.nn.Linear and "forward" not in vars(module)]
+    modules = [module for module in plain if module.weight.device.type == "cpu"]
+    for module in modules:
+        module.forward = partial(_product, module, module.forward)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
+def _product(module: Any, own: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor) -> torch.Tensor:
+    rows = states.numel() // states.shape[-1]
+    if rows not in (2, 3) or module.bias is not None:
+        return own(states)
+    return (module.weight @ states.reshape(rows, -1).t()).t().reshape(*states.shape[:-1], -1)
 
 
 def _join(mine: Any, theirs: Any) -> None:

@@ -14,7 +14,7 @@ from transformers import Cache, DynamicCache, LlavaForConditionalGeneration
 
 from lmms_fixattn.attention import EDIT, Edit, Part, attention_over, kept_keys
 from lmms_fixattn.branches import Prompt
-from lmms_fixattn.guidance import EndWhen, Guidance, SecondBranch, Step
+from lmms_fixattn.guidance import EndWhen, Guidance, SecondBranch, Step, few_rows
 from lmms_fixattn.image_span import Columns
 from lmms_fixattn.methods.base import Layers, Method
 from lmms_fixattn.text_model import TextModel
@@ -113,6 +113,7 @@ class _Intervention:
                     self._hook(stack, self.text.layers[layer], partial(self._note_layer_input, place, layer))
             if self.branch:
                 self._hook(stack, self.model.model.vision_tower, self._note_pixels)
+                stack.enter_context(few_rows(self.text))
             for layer in {layer for layers in self.early.values() for layer in layers}:
                 self._hook(stack, self.text.layers[layer], partial(self._note_state, layer))
             stack.enter_context(self._own_generate())

@@ -152,21 +152,31 @@ def test_lmms_eval_finds_our_tasks_beside_its_own() -> None:
 
 
 @pytest.mark.system
-def test_two_ranks_share_a_run_of_the_command_line(tmp_path: Path) -> None:
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "lmms_eval",
-        "--model", "llava_fixattn", "--model_args", "pretrained=demo,method=fixattn,alpha=0.6", "--tasks",
-        "chair_demo_familiar", "--limit", "3", "--batch_size", "2", "--log_samples", "--output_path", str(tmp_path),
-    ]  # fmt: skip
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=180, check=False)
-    written = list(tmp_path.rglob("*_results.json"))
-    assert len(written) == 1, done.stdout[-3000:] + done.stderr[-3000:]
-    result = json.loads(written[0].read_text())
-    assert result["results"]["chair_demo_familiar"]["n,none"] == 3
-    assert result["lmms_fixattn"]["method"]["alpha"] == 0.6
-    assert (result["lmms_fixattn"]["processes"], result["lmms_fixattn"]["batch_size"]) == (2, 2)
-    (samples,) = tmp_path.rglob("*_samples_chair_demo_familiar.jsonl")
-    rows = [json.loads(line) for line in samples.read_text().splitlines()]
-    assert sorted(row["doc_id"] for row in rows) == [0, 1, 2]
-    assert all(row["token_counts"][0]["output_tokens"] > 0 for row in rows)
+def test_two_ranks_share_a_run_of_the_command_line_and_give_what_one_gives(tmp_path: Path) -> None:
+    figures, answers = [], []
+    for ranks in (1, 2):
+        output = tmp_path / str(ranks)
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "-m",
+            "lmms_eval", "--model", "llava_fixattn", "--model_args", "pretrained=demo,method=fixattn,alpha=0.6",
+            "--tasks", "chair_demo_familiar", "--limit", "5", "--batch_size", "2", "--log_samples", "--output_path",
+            str(output),
+        ]  # fmt: skip
+        environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=180, check=False)
+        written = list(output.rglob("*_results.json"))
+        assert len(written) == 1, done.stdout[-3000:] + done.stderr[-3000:]
+        result = json.loads(written[0].read_text())
+        assert result["lmms_fixattn"]["method"]["alpha"] == 0.6
+        assert (result["lmms_fixattn"]["processes"], result["lmms_fixattn"]["batch_size"]) == (ranks, 2)
+        (samples,) = output.rglob("*_samples_chair_demo_familiar.jsonl")
+        rows = [json.loads(line) for line in samples.read_text().splitlines()]
+        assert all(row["token_counts"][0]["output_tokens"] > 0 for row in rows)
+        figures.append(
+            {key: value for key, value in result["results"]["chair_demo_familiar"].items() if key != "alias"}
+        )
+        answers.append(sorted((row["doc_id"], row["filtered_resps"]) for row in rows))
+    assert figures[0]["n,none"] == 5
+    assert [doc_id for doc_id, _ in answers[0]] == [0, 1, 2, 3, 4]
+    assert figures[0] == figures[1]
+    assert answers[0] == answers[1]
