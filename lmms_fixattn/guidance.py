@@ -144,7 +144,7 @@ def few_rows(text: torch.nn.Module) -> Iterator[None]:
     An answer and its branch are two rows, for which BLAS libraries read a weight at a fraction of the memory's speed
     when the rows come first; the weight first, on two threads the product takes no longer than that of one row.
     """
-    plain = [module for module in text.modules() if type(module) is torch.nn.Linear and "forward" not in vars(module)]
+    plain: list[Any] = [m for m in text.modules() if type(m) is torch.nn.Linear and "forward" not in vars(m)]
     modules = [module for module in plain if module.weight.device.type == "cpu"]
     for module in modules:
         module.forward = partial(_product, module, module.forward)
@@ -159,7 +159,8 @@ def _product(module: Any, own: Callable[[torch.Tensor], torch.Tensor], states: t
     rows = states.numel() // states.shape[-1]
     if rows not in (2, 3) or module.bias is not None:
         return own(states)
-    return (module.weight @ states.reshape(rows, -1).t()).t().reshape(*states.shape[:-1], -1)
+    product: torch.Tensor = module.weight @ states.reshape(rows, -1).t()
+    return product.t().reshape(*states.shape[:-1], -1)
 
 
 def _join(mine: Any, theirs: Any) -> None:

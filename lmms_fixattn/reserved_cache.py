@@ -15,6 +15,8 @@ _ROOM = 128
 class ReservedLayer(DynamicLayer):  # type: ignore[misc]
     """transformers' growing layer with the same keys and values, as views of buffers that have room behind them."""
 
+    keys: torch.Tensor
+    values: torch.Tensor
     _buffers: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
