@@ -178,5 +178,5 @@ def test_two_ranks_share_a_run_of_the_command_line_and_give_what_one_gives(tmp_p
         answers.append(sorted((row["doc_id"], row["filtered_resps"]) for row in rows))
     assert figures[0]["n,none"] == 5
     assert [doc_id for doc_id, _ in answers[0]] == [0, 1, 2, 3, 4]
-    assert figures[0] == figures[1]
+    assert figures[0] == pytest.approx(figures[1])  # ranks add up in another order
     assert answers[0] == answers[1]
