@@ -19,7 +19,11 @@ arithmetic, and a larger one gains little."""
 ROWS_ON_CPU = 16
 """The automatic batch on a CPU, which is bound by arithmetic sooner, and whose memory others use too."""
 _SHARE = 0.8
-"""Of the free memory, what an estimate spends: the rest is for the allocator's fragments."""
+"""Of the free memory, what an estimate spends: the rest is for what batches leave to each other, and for the
+allocator's fragments."""
+_KEPT = 0.1
+"""Of the free memory, what batches may leave to each other."""
+_KEPT_ON_CPU = 1 << 30
 
 
 class Room:
@@ -99,7 +103,7 @@ def estimate(model: Any, most: int | None, branches: int = 1) -> Room:
         most: prompts in a batch at most; None for MOST_ROWS, or ROWS_ON_CPU on a CPU.
         branches: rows that a prompt takes in a step: 2 for a method with a second branch, times the beams.
     """
-    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
+    devices = _accelerators(model)
     if not devices:
         return Room(most or ROWS_ON_CPU)
     text = model.config.text_config
@@ -109,6 +113,16 @@ def estimate(model: Any, most: int | None, branches: int = 1) -> Room:
     passing = 2 * (3 * text.intermediate_size + 8 * text.hidden_size) * size
     free = min(_free(device) for device in devices)
     return Room(most or MOST_ROWS, math.floor(_SHARE * free / ((cached + passing) * branches)))
+
+
+def to_keep(model: Any) -> int:
+    """Return how many bytes batches may leave to each other, on all of the model's devices together."""
+    devices = _accelerators(model)
+    return math.floor(_KEPT * sum(map(_free, devices))) if devices else _KEPT_ON_CPU
+
+
+def _accelerators(model: Any) -> set[torch.device]:
+    return {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
 
 
 def _free(device: torch.device) -> int:

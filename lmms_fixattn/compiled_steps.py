@@ -10,7 +10,7 @@ from loguru import logger
 from torch._dynamo.exc import TorchDynamoException
 from transformers import CompileConfig, GenerationConfig, StoppingCriteria
 
-from lmms_fixattn.reserved_cache import reserved_cache
+from lmms_fixattn.caches import FixedCache, fixed_cache, reserved_cache
 
 _TRIED = 8
 """Tokens of the first answers for which compiled and plain logits are compared."""
@@ -23,7 +23,8 @@ class CompiledSteps:
 
     The first batch is checked: a few of its tokens are generated both ways, and logits that differ by more than the
     data type's rounding, like an error of the compiler, end compiling for good, which is said once. Every number of
-    rows is a graph of its own, so the caller does well to fill batches up.
+    rows is a graph of its own, so the caller does well to fill batches up, and to begin with the longest: its cache
+    then serves all others, for which nothing is compiled or recorded anew.
 
     Args:
         wanted: whether to compile at all.
@@ -32,10 +33,16 @@ class CompiledSteps:
     def __init__(self, wanted: bool) -> None:
         self.active = wanted
         self._checked = False
+        self._cache: FixedCache | None = None
+
+    def free(self) -> None:
+        """Let go of the cache."""
+        self._cache = None
 
     def restart(self) -> None:
         """Forget what was compiled: another method is installed, whose hooks a graph would not know of."""
         self._checked = False
+        self.free()
         if self.active:
             torch.compiler.reset()
 
@@ -58,18 +65,32 @@ class CompiledSteps:
             try:
                 if not self._checked:
                     self._check(model, inputs, config)
-                return model.generate(**inputs, generation_config=_fixed(config), **others)  # type: ignore[no-any-return]
+                return self._generate(model, inputs, config, **others)  # type: ignore[no-any-return]
             except TorchDynamoException as error:
                 self._give_up(f"{type(error).__name__}: {' '.join(str(error).strip().splitlines()[:2])}")
-        past = reserved_cache(model.config.text_config)
-        return model.generate(**inputs, generation_config=config, past_key_values=past, **others)  # type: ignore[no-any-return]
+        return _plain(model, inputs, config, **others)  # type: ignore[no-any-return]
+
+    def _generate(self, model: Any, inputs: dict[str, Any], config: GenerationConfig, **others: Any) -> Any:
+        """Generate on a cache of fixed length with compiled steps."""
+        config = copy.deepcopy(config)
+        config.compile_config = CompileConfig(fullgraph=True)
+        config.compile_config._compile_all_devices = True
+        rows, prompt = inputs["input_ids"].shape
+        earlier, self._cache = self._cache, None
+        past = fixed_cache(model.config.text_config, rows, prompt + config.max_new_tokens, earlier)
+        del earlier  # whose memory the new one may need
+        found = model.generate(**inputs, generation_config=config, past_key_values=past, **others)
+        self._cache = past
+        return found
 
     def _check(self, model: Any, inputs: dict[str, Any], config: GenerationConfig) -> None:
         start = inputs["input_ids"].shape[1]
-        runs = []
-        for one in (copy.deepcopy(config), _fixed(config)):
-            one.output_logits = one.return_dict_in_generate = True
-            runs.append(model.generate(**inputs, generation_config=one, stopping_criteria=[_AfterAFew(start)]))
+        config = copy.deepcopy(config)
+        config.output_logits = config.return_dict_in_generate = True
+        runs = [
+            generate(model, inputs, config, stopping_criteria=[_AfterAFew(start)])
+            for generate in (_plain, self._generate)
+        ]
         self._checked = True
         off = _distance(runs[0], runs[1], start)
         if not off <= _BOUND.get(model.dtype, 1e-1):
@@ -77,6 +98,7 @@ class CompiledSteps:
 
     def _give_up(self, why: str) -> None:
         self.active = False
+        self.free()
         torch.compiler.reset()
         logger.warning(f"llava_fixattn: steps are not compiled from here on: {why}")
 
@@ -91,13 +113,9 @@ class _AfterAFew(StoppingCriteria):  # type: ignore[misc]
         return torch.full((len(input_ids),), input_ids.shape[1] >= self._stop, device=input_ids.device)
 
 
-def _fixed(config: GenerationConfig) -> GenerationConfig:
-    """Return the same settings with a static cache and compiled steps."""
-    fixed = copy.deepcopy(config)
-    fixed.cache_implementation = "static"
-    fixed.compile_config = CompileConfig(fullgraph=True)
-    fixed.compile_config._compile_all_devices = True
-    return fixed
+def _plain(model: Any, inputs: dict[str, Any], config: GenerationConfig, **others: Any) -> Any:
+    past = reserved_cache(model.config.text_config)
+    return model.generate(**inputs, generation_config=config, past_key_values=past, **others)
 
 
 def _distance(plain: Any, fixed: Any, start: int) -> float:

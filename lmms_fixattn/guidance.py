@@ -17,7 +17,7 @@ import torch
 from transformers import Cache, LogitsProcessor, StaticCache
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
-from lmms_fixattn.reserved_cache import reserved_cache
+from lmms_fixattn.caches import FixedCache, fixed_cache, reserved_cache
 
 if TYPE_CHECKING:
     from lmms_fixattn.branches import Inputs
@@ -64,7 +64,7 @@ class SecondBranch:
         self.mask = kept.long()
         self.config = text.config
         self.main = main
-        self.cache = self._new_cache(embeds.shape[1])
+        self.cache = self._new_cache(*embeds.shape[:2])
         positions = (self.mask.cumsum(dim=1) - 1).clamp_min(0)
         self.hidden: torch.Tensor = text(
             inputs_embeds=embeds,
@@ -80,6 +80,10 @@ class SecondBranch:
             behind = self.cache.layers[0].max_cache_len - self.mask.shape[1]
             self.mask = torch.nn.functional.pad(self.mask, (0, behind), value=1)
             torch._dynamo.mark_static_address(self.position)
+        if isinstance(self.cache, FixedCache):  # compiled steps may have been recorded for an earlier one's place
+            if self.cache.position is not None:
+                self.position = self.cache.position.copy_(self.position)
+            self.cache.position = self.position
         for mine, theirs in zip(main.layers, self.cache.layers, strict=True):
             _join(mine, theirs)
 
@@ -130,11 +134,15 @@ class SecondBranch:
         output, _ = own(module, query, layer.keys, layer.values, self._attended, **kwargs)
         return output  # type: ignore[no-any-return]
 
-    def _new_cache(self, prompt: int) -> Cache:
-        if not isinstance(self.main, StaticCache):
-            return reserved_cache(self.config)
-        answer = self.main.layers[0].max_cache_len - int(self.main.get_seq_length())
-        return StaticCache(config=self.config, max_cache_len=prompt + answer)
+    def _new_cache(self, rows: int, prompt: int) -> Cache:
+        before = int(self.main.get_seq_length())
+        if isinstance(self.main, FixedCache):
+            needed = prompt + self.main.needed - before
+            self.main.beside = fixed_cache(self.config, rows, needed, self.main.beside)
+            return self.main.beside
+        if isinstance(self.main, StaticCache):
+            return StaticCache(config=self.config, max_cache_len=prompt + self.main.layers[0].max_cache_len - before)
+        return reserved_cache(self.config)
 
 
 @contextmanager

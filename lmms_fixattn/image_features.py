@@ -36,12 +36,11 @@ class ImageFeatures:
         most: bytes to hold at most. One picture of LLaVA-1.5-7B takes 1.2 MB in half precision.
 
     Attributes:
-        asked: pictures that prompts held.
-        encoded: pictures that the tower was run on for them.
+        encoded: pictures that the tower was run on.
     """
 
     def __init__(self, most: int = 256 << 20) -> None:
-        self.asked = self.encoded = 0
+        self.encoded = 0
         self._seen: RecentlyUsed[_Seen] = RecentlyUsed(most)
 
     @contextmanager
@@ -91,7 +90,6 @@ class ImageFeatures:
         parts = frozenset[str]() if watch is None else watch.parts
         known = {picture: self._known(picture, parts) for picture in pictures}
         new = [picture for picture, seen in known.items() if seen is None]
-        self.asked += len(pictures)
         pictures = [picture for picture in pictures for _ in range(copies)]
         self.encoded += len(new)
         if new:

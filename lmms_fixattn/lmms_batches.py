@@ -38,9 +38,14 @@ class Outline:
 def plan(outlines: Sequence[Outline], room: Room) -> list[list[int]]:
     """Return the batches, as indices: longest first, but requests about the same pictures next to each other.
 
-    It depends on its arguments alone, so that an interrupted run forms the same batches. Longest first lets memory run
-    out early; requests about the same pictures have the place of the longest of them.
+    It depends on its arguments alone, so that an interrupted run forms the same batches. Longest first, of all settings
+    and of those in a batch together, lets memory run out early, and the longest cache come first; requests about the
+    same pictures have the place of the longest of them.
     """
+
+    def first(cluster: Sequence[int]) -> int:
+        return outlines[cluster[0]].positions
+
     groups: dict[Hashable, dict[Hashable, list[int]]] = {}
     for index, outline in enumerate(outlines):
         named = outline.pictures and None not in outline.pictures
@@ -49,9 +54,10 @@ def plan(outlines: Sequence[Outline], room: Room) -> list[list[int]]:
     for clusters in groups.values():
         for cluster in clusters.values():
             cluster.sort(key=lambda index: (-outlines[index].positions, index))
+    for clusters in sorted(groups.values(), key=lambda clusters: -max(first(cluster) for cluster in clusters.values())):
         batch: list[int] = []
         longest = 0
-        for cluster in sorted(clusters.values(), key=lambda cluster: (-outlines[cluster[0]].positions, cluster[0])):
+        for cluster in sorted(clusters.values(), key=lambda cluster: (-first(cluster), cluster[0])):
             for index in cluster:
                 longest = max(longest, outlines[index].positions)
                 if batch and not room.takes(len(batch) + 1, longest):

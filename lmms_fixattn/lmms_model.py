@@ -19,7 +19,7 @@ from loguru import logger
 from tqdm import tqdm
 
 from lmms_fixattn import model_args
-from lmms_fixattn.batch_room import Room, estimate
+from lmms_fixattn.batch_room import Room, estimate, to_keep
 from lmms_fixattn.checkpoint import Checkpoint
 from lmms_fixattn.compiled_steps import CompiledSteps
 from lmms_fixattn.conversation import asking, check_form
@@ -191,6 +191,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
             return
         super().clean()
         self._model = None
+        self._compiled.free()
 
     def record(self) -> dict[str, Any]:
         """Return what a result states of this model: method, settings, prompt form, versions, data type, backend."""
@@ -235,18 +236,18 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
 
         The task writes the whole conversation of every round: doc_to_messages(doc) for the first; for later ones
         doc_to_messages(doc, round_idx=, previous_output=, previous_round_info=) -> (messages, ended, outputs, info).
-        Each round of a batch's unfinished conversations is one batch.
+        Each round of a batch's unfinished conversations is one batch. First rounds are read ahead.
 
         Raises:
             DocumentError: a document could not be read or answered.
         """
-        return self._answer_all("generate_until_multi_round", requests, None, self._converse)
+        return self._answer_all("generate_until_multi_round", requests, self._open, self._converse)
 
     def _answer_all(
         self,
         kind: str,
         requests: Sequence[Instance],
-        read: Callable[[Sequence[Request]], Any] | None,
+        read: Callable[[Sequence[Request]], Any],
         answer: Callable[[Sequence[Request], Any, _Run], list[Any]],
     ) -> list[Any]:
         """Answer all requests, batch by batch, except those whose answers the journal holds.
@@ -262,9 +263,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         batches = [[index for index in batch if index not in results] for batch in plan(self._outlines(asked), room)]
         groups = [[asked[index] for index in batch] for batch in batches if batch]
         with self._run(len(asked), room, *(() if journal is None else journal.spent(kind))) as run:
-            for new, group, opened in zip(
-                filter(None, batches), groups, ahead(read, groups) if read else groups, strict=True
-            ):
+            for new, group, opened in zip(filter(None, batches), groups, ahead(read, groups), strict=True):
                 before = run.seconds, run.tokens
                 answers = answer(group, opened, run)
                 if journal is not None:
@@ -313,20 +312,36 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         _check_beams(prompt, self._beams(request.settings))
         return prompt
 
-    def _converse(self, group: Sequence[Request], _: Any, run: _Run) -> list[list[str]]:
-        dialogues = live = [Dialogue(request) for request in group]
+    def _open(self, group: Sequence[Request]) -> tuple[list[Dialogue], list[tuple[Dialogue, Encoded]]]:
+        """Open the documents of a batch of conversations and encode their first rounds."""
+        dialogues = []
+        for request in group:
+            with naming(request):
+                dialogues.append(Dialogue(request, self._document(request)))
+        return dialogues, self._next_round(dialogues)
+
+    def _next_round(self, dialogues: Sequence[Dialogue]) -> list[tuple[Dialogue, Encoded]]:
+        """Return the conversations that go on, with the prompts of their next rounds."""
+        going_on = []
+        for dialogue in dialogues:
+            with naming(dialogue.request):
+                dialogue.open_round()
+                if dialogue.messages is not None:
+                    going_on.append((dialogue, self._encode(dialogue.request, dialogue.messages)))
+        return going_on
+
+    def _converse(
+        self,
+        group: Sequence[Request],
+        opened: tuple[list[Dialogue], list[tuple[Dialogue, Encoded]]],
+        run: _Run,
+    ) -> list[list[str]]:
+        dialogues, live = opened
         while live:
-            for dialogue in live:
-                with naming(dialogue.request):
-                    dialogue.open_round(self._document(dialogue.request))
-            live = [dialogue for dialogue in live if dialogue.messages is not None]
-            encoded = []
-            for dialogue in live:
-                with naming(dialogue.request):
-                    encoded.append(self._encode(dialogue.request, dialogue.messages))
-            results = self._answer([dialogue.request for dialogue in live], encoded, run)
-            for dialogue, result in zip(live, results, strict=True):
+            results = self._answer([dialogue.request for dialogue, _ in live], [prompt for _, prompt in live], run)
+            for (dialogue, _), result in zip(live, results, strict=True):
                 dialogue.answers.append(result.text)
+            live = self._next_round([dialogue for dialogue, _ in live])
         return [dialogue.answers for dialogue in dialogues]
 
     def _document(self, request: Request) -> Any:
@@ -334,8 +349,6 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
 
     def _answer(self, group: Sequence[Request], encoded: Sequence[Encoded], run: _Run) -> list[GenerationResult]:
         """Answer one batch of prompts, whose requests share their settings, at once or as memory allows."""
-        if not group:
-            return []
         for request, prompt in zip(group, encoded, strict=True):
             if prompt.dropped_marks:
                 self._warn_once(f"{request.task}: left out literal <image> marks of the text that stand for no image")
@@ -346,6 +359,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
             answers = run.room.answer(
                 list(zip(group, encoded, strict=True)), longest, lambda batch: self._answer_at_once(batch, run)
             )
+        run.pictures += sum(len(prompt.pictures) for prompt in encoded)
+        run.with_image += sum(bool(prompt.pictures) for prompt in encoded)
         run.tokens += sum(answer.tokens for answer in answers)
         return [
             GenerationResult(answer, TokenCounts(input_tokens=len(prompt.ids), output_tokens=answer.tokens))
@@ -407,7 +422,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         """
         own_bar = tqdm(total=total, disable=self._rank != 0, desc="llava_fixattn") if self._bar is None else None
         with own_bar or nullcontext(self._bar) as bar:
-            run = _Run(bar, room, seconds, tokens)
+            run = _Run(bar, room, SharedPrefixes(to_keep(self.model)), seconds, tokens)
             with intervene(self.model, self.method, self.tokenizer), whole_pictures():
                 yield run
         self.counts = run.counts()
@@ -457,13 +472,14 @@ class LlavaFixattnSimple(LlavaFixattn):
 class _Run:
     """Progress, seconds and tokens of one call, and what is kept for as long as it lasts."""
 
-    def __init__(self, bar: Any, room: Room, seconds: float, tokens: int) -> None:
+    def __init__(self, bar: Any, room: Room, prefixes: SharedPrefixes, seconds: float, tokens: int) -> None:
         self._bar = bar
         self.room = room
         self.features = ImageFeatures()
-        self.prefixes = SharedPrefixes()
+        self.prefixes = prefixes
         self.seconds = seconds
         self.tokens = tokens
+        self.pictures = self.with_image = 0  # pictures in prompts, and prompts with any
 
     def done(self, documents: int) -> None:
         self._bar.update(documents)
@@ -476,9 +492,9 @@ class _Run:
 
     def counts(self) -> dict[str, int]:
         return {
-            "images_asked": self.features.asked,
+            "images_asked": self.pictures,
             "images_encoded": self.features.encoded,
-            "image_prompts_asked": self.prefixes.asked,
+            "image_prompts_asked": self.with_image,
             "image_prompts_computed": self.prefixes.computed,
         }
 

@@ -66,21 +66,22 @@ class Request:
 class Dialogue:
     """A conversation of several rounds, of which the task writes every one."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, document: Any) -> None:
         self.request = request
+        self._document = document
         self.answers: list[str] = []
         self.messages: Any = None  # of the round to answer; None: it has ended
         self._round = 0
         self._info: Any = None
 
-    def open_round(self, document: Any) -> None:
+    def open_round(self) -> None:
         """Ask the task for the next round's conversation."""
         write = self.request.doc_to_messages
         if self._round == 0:
-            self.messages = write(document)
+            self.messages = write(self._document)
         else:
             written = write(
-                document,
+                self._document,
                 round_idx=self._round,
                 previous_output=list(self.answers),
                 previous_round_info=self._info,

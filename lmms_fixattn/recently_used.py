@@ -41,3 +41,8 @@ class RecentlyUsed(Generic[Value]):
         self.held += size
         while self.held > self.most:
             self.held -= self._values.popitem(last=False)[1][1]
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._values.clear()
+        self.held = 0

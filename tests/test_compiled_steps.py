@@ -11,7 +11,7 @@ import torch
 from test_lmms_model import make, requests
 from transformers import CompileConfig
 
-from lmms_fixattn import compiled_steps, model_args
+from lmms_fixattn import compiled_steps, guidance, model_args
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,36 @@ def test_compiled_batches_give_the_plain_answers_on_one_graph(settings: dict[str
     assert len(graphs) == 1  # the last batch, of three, is filled up
     assert compiled.record()["compile"] is True
     assert plain.record()["compile"] is False
+
+
+@pytest.mark.parametrize("method", ["fixattn", "vcd"])
+def test_batches_share_their_caches_whose_addresses_a_graph_holds(
+    method: str, graphs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[Any, list[Any]] = {}
+    for module in (compiled_steps, guidance):
+
+        def noted(*args: Any, module: Any = module, own: Any = module.fixed_cache) -> Any:
+            given.setdefault(module, []).append(own(*args))
+            return given[module][-1]
+
+        monkeypatch.setattr(module, "fixed_cache", noted)
+    lm = make(method=method, batch_size=2, compile=True)
+    answers = [answer.text for answer in lm.generate_until(requests())]
+    assert answers == [answer.text for answer in make(method=method, batch_size=2).generate_until(requests())]
+    assert set(given) == {compiled_steps, guidance}
+    for caches in given.values():
+        assert len(caches) >= 6  # five batches with an image, and a check of the first
+        assert len({id(cache) for cache in caches}) == 1
+    assert len(graphs) == 2  # the batch without an image has no second branch
+
+
+def test_a_cache_is_let_go_of_with_the_model_and_with_the_compiler() -> None:
+    lm = make(method="vanilla", compile=True)
+    lm.generate_until(requests([0, 1]))
+    assert lm._compiled._cache is not None
+    lm.clean()
+    assert lm._compiled._cache is None
 
 
 def test_an_error_of_the_compiler_ends_compiling_and_loses_nothing(

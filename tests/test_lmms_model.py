@@ -149,9 +149,10 @@ def ask_about_two_pictures() -> list[Doc]:
     return [{"text": words[index % 3] + " no" * (index % 2), "pictures": [picture(index % 2)]} for index in range(12)]
 
 
+@pytest.mark.parametrize("rows", [1, 2, 6])
 @pytest.mark.parametrize("method", ["vanilla", "fixattn"])
-def test_questions_about_one_picture_share_its_encoding_and_its_prefill(method: str) -> None:
-    lm = make(docs=ask_about_two_pictures(), method=method, batch_size=6)
+def test_questions_about_one_picture_share_its_encoding_and_its_prefill(method: str, rows: int) -> None:
+    lm = make(docs=ask_about_two_pictures(), method=method, batch_size=rows)
     results = lm.generate_until(requests(range(12)))
     assert lm.counts["images_asked"] == lm.counts["image_prompts_asked"] == 12
     assert lm.counts["images_encoded"] == 2
@@ -418,6 +419,17 @@ def test_each_round_reads_the_answers_before_it_and_batches_equal_single_convers
 def test_a_task_of_one_round_is_answered_once(lm: LlavaFixattn) -> None:
     results = lm.generate_until_multi_round(requests(write=lambda doc, **_: to_messages(doc)))
     assert results == [[result.text] for result in lm.generate_until(requests())]
+
+
+def test_rounds_share_a_picture_and_its_prefill_and_open_a_document_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, opened = make(method="fixattn", batch_size=2), []
+    document = lm._document
+    monkeypatch.setattr(lm, "_document", lambda request: opened.append(request.doc_id) or document(request))
+    results = lm.generate_until_multi_round(requests(write=next_round))
+    asked = [doc for doc, answers in zip(DOCS, results, strict=True) for _ in answers if doc["pictures"]]
+    assert lm.counts["image_prompts_asked"] == len(asked) > lm.counts["image_prompts_computed"]
+    assert lm.counts["images_asked"] == sum(len(doc["pictures"]) for doc in asked) > lm.counts["images_encoded"]
+    assert sorted(opened) == list(range(len(DOCS)))
 
 
 def test_rounds_of_a_simple_task_come_from_its_text() -> None:

@@ -16,9 +16,9 @@ from lmms_fixattn.bench.clock import Rounds, Times, in_turns, median, ratio, tim
 from lmms_fixattn.bench.contenders import share_of_layers
 from lmms_fixattn.bench.limit import mean_keys, step_bytes
 from lmms_fixattn.bench.shapes import Subject
+from lmms_fixattn.caches import reserved_cache
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.methods import Method
-from lmms_fixattn.reserved_cache import reserved_cache
 
 VANILLA, AGAIN = "vanilla", "vanilla again"
 """The unmodified model, and the same measured once more: the noise."""

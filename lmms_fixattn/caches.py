@@ -1,15 +1,16 @@
-"""A growing cache that keeps room for what comes: a step writes its own keys and values, and copies no others."""
+"""The caches that answers are generated on: a growing one that copies nothing in a step, and one of fixed length."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, StaticCache
 from transformers.cache_utils import DynamicLayer
 
 _ROOM = 128
-"""Positions that a layer grows by; all earlier ones are copied once for so many steps, not at each."""
+"""Positions that a growing layer grows by, whose earlier ones are copied once for so many steps; the length of a cache
+of fixed length is a multiple of it, so that it serves answers of about the same length."""
 
 
 class ReservedLayer(DynamicLayer):  # type: ignore[misc]
@@ -52,6 +53,40 @@ def reserved_cache(config: Any) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [ReservedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+class FixedCache(StaticCache):  # type: ignore[misc]
+    """transformers' cache of fixed length, for one answer after another.
+
+    Attributes:
+        needed: the positions that the running answer may take; the cache may have more.
+        beside: the cache of the answers' second branch.
+        position: in such a branch's cache, where the positions of its newest tokens are kept, int64 [rows, 1].
+    """
+
+    beside: FixedCache | None = None
+    position: torch.Tensor | None = None
+
+    def __init__(self, config: Any, needed: int) -> None:
+        super().__init__(config=config, max_cache_len=-(-needed // _ROOM) * _ROOM)
+        self.needed = needed
+
+
+def fixed_cache(config: Any, rows: int, needed: int, earlier: Any = None) -> FixedCache:
+    """Return an empty cache of fixed length for this text model.
+
+    Args:
+        rows, needed: what it has to hold.
+        earlier: a cache that is no longer needed. If it is large enough it is emptied and returned, since a step was
+            compiled for its shape and recorded for the addresses of its buffers.
+    """
+    if isinstance(earlier, FixedCache):
+        layer = earlier.layers[0]
+        if layer.is_initialized and len(layer.keys) == rows and needed <= layer.max_cache_len:
+            earlier.reset()
+            earlier.needed = needed
+            return earlier
+    return FixedCache(config, needed)
 
 
 def _with_room(kept: torch.Tensor, new: torch.Tensor, before: int, length: int) -> torch.Tensor:

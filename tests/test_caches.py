@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_llava import batch, make_prompt
+from tiny_llava import WordTokenizer, batch, make_prompt
 from transformers import DynamicCache, LlamaConfig
 
 from lmms_fixattn import intervene, make_method
-from lmms_fixattn.reserved_cache import reserved_cache
+from lmms_fixattn.caches import fixed_cache, reserved_cache
+
+sys.path.append(str(Path(__file__).parent / "methods"))
+from test_contract import fitted
 
 CONFIG = LlamaConfig(num_hidden_layers=2, hidden_size=6, num_attention_heads=2, vocab_size=11)
 
@@ -62,3 +69,40 @@ def test_answers_are_those_on_a_growing_cache(llava):
             past = reserved_cache(llava.config.text_config)
             again = llava.generate(**inputs, max_new_tokens=6, do_sample=False, past_key_values=past, **settings_)
         assert torch.equal(again, plain)
+
+
+@pytest.mark.parametrize(
+    ("rows", "length", "same"),
+    [(3, 130, True), (3, 8, True), (3, 257, False), (2, 130, False), (4, 130, False)],
+    ids=["equal", "shorter", "longer", "fewer rows", "more rows"],
+)
+def test_a_cache_of_fixed_length_is_emptied_for_another_answer_where_it_will_do(rows, length, same):
+    earlier = fixed_cache(CONFIG, 3, 130)
+    assert fixed_cache(CONFIG, 3, 130, earlier) is not earlier  # nothing was ever in it
+    for layer in range(2):
+        earlier.update(*torch.randn(2, 3, 2, 7, 3), layer)
+    place = earlier.layers[1].keys.data_ptr()
+    found = fixed_cache(CONFIG, rows, length, earlier)
+    assert (found is earlier) is same
+    assert (int(found.get_seq_length()), found.layers[0].max_cache_len) == (0, 256 if same or length == 130 else 384)
+    assert found.needed == length
+    if same:
+        assert found.layers[1].keys.data_ptr() == place
+        assert not any(layer.keys.any() for layer in found.layers)
+
+
+@pytest.mark.parametrize("name", ["fixattn", "vcd", "var", "dola"])
+def test_a_cache_that_was_emptied_serves_the_next_answer(llava, name):
+    method = fitted(name)
+    prompts = [batch([make_prompt(seed=seed), make_prompt(seed=seed + 9)]) for seed in (1, 4, 2)]
+    width = max(prompt["input_ids"].shape[1] for prompt in prompts)
+    with intervene(llava, method, WordTokenizer()):
+        expected = [llava.generate(**prompt, max_new_tokens=6, do_sample=False) for prompt in prompts]
+        cache = None
+        for prompt, answer in zip(prompts, expected, strict=True):
+            cache = fixed_cache(llava.config.text_config, 2, width + 6, cache)
+            found = llava.generate(
+                **prompt, max_new_tokens=6, do_sample=False, past_key_values=cache, disable_compile=True
+            )
+            assert torch.equal(found, answer)
+    assert not any({"update", "reorder_cache"} & set(vars(layer)) for layer in cache.layers)
