@@ -394,9 +394,11 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         """Draw by a seed of these requests' own inside the block; torch's generators go on afterwards as before."""
         which = " ".join([str(torch.initial_seed()), *(request.key for request in requests)])
         seed = int.from_bytes(hashlib.sha256(which.encode()).digest()[:7], "big")
-        devices = {p.device for p in self.model.parameters() if p.device.type == "cuda"}
-        with torch.random.fork_rng(devices=sorted(device.index for device in devices)):
-            torch.manual_seed(seed)
+        devices = sorted({p.device.index for p in self.model.parameters() if p.device.type == "cuda"})
+        with torch.random.fork_rng(devices=devices):
+            # Not torch.manual_seed, which takes as long as a step of a small model.
+            for generator in (torch.default_generator, *(torch.cuda.default_generators[index] for index in devices)):
+                generator.manual_seed(seed)
             yield
 
     def _generate(self, inputs: dict[str, torch.Tensor], settings: Settings) -> list[Answer]:
