@@ -65,14 +65,14 @@ def caption_all(subject: Subject, method: Method, size: Size, plan: Plan) -> dic
     """Answer so many prompts in batches, after one batch that warms up, and take the time."""
     device = subject.model.device
     prompts = subject.prompts(size.caption_batch)
-    arguments = plan.arguments(device)
+    generating = plan.generating()
     tokens = 0
     with intervene(subject.model, method, subject.tokenizer):
-        answer_greedily(subject.model, prompts, size.caption_tokens, **arguments)
+        answer_greedily(generating, subject.model, prompts, size.caption_tokens)
         synchronize(device)
         start = time.perf_counter()
         for _ in tqdm(range(size.captions // size.caption_batch), desc="captions", unit="batch", leave=False):
-            answers = answer_greedily(subject.model, prompts, size.caption_tokens, **arguments)
+            answers = answer_greedily(generating, subject.model, prompts, size.caption_tokens)
             tokens += len(answers) * (answers.shape[1] - prompts["input_ids"].shape[1])
         synchronize(device)
         seconds = time.perf_counter() - start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,6 +17,39 @@ _TRIED = 8
 """Tokens of the first answers for which compiled and plain logits are compared."""
 _BOUND = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """How far compiled logits may lie from plain ones, as a share of the largest one."""
+
+
+def generate_growing(model: Any, inputs: Mapping[str, Any], config: GenerationConfig, **others: Any) -> Any:
+    """Return what ``model.generate`` does, on a growing cache."""
+    past = reserved_cache(model.config.text_config)
+    return model.generate(**inputs, generation_config=config, past_key_values=past, **others)
+
+
+class FixedSteps:
+    """Generate on a cache of fixed length, which is kept for the next call.
+
+    Args:
+        compiled: whether steps are compiled as well.
+    """
+
+    def __init__(self, compiled: bool) -> None:
+        self.compiled = compiled
+        self.cache: FixedCache | None = None
+
+    def generate(self, model: Any, inputs: Mapping[str, Any], config: GenerationConfig, **others: Any) -> Any:
+        """Return what ``model.generate`` does; the settings must say ``max_new_tokens``."""
+        config = copy.deepcopy(config)
+        config.disable_compile = not self.compiled
+        if self.compiled:
+            config.compile_config = CompileConfig(fullgraph=True)
+            config.compile_config._compile_all_devices = True
+        rows, prompt = inputs["input_ids"].shape
+        earlier, self.cache = self.cache, None
+        past = fixed_cache(model.config.text_config, rows, prompt + config.max_new_tokens, earlier)
+        del earlier  # whose memory the new one may need
+        found = model.generate(**inputs, generation_config=config, past_key_values=past, **others)
+        self.cache = past
+        return found
 
 
 class CompiledSteps:
@@ -33,11 +67,11 @@ class CompiledSteps:
     def __init__(self, wanted: bool) -> None:
         self.active = wanted
         self._checked = False
-        self._cache: FixedCache | None = None
+        self._fixed = FixedSteps(compiled=True)
 
     def free(self) -> None:
         """Let go of the cache."""
-        self._cache = None
+        self._fixed.cache = None
 
     def restart(self) -> None:
         """Forget what was compiled: another method is installed, whose hooks a graph would not know of."""
@@ -65,23 +99,10 @@ class CompiledSteps:
             try:
                 if not self._checked:
                     self._check(model, inputs, config)
-                return self._generate(model, inputs, config, **others)  # type: ignore[no-any-return]
+                return self._fixed.generate(model, inputs, config, **others)  # type: ignore[no-any-return]
             except TorchDynamoException as error:
                 self._give_up(f"{type(error).__name__}: {' '.join(str(error).strip().splitlines()[:2])}")
-        return _plain(model, inputs, config, **others)  # type: ignore[no-any-return]
-
-    def _generate(self, model: Any, inputs: dict[str, Any], config: GenerationConfig, **others: Any) -> Any:
-        """Generate on a cache of fixed length with compiled steps."""
-        config = copy.deepcopy(config)
-        config.compile_config = CompileConfig(fullgraph=True)
-        config.compile_config._compile_all_devices = True
-        rows, prompt = inputs["input_ids"].shape
-        earlier, self._cache = self._cache, None
-        past = fixed_cache(model.config.text_config, rows, prompt + config.max_new_tokens, earlier)
-        del earlier  # whose memory the new one may need
-        found = model.generate(**inputs, generation_config=config, past_key_values=past, **others)
-        self._cache = past
-        return found
+        return generate_growing(model, inputs, config, **others)  # type: ignore[no-any-return]
 
     def _check(self, model: Any, inputs: dict[str, Any], config: GenerationConfig) -> None:
         start = inputs["input_ids"].shape[1]
@@ -89,10 +110,10 @@ class CompiledSteps:
         config.output_logits = config.return_dict_in_generate = True
         runs = [
             generate(model, inputs, config, stopping_criteria=[_AfterAFew(start)])
-            for generate in (_plain, self._generate)
+            for generate in (generate_growing, self._fixed.generate)
         ]
         self._checked = True
-        off = _distance(runs[0], runs[1], start)
+        off = distance(runs[0], runs[1], start)
         if not off <= _BOUND.get(model.dtype, 1e-1):
             self._give_up(f"compiled logits lie {off:.2g} of the largest one away from the plain ones")
 
@@ -113,12 +134,7 @@ class _AfterAFew(StoppingCriteria):  # type: ignore[misc]
         return torch.full((len(input_ids),), input_ids.shape[1] >= self._stop, device=input_ids.device)
 
 
-def _plain(model: Any, inputs: dict[str, Any], config: GenerationConfig, **others: Any) -> Any:
-    past = reserved_cache(model.config.text_config)
-    return model.generate(**inputs, generation_config=config, past_key_values=past, **others)
-
-
-def _distance(plain: Any, fixed: Any, start: int) -> float:
+def distance(plain: Any, fixed: Any, start: int) -> float:
     """Return how far the logits of two runs lie apart where they follow equal text, as a share of the largest."""
     texts = [run.sequences[:, start:] for run in (plain, fixed)]
     logits = [torch.stack(run.logits, dim=1).float() for run in (plain, fixed)]  # [rows, steps, vocabulary]

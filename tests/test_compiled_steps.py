@@ -75,9 +75,9 @@ def test_batches_share_their_caches_whose_addresses_a_graph_holds(
 def test_a_cache_is_let_go_of_with_the_model_and_with_the_compiler() -> None:
     lm = make(method="vanilla", compile=True)
     lm.generate_until(requests([0, 1]))
-    assert lm._compiled._cache is not None
+    assert lm._compiled._fixed.cache is not None
     lm.clean()
-    assert lm._compiled._cache is None
+    assert lm._compiled._fixed.cache is None
 
 
 def test_an_error_of_the_compiler_ends_compiling_and_loses_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,9 +12,11 @@ import pytest
 import torch
 from demo_methods import DEMO_METHODS
 from PIL import Image
+from transformers import GenerationConfig
 
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.checkpoint import Checkpoint
+from lmms_fixattn.compiled_steps import FixedSteps, distance, generate_growing
 from lmms_fixattn.image_features import ImageFeatures
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder
 from lmms_fixattn.shared_prefix import SharedPrefixes
@@ -278,3 +281,24 @@ def test_nothing_stays_on_the_model_after_the_block_or_an_error_inside_it(demo: 
     assert not model.model.language_model._forward_pre_hooks
     assert not model.model.language_model._forward_hooks
     assert_same(generate(demo, prompts), expected)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float16, 5e-3), (torch.bfloat16, 4e-2)], ids=str)
+@pytest.mark.parametrize("name", ["vanilla", "fixattn", "var", "dola"])
+def test_half_precision_logits_stay_within_a_bound(demo: Any, name: str, dtype: torch.dtype, bound: float) -> None:
+    """Of the largest logit, with pictures and beginnings reused, also from batch to batch, on either kind of cache."""
+    model, encoder = demo
+    half, config = copy.deepcopy(model).to(dtype), GenerationConfig(max_new_tokens=5, do_sample=False)
+    config.output_logits = config.return_dict_in_generate = True
+    prefixes, fixed = SharedPrefixes(), FixedSteps(compiled=False)
+    with intervene(half, make_method(name, **DEMO_METHODS[name]), encoder.tokenizer):
+        for start in range(0, len(MIXED), 4):
+            prompts = encode(encoder, MIXED[start : start + 4])
+            inputs = encoder.batch(prompts)
+            inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
+            with torch.inference_mode():
+                plain = half.generate(**inputs, generation_config=config)
+                for generate_ in (generate_growing, fixed.generate):
+                    with reusing(half, prompts, prefixes):
+                        found = generate_(half, inputs, config)
+                    assert distance(plain, found, inputs["input_ids"].shape[1]) <= bound

@@ -9,19 +9,21 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers import CompileConfig, GenerationConfig
+from transformers import GenerationConfig
 
 from lmms_fixattn.bench import released
 from lmms_fixattn.bench.clock import Rounds, Times, in_turns, median, ratio, time_answer
 from lmms_fixattn.bench.contenders import share_of_layers
 from lmms_fixattn.bench.limit import mean_keys, step_bytes
 from lmms_fixattn.bench.shapes import Subject
-from lmms_fixattn.caches import reserved_cache
+from lmms_fixattn.compiled_steps import FixedSteps, generate_growing
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.methods import Method
 
 VANILLA, AGAIN = "vanilla", "vanilla again"
 """The unmodified model, and the same measured once more: the noise."""
+Generating = Callable[..., Any]
+"""Generates, given a model, its inputs and settings, and further arguments of ``generate``."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,9 @@ class Plan:
         """Rounds before those that count; compilation specialises on what changes, and needs some to see it."""
         return 3 if self.compiled else 1
 
-    def arguments(self, device: torch.device) -> dict[str, Any]:
-        """Return what ``generate`` needs to know of it."""
-        if not self.static:
-            return {}
-        if not self.compiled:
-            return {"cache_implementation": "static", "disable_compile": True}
-        config = CompileConfig()
-        config._compile_all_devices = device.type == "cpu"  # which generate compiles for only when told
-        return {"cache_implementation": "static", "compile_config": config}
+    def generating(self) -> Generating:
+        """Return what generates in this way, given a model, inputs and settings, as the lmms-eval model does."""
+        return FixedSteps(self.compiled).generate if self.static else generate_growing
 
 
 def measure(
@@ -105,11 +101,11 @@ def measure(
         raise ValueError(
             f"a prompt of {prompt} tokens leaves room for {positions - prompt - 1} decode steps, not {plan.new_tokens}"
         )
-    arguments = plan.arguments(subject.model.device)
+    generating = plan.generating()
     blocks = {**methods, AGAIN: methods[VANILLA]}
     ways: dict[str, Callable[[], Times]] = {}
     for label, method in blocks.items():
-        answer = partial(answer_greedily, subject.model, inputs, 1 + plan.new_tokens, **arguments)
+        answer = partial(answer_greedily, generating, subject.model, inputs, 1 + plan.new_tokens)
         block = partial(intervene, subject.model, method, subject.tokenizer)
         ways[label] = _way(block, answer, subject.model.device)
     if plan.released:
@@ -147,17 +143,13 @@ def measure(
 
 
 def answer_greedily(
-    model: Any, inputs: Mapping[str, torch.Tensor], tokens: int, stopping_criteria: Any = None, **arguments: Any
+    generating: Generating, model: Any, inputs: Mapping[str, torch.Tensor], tokens: int, **others: Any
 ) -> torch.Tensor:
     """Answer with exactly so many tokens, unless the method ends answers or chooses tokens otherwise."""
     special = {key: getattr(model.generation_config, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    config = GenerationConfig(do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, **special, **arguments)
-    # The cache that the lmms-eval model gives to generate as well.
-    past = None if "cache_implementation" in arguments else reserved_cache(model.config.text_config)
+    config = GenerationConfig(do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, **special)
     with torch.inference_mode():
-        sequences: torch.Tensor = model.generate(
-            **inputs, generation_config=config, stopping_criteria=stopping_criteria, past_key_values=past
-        )
+        sequences: torch.Tensor = generating(model, inputs, config, **others)
     return sequences
 
 

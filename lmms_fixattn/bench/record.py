@@ -56,24 +56,25 @@ def headline(stated: Mapping[str, Any]) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]], form: str = "simple") -> str:
-    """Return the rows as a table in one of tabulate's forms; what was not measured is left empty.
+    """Return the rows as a table in one of tabulate's forms, without the columns of which nothing was measured.
 
     ``x`` is times the unmodified model's, ``x released`` the tokens a second over the released-style loop's.
     """
-    columns = {
-        "batch": "d",
-        "prefill_ms": ".4g",
-        "prefill_ratio": ".3f",
-        "step_ms": ".4g",
-        "step_ratio": ".3f",
-        "tokens_per_second": ".4g",
-        "speedup": ".2f",
-        "bandwidth_share": ".0%",
-        "peak_gib": ".2f",
-    }
-    header = ["method", "batch", "prefill ms", "x", "ms a step", "x", "tokens/s", "x released", "of limit", "peak GiB"]
+    columns = [
+        ("batch", "batch", "d"),
+        ("prefill ms", "prefill_ms", ".4g"),
+        ("x", "prefill_ratio", ".3f"),
+        ("ms a step", "step_ms", ".4g"),
+        ("x", "step_ratio", ".3f"),
+        ("tokens/s", "tokens_per_second", ".4g"),
+        ("x released", "speedup", ".2f"),
+        ("of limit", "bandwidth_share", ".0%"),
+        ("peak GiB", "peak_gib", ".2f"),
+    ]
+    columns = [column for column in columns if any(row[column[1]] is not None for row in rows)]
+    header = ["method", *(title for title, _, _ in columns)]
     cells = [
-        [row["method"], *("" if row[name] is None else format(row[name], spec) for name, spec in columns.items())]
+        [row["method"], *("" if row[name] is None else format(row[name], spec) for _, name, spec in columns)]
         for row in rows
     ]
     return tabulate(cells, header, form, disable_numparse=True, colalign=("left", *["right"] * len(columns)))

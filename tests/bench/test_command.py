@@ -7,12 +7,12 @@ import statistics
 from functools import wraps
 
 import pytest
-import torch
 from transformers import LlavaForConditionalGeneration
 
 from lmms_fixattn import cli
 from lmms_fixattn.bench.measure import Plan
 from lmms_fixattn.bench.released import NAMES
+from lmms_fixattn.compiled_steps import generate_growing
 from lmms_fixattn.methods import METHODS
 
 QUICK = ("--model", "tiny", "--tokens", "3", "--rounds", "3", "--device", "cpu")
@@ -96,17 +96,17 @@ def test_a_static_cache_is_measured_where_asked_for(monkeypatch):
 
     monkeypatch.setattr(LlavaForConditionalGeneration, "forward", noting)
     assert run(*QUICK, "--method", "pai,gamma=1", "--batch", 2, "--without-released", "--static") == 0
-    assert set(caches) == {"StaticCache"}
+    assert set(caches) == {"FixedCache"}
 
 
-def test_compiling_needs_the_static_cache_and_leaves_the_other_devices_to_generate():
+def test_compiling_needs_the_static_cache():
     with pytest.raises(ValueError, match="needs the static cache"):
         Plan(compiled=True)
     plan = Plan(static=True, compiled=True)
-    assert plan.arguments(torch.device("cpu"))["compile_config"]._compile_all_devices
-    assert not plan.arguments(torch.device("cuda"))["compile_config"]._compile_all_devices
     assert plan.warm_up > Plan(static=True).warm_up
-    assert Plan(static=True).arguments(torch.device("cuda"))["disable_compile"]
+    assert plan.generating().__self__.compiled
+    assert not Plan(static=True).generating().__self__.compiled
+    assert Plan().generating() is generate_growing
 
 
 @pytest.mark.parametrize(
