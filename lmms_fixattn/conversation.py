@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lmms_fixattn.methods.base import did_you_mean
+from lmms_fixattn.hints import did_you_mean
 
 IMAGE = "<image>"
 SYSTEM = (

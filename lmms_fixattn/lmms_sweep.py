@@ -28,9 +28,9 @@ from lmms_eval.utils import get_datetime_str
 from loguru import logger
 from tqdm import tqdm
 
+from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.lmms_journal import Journal
 from lmms_fixattn.lmms_model import LlavaFixattn
-from lmms_fixattn.methods.base import did_you_mean
 from lmms_fixattn.plugin import task_folder
 from lmms_fixattn.sweep_plan import Cell, Plan
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.methods import METHODS, Method, make_method, parameters_of
-from lmms_fixattn.methods.base import did_you_mean
 
 _DTYPES = {
     "auto": None,

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
+from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.methods import METHODS, Method, make_method
-from lmms_fixattn.methods.base import did_you_mean
 from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report.paper_tables import FIGURES, LAYOUTS
 

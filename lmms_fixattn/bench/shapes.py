@@ -13,7 +13,7 @@ from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaC
 from lmms_fixattn.checkpoint import Checkpoint
 from lmms_fixattn.conversation import IMAGE
 from lmms_fixattn.data.coco import DEMO_SCENES
-from lmms_fixattn.methods.base import did_you_mean
+from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.prompt_encoding import PromptEncoder
 
 TEXT_TOKENS = 64

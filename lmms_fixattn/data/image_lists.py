@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from lmms_fixattn.data import DataError
+from lmms_fixattn.hints import did_you_mean
 
 _SHIPPED = Path(__file__).with_name("lists")
 
@@ -41,10 +41,8 @@ def load(name_or_path: str | Path) -> ImageList:
     text = str(name_or_path)
     path = _SHIPPED / f"{text}.txt" if text in names() else Path(text).expanduser()
     if not path.is_file():
-        near = get_close_matches(text, names(), n=1)
         raise DataError(
-            f"image list {text!r} is neither a file nor one of {', '.join(names())}"
-            + (f"; did you mean {near[0]!r}?" if near else "")
+            f"image list {text!r} is neither a file nor one of {', '.join(names())}{did_you_mean(text, names())}"
         )
     return ImageList(path.stem, _read(path))
 

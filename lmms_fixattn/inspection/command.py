@@ -29,6 +29,7 @@ from lmms_fixattn.inspection.truth import read_truth, truth_beside
 from lmms_fixattn.methods import Method
 from lmms_fixattn.metrics.chair import make_analyser
 from lmms_fixattn.prompt_encoding import whole_pictures
+from lmms_fixattn.text_model import TextModel
 
 CAPTION_PROMPT = "Please help me describe the image in detail."
 DEMO_IMAGE = DEMO_SCENES / "unfamiliar" / "scene_121.png"
@@ -83,7 +84,10 @@ def inspect(
     chosen = read_methods(methods or default_methods)
     if kind in _AGAINST_VANILLA and "vanilla" not in chosen:
         chosen = {**read_methods(["vanilla"]), **chosen}
-    asked = Asked(Subject(pretrained, conversation), image, questions, chosen, truth, new_tokens)
+    subject = Subject(pretrained, conversation)
+    text = TextModel.of(subject.model.config.text_config)
+    chosen = {label: method.for_model(text) for label, method in chosen.items()}
+    asked = Asked(subject, image, questions, chosen, truth, new_tokens)
     with whole_pictures():
         figure, data = draw(asked)
     record = {
@@ -91,7 +95,7 @@ def inspect(
         "image": image.name,
         "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
         "methods": {label: {"name": method.name, **method.settings()} for label, method in chosen.items()},
-        **asked.subject.record,
+        **subject.record,
     }
     return canvas.save(figure, {**record, **data}, output, kind)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import CocoFolder
-from lmms_fixattn.methods.base import did_you_mean
+from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.metrics.chair import Analyser, ground_truth
 from lmms_fixattn.metrics.coco_objects import CATEGORIES, NODE_WORD
 

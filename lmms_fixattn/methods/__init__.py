@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.methods.adaiat import AdaIAT
 from lmms_fixattn.methods.adhh import ADHH
-from lmms_fixattn.methods.base import Method, did_you_mean
+from lmms_fixattn.methods.base import Method
 from lmms_fixattn.methods.beam import Beam
 from lmms_fixattn.methods.brief import Brief
 from lmms_fixattn.methods.composition import Composition, distribute

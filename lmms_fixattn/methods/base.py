@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from lmms_fixattn.hints import did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -280,12 +281,6 @@ def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str) or (parsed := int(value)) < 0:
         raise ValueError
     return parsed
-
-
-def did_you_mean(word: Any, known: Iterable[str]) -> str:
-    """Return " (did you mean 'x'?)" for the known name nearest to word, or nothing when none is near."""
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _declare(default: Any, meaning: str, expected: str, parse: Parser, options: tuple[str, ...] = ()) -> Any:

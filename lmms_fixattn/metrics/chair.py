@@ -12,9 +12,9 @@ in percent. A share of nothing (no mentions, no true objects) is 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from difflib import get_close_matches
 from typing import Any, Protocol
 
+from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.metrics.coco_objects import Mentions, check_categories
 from lmms_fixattn.metrics.degeneration import LOOPED_ABOVE, looks_terminated, rep_n
 from lmms_fixattn.metrics.located import Located
@@ -61,8 +61,7 @@ def make_analyser(name: str = "lexicon") -> Analyser:
     Raises ValueError for another name, ModuleNotFoundError without the nltk package, LookupError without its data.
     """
     if name not in ANALYSERS:
-        close = get_close_matches(name, ANALYSERS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, ANALYSERS)
         raise ValueError(f"CHAIR analyser {name!r} is none of {', '.join(ANALYSERS)}{hint}")
     return ANALYSERS[name]()
 

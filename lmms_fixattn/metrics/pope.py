@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
+
+from lmms_fixattn.hints import did_you_mean
 
 
 def _official(answer: str) -> str:
@@ -91,9 +92,7 @@ def figures(rows: Iterable[Mapping[str, Any]], parser: str = "official") -> dict
 
 def _parser(name: str) -> Callable[[str], str | None]:
     if name not in PARSERS:
-        close = get_close_matches(name, PARSERS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"POPE parser {name!r} is none of {', '.join(PARSERS)}{hint}")
+        raise ValueError(f"POPE parser {name!r} is none of {', '.join(PARSERS)}{did_you_mean(name, PARSERS)}")
     return PARSERS[name]
 
 

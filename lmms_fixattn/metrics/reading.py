@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.metrics.coco_objects import CATEGORIES, NODE_WORD
 
 _CAPTION = '{"image_id", "caption"} or AMBER\'s {"id", "response"}'
@@ -89,8 +90,7 @@ def read_ground_truth(path: Path) -> dict[int, frozenset[str]]:
             raise FileError(f"{place}: expected a list of node words, not {json.dumps(words)[:80]}")
         for word in words:
             if word not in CATEGORIES:
-                near = [NODE_WORD[word]] if word in NODE_WORD else get_close_matches(word, CATEGORIES, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(NODE_WORD.get(word, word), CATEGORIES)
                 raise FileError(f"{place}: {word!r} is none of the 80 COCO categories{hint}")
         truth[_image_id(key, place)] = frozenset(words)
     return truth

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
+from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.metrics import bootstrap, chair, pope
 from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.metrics.reading import FileError
@@ -182,8 +182,7 @@ def _baseline_first(runs: Sequence[Run], baseline: str | None) -> list[Run]:
     elif baseline in names:
         chosen = names.index(baseline)
     else:
-        close = get_close_matches(baseline, names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(baseline, names)
         raise FileError(f"baseline {baseline!r} is none of the runs {', '.join(names)}{hint}")
     return [runs[chosen], *runs[:chosen], *runs[chosen + 1 :]]
 

@@ -72,5 +72,5 @@ def test_a_binary_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(DataError, match=r"'paper_2501_1220' is neither .* did you mean 'paper_2501_12206'"):
+    with pytest.raises(DataError, match=r"'paper_2501_1220' is neither .*did you mean 'paper_2501_12206'"):
         image_lists.load("paper_2501_1220")

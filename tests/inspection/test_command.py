@@ -8,6 +8,8 @@ import pytest
 
 from lmms_fixattn import cli
 from lmms_fixattn.inspection import command
+from lmms_fixattn.methods import var
+from lmms_fixattn.text_model import TextModel
 
 KEYS = {
     "attention": {"by_layer", "image_share", "segments", "answer_tokens"},
@@ -49,6 +51,13 @@ def test_vanilla_comes_first_and_methods_keep_their_order(tmp_path):
     assert list(data["image_share"]) == ["vanilla", "pai alpha=1", "fixattn"]
     assert list(data["methods"]) == ["vanilla", "pai alpha=1", "fixattn"]
     assert (len(data["image_share"]["vanilla"]), data["answer_tokens"]) == (4, 3)
+
+
+@pytest.mark.usefixtures("one_load")
+def test_what_was_published_for_the_model_is_in_the_record(tmp_path, monkeypatch):
+    monkeypatch.setitem(var._DIMENSIONS, TextModel("llama", 128, 4, 4, 4), (6, 67))
+    assert run("attention", "--method", "var,tau=1.8", "--max-new-tokens", 3, "--output", tmp_path) == 0
+    assert json.loads((tmp_path / "attention.json").read_text())["methods"]["var tau=1.8"]["sink_dims"] == [6, 67]
 
 
 @pytest.mark.usefixtures("one_load")

@@ -137,7 +137,7 @@ def test_the_baseline_is_the_named_run_or_the_vanilla_one_or_the_first() -> None
     assert made(*runs).baseline == "a"
     assert made(runs[0], vanilla, runs[2]).baseline == "b"
     assert made(runs[0], vanilla, runs[2], baseline="a").baseline == "a"
-    with pytest.raises(FileError, match=r"baseline 'vanila' is none of the runs vanilla, b; did you mean 'vanilla'"):
+    with pytest.raises(FileError, match=r"baseline 'vanila' is none of the runs vanilla, b \(did you mean 'vanilla'"):
         made(replace(runs[0], name="vanilla"), runs[1], baseline="vanila")
     with pytest.raises(FileError, match="at least one run"):
         made()
