@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from loguru import logger
 from torch._dynamo.exc import TorchDynamoException
 from transformers import CompileConfig, GenerationConfig, StoppingCriteria
 
+from lmms_fixattn.batch_room import ran_out_of_memory
 from lmms_fixattn.caches import FixedCache, fixed_cache, reserved_cache
 
 _TRIED = 8
@@ -97,31 +99,42 @@ class CompiledSteps:
         """
         if self.serves(beams):
             try:
-                if not self._checked:
-                    self._check(model, inputs, config)
-                return self._fixed.generate(model, inputs, config, **others)  # type: ignore[no-any-return]
-            except TorchDynamoException as error:
+                if self._checked or self._check(model, inputs, config):
+                    with _drawing_apart(model):
+                        return self._fixed.generate(model, inputs, config, **others)  # type: ignore[no-any-return]
+            except (TorchDynamoException, RuntimeError) as error:  # of CUDA graphs it is the latter
+                if ran_out_of_memory(error):
+                    raise
                 self._give_up(f"{type(error).__name__}: {' '.join(str(error).strip().splitlines()[:2])}")
         return generate_growing(model, inputs, config, **others)  # type: ignore[no-any-return]
 
-    def _check(self, model: Any, inputs: dict[str, Any], config: GenerationConfig) -> None:
+    def _check(self, model: Any, inputs: dict[str, Any], config: GenerationConfig) -> bool:
+        """Answer a few tokens both ways; say whether they are equal, and give up if not."""
         start = inputs["input_ids"].shape[1]
         config = copy.deepcopy(config)
         config.output_logits = config.return_dict_in_generate = True
-        runs = [
-            generate(model, inputs, config, stopping_criteria=[_AfterAFew(start)])
-            for generate in (generate_growing, self._fixed.generate)
-        ]
-        self._checked = True
+        runs = []
+        for generate in (generate_growing, self._fixed.generate):
+            with _drawing_apart(model):
+                runs.append(generate(model, inputs, config, stopping_criteria=[_AfterAFew(start)]))
         off = distance(runs[0], runs[1], start)
-        if not off <= _BOUND.get(model.dtype, 1e-1):
+        self._checked = off <= _BOUND.get(model.dtype, 1e-1)
+        if not self._checked:
             self._give_up(f"compiled logits lie {off:.2g} of the largest one away from the plain ones")
+        return self._checked
 
     def _give_up(self, why: str) -> None:
         self.active = False
         self.free()
         torch.compiler.reset()
         logger.warning(f"llava_fixattn: steps are not compiled from here on: {why}")
+
+
+@contextmanager
+def _drawing_apart(model: Any) -> Iterator[None]:
+    """Let torch's generators go on after the block as if nothing had been drawn in it."""
+    with torch.random.fork_rng(sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})):
+        yield
 
 
 class _AfterAFew(StoppingCriteria):  # type: ignore[misc]

@@ -97,7 +97,7 @@ def test_an_error_of_the_compiler_ends_compiling_and_loses_nothing(
 def test_steps_that_compute_something_else_are_not_used(monkeypatch: pytest.MonkeyPatch, warnings: list[str]) -> None:
     def wrong(graph: Any, example: Any) -> Any:
         return lambda *args: tuple(
-            output + 1 if torch.is_tensor(output) and output.is_floating_point() else output for output in graph(*args)
+            -output if torch.is_tensor(output) and output.is_floating_point() else output for output in graph(*args)
         )
 
     monkeypatch.setattr(compiled_steps, "CompileConfig", partial(CompileConfig, backend=wrong, mode=None))
@@ -106,6 +106,55 @@ def test_steps_that_compute_something_else_are_not_used(monkeypatch: pytest.Monk
     assert answers == [a.text for a in make(method="hgai", layers="1-4").generate_until(requests([2, 3]))]
     assert len(warnings) == 1
     assert "compiled logits lie" in warnings[0]
+
+
+def test_an_error_in_a_later_batch_ends_compiling_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    calls: list[int] = []
+
+    def breaking(graph: Any, example: Any) -> Any:
+        def run(*args: Any) -> Any:
+            calls.append(0)
+            if len(calls) > 20:
+                raise RuntimeError("accessing an output that a later run has overwritten")
+            return graph(*args)
+
+        return run
+
+    monkeypatch.setattr(compiled_steps, "CompileConfig", partial(CompileConfig, backend=breaking, mode=None))
+    lm = make(method="spin", compile=True, batch_size=2)
+    answers = [answer.text for answer in lm.generate_until(requests())]
+    assert answers == [answer.text for answer in make(method="spin", batch_size=2).generate_until(requests())]
+    assert len(calls) == 21
+    assert ["overwritten" in line for line in warnings] == [True]
+
+
+def test_memory_that_runs_out_does_not_end_compiling(monkeypatch: pytest.MonkeyPatch, graphs: list[Any]) -> None:
+    lm = make(method="spin", compile=True, batch_size=4)
+    generate = lm._compiled._fixed.generate
+
+    def narrow(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError
+        return generate(model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(lm._compiled._fixed, "generate", narrow)
+    answers = [answer.text for answer in lm.generate_until(requests())]
+    assert answers == [answer.text for answer in make(method="spin").generate_until(requests())]
+    assert lm.record()["compile"]
+    assert lm.record()["largest_batch"] == 2
+    assert graphs
+
+
+def test_compiled_batches_draw_what_plain_ones_draw(graphs: list[Any]) -> None:
+    drawn = []
+    for compile in (False, True):
+        torch.manual_seed(4)
+        lm = make(method="vcd", compile=compile, batch_size=4)
+        drawn.append([answer.text for answer in lm.generate_until(requests(temperature=1.5))])
+    assert drawn[0] == drawn[1]
+    assert graphs
 
 
 def test_beams_are_not_compiled(graphs: list[Any]) -> None:
