@@ -103,7 +103,7 @@ def estimate(model: Any, most: int | None, branches: int = 1) -> Room:
         most: prompts in a batch at most; None for MOST_ROWS, or ROWS_ON_CPU on a CPU.
         branches: rows that a prompt takes in a step: 2 for a method with a second branch, times the beams.
     """
-    devices = _accelerators(model)
+    devices = accelerators(model)
     if not devices:
         return Room(most or ROWS_ON_CPU)
     text = model.config.text_config
@@ -117,11 +117,12 @@ def estimate(model: Any, most: int | None, branches: int = 1) -> Room:
 
 def to_keep(model: Any) -> int:
     """Return how many bytes batches may leave to each other, on all of the model's devices together."""
-    devices = _accelerators(model)
+    devices = accelerators(model)
     return math.floor(_KEPT * sum(map(_free, devices))) if devices else _KEPT_ON_CPU
 
 
-def _accelerators(model: Any) -> set[torch.device]:
+def accelerators(model: Any) -> set[torch.device]:
+    """Return the CUDA devices that hold weights of a model; none on a CPU."""
     return {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
 
 

@@ -12,7 +12,7 @@ from loguru import logger
 from torch._dynamo.exc import TorchDynamoException
 from transformers import CompileConfig, GenerationConfig, StoppingCriteria
 
-from lmms_fixattn.batch_room import ran_out_of_memory
+from lmms_fixattn.batch_room import accelerators, ran_out_of_memory
 from lmms_fixattn.caches import FixedCache, fixed_cache, reserved_cache
 
 _TRIED = 8
@@ -100,7 +100,7 @@ class CompiledSteps:
         if self.serves(beams):
             try:
                 if self._checked or self._check(model, inputs, config):
-                    with _drawing_apart(model):
+                    with drawing_apart(model):
                         return self._fixed.generate(model, inputs, config, **others)  # type: ignore[no-any-return]
             except (TorchDynamoException, RuntimeError) as error:  # of CUDA graphs it is the latter
                 if ran_out_of_memory(error):
@@ -115,7 +115,7 @@ class CompiledSteps:
         config.output_logits = config.return_dict_in_generate = True
         runs = []
         for generate in (generate_growing, self._fixed.generate):
-            with _drawing_apart(model):
+            with drawing_apart(model):
                 runs.append(generate(model, inputs, config, stopping_criteria=[_AfterAFew(start)]))
         off = distance(runs[0], runs[1], start)
         self._checked = off <= _BOUND.get(model.dtype, 1e-1)
@@ -131,9 +131,14 @@ class CompiledSteps:
 
 
 @contextmanager
-def _drawing_apart(model: Any) -> Iterator[None]:
-    """Let torch's generators go on after the block as if nothing had been drawn in it."""
-    with torch.random.fork_rng(sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})):
+def drawing_apart(model: Any, seed: int | None = None) -> Iterator[None]:
+    """Let torch's generators go on after the block as if nothing had been drawn in it; inside, by a seed if given."""
+    devices = sorted(device.index for device in accelerators(model))
+    with torch.random.fork_rng(devices=devices):
+        if seed is not None:
+            # Not torch.manual_seed, which takes as long as a step of a small model.
+            for generator in (torch.default_generator, *(torch.cuda.default_generators[index] for index in devices)):
+                generator.manual_seed(seed)
         yield
 
 

@@ -23,7 +23,7 @@ class _Seen:
 
     @property
     def size(self) -> int:
-        return sum(t.numel() * t.element_size() for t in (*self.states.values(), *self.attention.values()))
+        return sum(t.nbytes for t in (*self.states.values(), *self.attention.values()))
 
 
 class ImageFeatures:

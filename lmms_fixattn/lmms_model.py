@@ -6,7 +6,7 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from lmms_fixattn import model_args
 from lmms_fixattn.batch_room import Room, estimate, to_keep
 from lmms_fixattn.checkpoint import Checkpoint
-from lmms_fixattn.compiled_steps import CompiledSteps
+from lmms_fixattn.compiled_steps import CompiledSteps, drawing_apart
 from lmms_fixattn.conversation import asking, check_form
 from lmms_fixattn.generation import Answer, Settings, StopAtStrings, end_tokens, finish
 from lmms_fixattn.image_features import ImageFeatures
@@ -389,17 +389,11 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     def _beams(self, settings: Settings) -> int:
         return int(self.method.generation.get("num_beams", settings.beams))
 
-    @contextmanager
-    def _seeded(self, requests: Sequence[Request]) -> Iterator[None]:
+    def _seeded(self, requests: Sequence[Request]) -> AbstractContextManager[None]:
         """Draw by a seed of these requests' own inside the block; torch's generators go on afterwards as before."""
         which = " ".join([str(torch.initial_seed()), *(request.key for request in requests)])
         seed = int.from_bytes(hashlib.sha256(which.encode()).digest()[:7], "big")
-        devices = sorted({p.device.index for p in self.model.parameters() if p.device.type == "cuda"})
-        with torch.random.fork_rng(devices=devices):
-            # Not torch.manual_seed, which takes as long as a step of a small model.
-            for generator in (torch.default_generator, *(torch.cuda.default_generators[index] for index in devices)):
-                generator.manual_seed(seed)
-            yield
+        return drawing_apart(self.model, seed)
 
     def _generate(self, inputs: dict[str, torch.Tensor], settings: Settings) -> list[Answer]:
         model, decode = self.model, self.encoder.decode

@@ -108,7 +108,7 @@ class PromptEncoder:
         if pixels is None:
             opened = opened or open_picture(source)
             pixels = self.processor.image_processor(images=[opened], return_tensors="pt")["pixel_values"]
-            self._pixels.put(picture, pixels, pixels.numel() * pixels.element_size())
+            self._pixels.put(picture, pixels, pixels.nbytes)
         return picture, pixels
 
     def _prefix(self, ids: Sequence[int], pictures: tuple[str, ...]) -> tuple[Hashable, int]:

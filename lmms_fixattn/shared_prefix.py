@@ -98,7 +98,7 @@ class SharedPrefixes:
         for key in reversed(begun.whole()):
             if self._kept.get(key) is None:
                 states = begun.states(key)
-                size = sum(one.numel() * one.element_size() for layer in states for one in layer)
+                size = sum(one.nbytes for layer in states for one in layer)
                 room -= size
                 if room < 0:
                     break

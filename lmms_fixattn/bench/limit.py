@@ -29,7 +29,7 @@ def step_bytes(model: Any, rows: int, keys: float) -> float:
     """
     text = model.model.language_model
     read = [*text.layers.parameters(), *text.norm.parameters(), *model.lm_head.parameters()]
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in read)
+    weights = sum(parameter.nbytes for parameter in read)
     config, size = model.config.text_config, text.embed_tokens.weight.element_size()
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     cached = 2 * keys * config.num_hidden_layers * config.num_key_value_heads * head

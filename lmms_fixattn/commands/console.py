@@ -16,9 +16,9 @@ def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], No
     return command
 
 
-def add_format(command: Any) -> None:
-    """Let a command print its figures as a table or as JSON."""
-    command.add_argument("--format", choices=("table", "json"), default="table", help="of the output (default: table)")
+def add_format(command: Any, forms: Sequence[str] = ("table", "json")) -> None:
+    """Let a command print what it found in several forms, by default in the first."""
+    command.add_argument("--format", choices=forms, default=forms[0], help=f"of the output (default: {forms[0]})")
 
 
 def show(arguments: argparse.Namespace, figures: Mapping[str, Any], meanings: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from lmms_fixattn.commands.console import add_command
+from lmms_fixattn.commands.console import add_command, add_format
 
 
 def add(commands: Any) -> None:
@@ -14,9 +14,7 @@ def add(commands: Any) -> None:
     command = add_command(
         commands, "methods", _methods, "list the methods: source, hooks, cost, what they were compared with, parameters"
     )
-    command.add_argument(
-        "--format", choices=("text", "markdown", "json"), default="text", help="of the output (default: text)"
-    )
+    add_format(command, ("text", "markdown", "json"))
 
 
 def _methods(arguments: argparse.Namespace) -> None:
