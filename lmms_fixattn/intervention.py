@@ -338,7 +338,7 @@ class _Intervention:
 
     @contextmanager
     def _own_generate(self) -> Iterator[None]:
-        """Give every call of ``model.generate`` the methods' arguments, guidance and ends, and a witness of all this."""
+        """Give every call of ``model.generate`` the methods' arguments, guidance and ends, and a witness."""
         arguments = {argument: value for part in self.methods for argument, value in part.generation.items()}
         ending = [part for part in self.methods if part.ends_answers]
         if not (self.acts or arguments or ending):

@@ -82,7 +82,7 @@ def cache_among(kwargs: Mapping[str, Any], name: str) -> Cache | None:
     """
     if name not in kwargs:
         raise EngineError(f"expected a call with {name}=, its KV cache, but it was with {', '.join(kwargs) or 'none'}")
-    return kwargs[name]  # type: ignore[no-any-return]
+    return kwargs[name]
 
 
 def check_cache(cache: Any, depth: int, read: int) -> None:

@@ -107,8 +107,8 @@ class Witness(LogitsProcessor):  # type: ignore[misc]
         second = self.edit.second
         if self.beams > 1 and second is not None and second.reordered != self.steps:
             raise EngineError(
-                f"{self.name}: the contrastive branch's KV cache was reordered {second.reordered} times in {self.steps} "
-                "steps of beam search"
+                f"{self.name}: the contrastive branch's KV cache was reordered {second.reordered} times "
+                f"in {self.steps} steps of beam search"
             )
         self.edit.over = False
         self.steps += 1

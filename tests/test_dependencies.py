@@ -25,7 +25,7 @@ LOCK = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().spl
 PYTHONS = ("3.10.13", "3.11.7", "3.12.1", "3.13.0")
 
 FOR_LMMS_EVAL = {"dill", "huggingface-hub", "pandas", "pytz", "requests"}
-"""What lmms-eval 0.7.3 imports at start without declaring it, so that it is there only while others happen to need it."""
+"""What lmms-eval 0.7.3 imports at start and does not declare: there only while others happen to need it."""
 
 
 def imported_by(folder: Path) -> set[str]:

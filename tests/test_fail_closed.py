@@ -417,7 +417,7 @@ def test_an_error_names_the_method_and_the_layer(llava, name):
 
 @pytest.mark.parametrize("name", ACTING)
 def test_a_compiled_step_is_looked_at_while_it_is_traced(llava, name):
-    """What is broken from the first compiled step on cannot be answered, though nothing is counted in a graph."""
+    """What breaks after the prompt cannot be compiled, though nothing is counted in a graph: the tracer meets the error."""
     config = transformers_api.compiling_everywhere()
     config.backend, config.mode = "eager", None
     inputs = batch([make_prompt(seed=3), make_prompt(seed=4)])
@@ -429,7 +429,7 @@ def test_a_compiled_step_is_looked_at_while_it_is_traced(llava, name):
             torch._dynamo.reset()
             with pytest.MonkeyPatch.context() as patch:
                 swap_the_attention_after_the_prompt(patch, llava)
-                with pytest.raises(Exception, match="no part in|attention function|Observed exception|EngineError"):
+                with pytest.raises(Exception, match="raise EngineError"):
                     llava.generate(**inputs, **settings)
             use_attention(llava, llava.model.language_model.config._attn_implementation)
     finally:
