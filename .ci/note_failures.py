@@ -1,0 +1,24 @@
+"""A plugin of pytest: notes in its cache what failed in this run, tests and files that could not be imported.
+
+pytest's own record (--last-failed) also keeps what was not run, and, with several workers, files that are whole again.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+failed: set[str] = set()
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    if report.failed:
+        failed.add(report.nodeid)
+
+
+pytest_collectreport = pytest_runtest_logreport
+
+
+def pytest_sessionfinish(session: Any) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        session.config.cache.set("newest/failed", sorted(failed))
