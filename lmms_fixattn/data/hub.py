@@ -10,8 +10,11 @@ from lmms_fixattn.data.coco import HOW_TO_GET_COCO
 
 CHAIR = "tsunghanwu/mscoco_chair"
 CHAIR_COLUMNS = {"question_id": (int, str), "gt_object": list}  # the COCO image id, the node words of the truth
-POPE = "lmms-lab-encoder/POPE"  # configuration Full: the published questions, one split a kind, with their images
-POPE_COLUMNS = {"question_id": (int, str), "question": str, "answer": str, "image_source": str}
+POPE = "lmms-lab-encoder/POPE"  # the published questions with their images; `category` is the kind
+POPE_COLUMNS = {"question_id": (int, str), "question": str, "answer": str, "image_source": str, "category": str}
+# What lmms-eval's own task reads as well. "Full" has the same in three splits, and with both in its cache `datasets`
+# finds neither by lmms-eval's name for it, which is none, once the hub is out of reach.
+POPE_CONFIGURATION = "default"
 
 _INSTEAD = {
     CHAIR: "leave LMMS_FIXATTN_IMAGES unset for the images of the paper, which are not from the hub",
