@@ -46,13 +46,14 @@ def on_hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, list[dict[str, Any
 
     contents: dict[str, list[dict[str, Any]]] = {}
 
-    def load_dataset(path: str, name: str | None = None, split: str = "train") -> Any:
+    def load_dataset(path: str, name: str | None = None, split: str = "train", cache_dir: str | None = None) -> Any:
         if path not in contents:
             raise ConnectionError(f"Couldn't reach '{path}' on the Hub\nsecond line")
         rows = [row | {"image": {"bytes": png(row["image"]), "path": None}} for row in contents[path]]
         return datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     return contents.__setitem__
 
 
@@ -60,6 +61,7 @@ def on_hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, list[dict[str, Any
 def image_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageServer]:
     """COCO's image host on the loopback, and an empty cache."""
     with ImageServer() as server:
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         monkeypatch.setattr(image_host_module, "_BACKOFF", 0.01)
         monkeypatch.setenv("LMMS_FIXATTN_IMAGE_HOST", server.address)
         monkeypatch.setenv("LMMS_FIXATTN_CACHE", str(tmp_path / "cache"))
