@@ -34,7 +34,8 @@ from lmms_fixattn.methods import Method
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder, whole_pictures
 from lmms_fixattn.shared_prefix import SharedPrefixes
 from lmms_fixattn.text_model import TextModel
-from lmms_fixattn.versions import check_versions, installed, keeps_images_in_order_under_beams
+from lmms_fixattn.transformers_api import keeps_images_in_order_under_beams
+from lmms_fixattn.versions import check_versions, installed
 
 __all__ = ["DocumentError", "LlavaFixattn", "LlavaFixattnSimple"]
 
@@ -86,7 +87,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         **hyper_parameters: Any,
     ) -> None:
         super().__init__()
-        check_versions()
+        for remark in check_versions():
+            logger.warning(f"llava_fixattn: {remark}")
         self.method = model_args.resolve_method(method, hyper_parameters, model_args.own_names(LlavaFixattn))
         self._journal: Journal | None = None
         self._bar: Any = None
