@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from packaging.version import Version
 
@@ -21,6 +21,25 @@ def installed() -> dict[str, str]:
     """Return the versions that a result depends on: this package, Python and the libraries."""
     libraries = ("lmms-fixattn", *TRIED, "accelerate", "pycocotools", "tokenizers", "pillow", "numpy")
     return {"python": ".".join(map(str, sys.version_info[:3])), **{name: version(name) for name in libraries}}
+
+
+def described() -> str:
+    """Return the installed versions of what this package hooks into, and whether they were tried, in words."""
+    words = []
+    for library, (lowest, highest) in TRIED.items():
+        try:
+            found = version(library)
+        except PackageNotFoundError:
+            words.append(f"{library} (not installed)")
+            continue
+        if Version(found).release > Version(highest).release:
+            state = f"newer than the newest tried, {highest}"
+        elif Version(found).release < Version(lowest).release:
+            state = f"older than the oldest tried, {lowest}"
+        else:
+            state = "tried"
+        words.append(f"{library} {found} ({state})")
+    return ", ".join(words)
 
 
 def check_versions() -> None:

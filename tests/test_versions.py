@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -22,6 +24,28 @@ def test_what_was_tried_passes_in_silence(monkeypatch, local):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             versions.check_versions()
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ("0.1", r"torch 0.1 \(older than the oldest tried, [\d.]+\)"),
+        ("99.0", r"torch 99.0 \(newer than the newest tried, [\d.]+\)"),
+    ],
+)
+def test_it_is_said_of_each_library_whether_it_was_tried(monkeypatch, found, said):
+    monkeypatch.setattr(versions, "version", lambda name: found if name == "torch" else versions.TRIED[name][1])
+    words = versions.described().split(", ")
+    assert re.search(said, versions.described())
+    assert len([word for word in words if word.endswith("(tried)")]) == 2
+
+
+def test_a_library_that_is_not_there_is_described_as_such(monkeypatch):
+    def nothing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(versions, "version", nothing)
+    assert versions.described() == "lmms-eval (not installed), torch (not installed), transformers (not installed)"
 
 
 def test_older_is_refused_and_newer_is_warned_about(monkeypatch):
