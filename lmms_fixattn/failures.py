@@ -5,13 +5,14 @@ from __future__ import annotations
 import dis
 import os
 import platform
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 _PACKAGE = f"{Path(__file__).parent}{os.sep}"
@@ -142,14 +143,18 @@ def _of_the_system(error: BaseException) -> bool:
 
 def _owner(module: str) -> str:
     """Say which package a module is of, and its version."""
-    top = module.partition(".")[0]
-    words = []
-    for name in sorted(set(packages_distributions().get(top, [top]))):
-        try:
-            words.append(f"{name} {version(name)} is installed")
-        except PackageNotFoundError:
-            words.append(f"{name} is not installed")
-    return ", ".join(words)
+    # Not packages_distributions, which in Python 3.10 knows few packages.
+    files = {found: found.read_text("RECORD") or "" for found in distributions()}
+    parts = module.split(".")
+    for depth in range(len(parts), 0, -1):
+        start = "/".join(parts[:depth])
+        lines = re.compile(rf"^{re.escape(start)}(/|\.py,)", re.MULTILINE)
+        if owners := {found.name for found, record in files.items() if lines.search(record)}:
+            return f"{', '.join(f'{name} {version(name)}' for name in sorted(owners))} is installed"
+    try:
+        return f"{parts[0]} {version(parts[0])} is installed"
+    except PackageNotFoundError:
+        return f"{parts[0]} is not installed"
 
 
 def _line(error: BaseException) -> str:
