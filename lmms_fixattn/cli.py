@@ -1,7 +1,7 @@
 """The command `lmms-fixattn`.
 
 Figures go to standard output, remarks to standard error. An error is one line there and exit status 1 (2 for a command
-line that cannot be read).
+line that cannot be read); what a library raised has its traceback in a file that the line names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from lmms_fixattn.commands import bench, calibrate, chair, check, compare, data, export, inspect, methods, pope, sweep
-from lmms_fixattn.metrics.reading import FileError
+from lmms_fixattn.failures import readable_failures
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,18 +20,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], None] = arguments.run
     try:
-        run(arguments)
-        sys.stdout.flush()
-    except FileError as error:
-        message = " ".join(str(error).split())
-        print(f"lmms-fixattn {arguments.command}: error: {message}", file=sys.stderr)
-        return 1
+        with readable_failures():
+            run(arguments)
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader of a pipe (head, less) has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"lmms-fixattn {arguments.command}: error: {message}", file=sys.stderr)
+        return 1
     return 0
 
 

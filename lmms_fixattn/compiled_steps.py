@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from loguru import logger
+from torch._dynamo import config as dynamo
 from torch._dynamo.exc import TorchDynamoException
 from transformers import GenerationConfig, StoppingCriteria
 
@@ -51,7 +52,10 @@ class FixedSteps:
         earlier, self.cache = self.cache, None
         past = fixed_cache(model.config.text_config, rows, prompt + config.max_new_tokens, earlier)
         del earlier  # whose memory the new one may need
-        found = model.generate(**inputs, generation_config=config, **with_cache(model, past), **others)
+        # Methods in turns are as many graphs of one function. torch's limit for one function is there to find what
+        # compiles without end, and would end these at the ninth graph; its limit for all together stays.
+        with dynamo.patch(recompile_limit=dynamo.accumulated_recompile_limit):
+            found = model.generate(**inputs, generation_config=config, **with_cache(model, past), **others)
         self.cache = past
         return found
 

@@ -184,7 +184,7 @@ def few_rows(text: torch.nn.Module) -> Iterator[None]:
     plain: list[Any] = [m for m in text.modules() if type(m) is torch.nn.Linear and "forward" not in vars(m)]
     modules = [module for module in plain if module.weight.device.type == "cpu"]
     for module in modules:
-        module.forward = partial(_product, module, module.forward)
+        module.forward = partial(_product, module)  # of nothing else: a compiled step would not outlive it
     try:
         yield
     finally:
@@ -192,10 +192,10 @@ def few_rows(text: torch.nn.Module) -> Iterator[None]:
             del module.forward
 
 
-def _product(module: Any, own: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor) -> torch.Tensor:
+def _product(module: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
     rows = states.numel() // states.shape[-1]
     if rows not in (2, 3) or module.bias is not None:
-        return own(states)
+        return torch.nn.Linear.forward(module, states)
     product: torch.Tensor = module.weight @ states.reshape(rows, -1).t()
     return product.t().reshape(*states.shape[:-1], -1)
 

@@ -23,12 +23,13 @@ from lmms_fixattn.batch_room import Room, estimate, to_keep
 from lmms_fixattn.checkpoint import Checkpoint
 from lmms_fixattn.compiled_steps import CompiledSteps, drawing_apart
 from lmms_fixattn.conversation import asking, check_form
+from lmms_fixattn.failures import readable_failures
 from lmms_fixattn.generation import Answer, Settings, StopAtStrings, end_tokens, finish
 from lmms_fixattn.image_features import ImageFeatures
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.lmms_batches import Outline, ahead, pictures_of, plan, undecoded
 from lmms_fixattn.lmms_journal import Journal
-from lmms_fixattn.lmms_requests import Dialogue, DocumentError, Request, as_chat, naming
+from lmms_fixattn.lmms_requests import Dialogue, DocumentError, Request, as_chat, naming, stopping
 from lmms_fixattn.lmms_run import record_runs
 from lmms_fixattn.methods import Method
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder, whole_pictures
@@ -130,7 +131,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     ) -> LlavaFixattn:
         """Make the model of a --model_args string; what it says wins over lmms-eval's own --batch_size and --device."""
         others = {name: value for name, value in (additional_config or {}).items() if value is not None}
-        return cls(**{**others, **model_args.split_args(arg_string)})
+        with readable_failures():
+            return cls(**{**others, **model_args.split_args(arg_string)})
 
     def use(self, method: Method) -> None:
         """Answer with this method from now on, its per-model constants filled in; record() and identity() follow.
@@ -231,7 +233,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         Raises:
             DocumentError: a document could not be read or answered; what was answered before it is in the journal.
         """
-        return self._answer_all("generate_until", requests, self._read, self._answer)
+        with stopping(self):
+            return self._answer_all("generate_until", requests, self._read, self._answer)
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[list[str]]:
         """Hold each request's conversation, its answers fed back; return the answers of its rounds.
@@ -243,7 +246,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         Raises:
             DocumentError: a document could not be read or answered.
         """
-        return self._answer_all("generate_until_multi_round", requests, self._open, self._converse)
+        with stopping(self):
+            return self._answer_all("generate_until_multi_round", requests, self._open, self._converse)
 
     def _answer_all(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,12 +13,17 @@ from lmms_eval.api.instance import Instance
 from loguru import logger
 
 from lmms_fixattn.batch_room import ran_out_of_memory
+from lmms_fixattn.failures import StoppedError, explained, is_told, write_down
 from lmms_fixattn.generation import Settings
 from lmms_fixattn.lmms_journal import keys_of
+from lmms_fixattn.lmms_run import Recorded
 
 
-class DocumentError(RuntimeError):
-    """A document could not be answered. The message names it and the cause; the run ends."""
+class DocumentError(StoppedError):
+    """A document could not be answered, and the run ends. The message is one line: the cause, the document, the log."""
+
+    documents: tuple[str, ...] = ()
+    """All that were answered at once: any of them may be to blame."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +110,43 @@ def naming(*requests: Request) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if len(requests) > 1 and ran_out_of_memory(error):
+        out_of_memory = ran_out_of_memory(error)
+        if len(requests) > 1 and out_of_memory:
             raise
-        which = ", ".join(map(str, requests))
-        cause = str(error).strip() or "no message"
-        hint = "; ask for fewer new tokens, or load the model in fewer bits" if ran_out_of_memory(error) else ""
-        message = f"llava_fixattn stopped at {which}: {type(error).__name__}: {cause}{hint}"
-        logger.critical(message)
-        raise DocumentError(message) from error
+        hint = "; ask for fewer new tokens, or load the model in fewer bits" if out_of_memory else ""
+        others = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
+        named = DocumentError(explained(error, f"{hint}; at {requests[0]}{others}"))
+        named.documents = tuple(map(str, requests))
+        raise named from error
+
+
+@contextmanager
+def stopping(model: Recorded) -> Iterator[None]:
+    """Let an error that ends a run say in one line why, and write down its traceback, the documents and the model.
+
+    The line is logged as well: lmms-eval prints only the message of an error that it catches, and exits with status 0.
+
+    Raises:
+        DocumentError: where documents could not be read or answered.
+        StoppedError: a library's error elsewhere; other errors in this package's words pass as they are.
+    """
+    try:
+        yield
+    except DocumentError as error:
+        cause = error.__cause__ or error
+        message = _last_words(str(error), cause, model, {"documents": ", ".join(error.documents)})
+        raise DocumentError(message) from cause
+    except Exception as error:
+        if is_told(error):
+            raise
+        raise StoppedError(_last_words(explained(error), error, model, {})) from error
+
+
+def _last_words(what: str, cause: BaseException, model: Recorded, about: Mapping[str, str]) -> str:
+    known = {**about, "model": json.dumps(model.record(), default=str)}
+    message = f"llava_fixattn stopped: {what}; {write_down(cause, known)}"
+    logger.critical(message)
+    return message
 
 
 def as_chat(instance: Instance) -> Instance:

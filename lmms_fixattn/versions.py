@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -42,7 +42,13 @@ def bounds(library: str) -> SpecifierSet:
 
 def described() -> str:
     """Say of each library which version is installed and whether it was tried, in one line."""
-    return ", ".join(f"{library} {version(library)} ({_standing(library)})" for library in TRIED)
+    words = []
+    for library in TRIED:
+        try:
+            words.append(f"{library} {version(library)} ({_standing(library)})")
+        except PackageNotFoundError:
+            words.append(f"{library} (not installed)")
+    return ", ".join(words)
 
 
 def check_versions() -> list[str]:

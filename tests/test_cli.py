@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,50 @@ def test_files_that_are_not_there_are_named(tmp_path: Path, truth: Path, capsys:
         out, err = capsys.readouterr()
         assert out == ""
         assert "none" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [("methods", "lmms_fixattn.catalogue.catalogue"), ("pope", "lmms_fixattn.metrics.pope.figures")],
+)
+def test_what_a_library_raises_is_one_line_exit_status_one_and_a_traceback_in_a_file(
+    command: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def trips(*_: object) -> None:
+        {}["column"]
+
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(place, trips)
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(lines(ANSWERS))
+    assert run(command, *([answers] if command == "pope" else [])) == 1
+    out, err = capsys.readouterr()
+    (path,) = folder.iterdir()
+    assert out == ""
+    assert err.startswith(f"lmms-fixattn {command}: error: KeyError: 'column'; with lmms-eval ")
+    assert err.endswith(f": run `lmms-fixattn check`; traceback in {path}\n")
+    assert err.count("\n") == 1
+    assert "in trips" in path.read_text()
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left"), 1)])
+def test_an_interrupt_and_the_systems_errors_leave_no_file(
+    error: BaseException,
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("lmms_fixattn.catalogue.catalogue", stop)
+    assert run("methods") == status
+    assert capsys.readouterr().err == ("" if status == 130 else f"lmms-fixattn methods: error: {error}\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_command_line_is_exit_status_two(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from test_lmms_model import make, requests
-from transformers import CompileConfig
+from tiny_llava import WordTokenizer, batch, build_llava, make_prompt
+from transformers import CompileConfig, GenerationConfig
 
-from lmms_fixattn import compiled_steps, guidance, model_args, transformers_api
+from lmms_fixattn import compiled_steps, guidance, intervene, make_method, model_args, transformers_api
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +71,33 @@ def test_batches_share_their_caches_whose_addresses_a_graph_holds(
         assert len(caches) >= 6  # five batches with an image, and a check of the first
         assert len({id(cache) for cache in caches}) == 1
     assert len(graphs) == 2  # the batch without an image has no second branch
+
+
+def test_methods_in_turns_may_have_more_graphs_than_torch_allows_one_function(graphs: list[Any]) -> None:
+    torch.compiler.reset()
+    model, fixed = build_llava(), compiled_steps.FixedSteps(compiled=True)
+    settings = GenerationConfig(do_sample=False, max_new_tokens=3, min_new_tokens=3)
+    most = torch._dynamo.config.recompile_limit
+    spans = [(start, end) for start in range(3) for end in range(start + 1, 6)]
+    methods = [make_method("spin", layers=span) for span in spans[: most + 1]]
+    for _ in range(2):
+        for method in methods:
+            with intervene(model, method):
+                fixed.generate(model, batch([make_prompt(seed=3)]), settings)
+        assert len(graphs) == len(methods) > most
+    assert torch._dynamo.config.recompile_limit == most
+
+
+@pytest.mark.parametrize("method", ["pai", "vcd"])
+def test_a_block_goes_on_with_the_graph_of_the_one_before_it(method: str, graphs: list[Any]) -> None:
+    torch.compiler.reset()
+    model = build_llava()
+    settings = GenerationConfig(do_sample=False, max_new_tokens=3, min_new_tokens=3)
+    fixed = compiled_steps.FixedSteps(compiled=True)
+    for _ in range(3):
+        with intervene(model, make_method(method), WordTokenizer()):
+            fixed.generate(model, batch([make_prompt(seed=3)]), settings)
+    assert len(graphs) == 1
 
 
 def test_a_cache_is_let_go_of_with_the_model_and_with_the_compiler() -> None:

@@ -13,7 +13,18 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmms_fixattn"
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 
 KNOW_LMMS_EVAL = ("plugin", "lmms_", "task_glue/", "demo/judge")
-NEVER_TORCH = ("metrics/", "report/", "data/", "task_glue/", "sweep_", "cli", "commands/", "plugin", "__init__")
+NEVER_TORCH = (
+    "metrics/",
+    "report/",
+    "data/",
+    "task_glue/",
+    "sweep_",
+    "cli",
+    "commands/",
+    "plugin",
+    "failures",
+    "__init__",
+)
 FORBIDDEN = {
     "plugin": ("lmms_fixattn.",),
     "methods/": ("transformers", "lmms_fixattn.intervention", "lmms_fixattn.metrics", "lmms_fixattn.data"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from lmms_eval.api.instance import Instance
 from PIL import Image
 from test_batch_room import TOO_MUCH
 
-from lmms_fixattn import intervene, make_method, prompt_encoding
+from lmms_fixattn import intervene, lmms_requests, make_method, prompt_encoding, versions
+from lmms_fixattn.failures import StoppedError
 from lmms_fixattn.lmms_journal import Journal
 from lmms_fixattn.lmms_model import DocumentError, LlavaFixattn, LlavaFixattnSimple
 from lmms_fixattn.methods import adhh
@@ -63,6 +66,23 @@ def make(cls: type[LlavaFixattn] = LlavaFixattn, docs: Sequence[Doc] = tuple(DOC
     lm = cls(pretrained="demo", device="cpu", **{"batch_size": 8, **arguments})
     lm.task_dict[TASK] = {SPLIT: docs}
     return lm
+
+
+@pytest.fixture(autouse=True)
+def error_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of what is written of errors."""
+    folder = tmp_path / "errors"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def critical(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is logged as critical."""
+    said: list[str] = []
+    monkeypatch.setattr(lmms_requests.logger, "critical", said.append)
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +280,7 @@ def test_beams_over_several_images_are_refused_where_transformers_mixes_the_imag
 ) -> None:
     monkeypatch.setattr("lmms_fixattn.lmms_model.keeps_images_in_order_under_beams", lambda: False)
     assert len(lm.generate_until(requests([0, 1], num_beams=2))) == 2
-    with pytest.raises(DocumentError, match=r"document 2 of shapes.*mixes up the images .*num_beams=1"):
+    with pytest.raises(DocumentError, match=r"stopped: this version .*mixes up the images .*; at document 2"):
         lm.generate_until(requests([0, 2], num_beams=2))
 
 
@@ -454,7 +474,7 @@ def test_rounds_of_a_simple_task_come_from_its_text() -> None:
         ("missing.png", "FileNotFoundError: .*missing.png"),
         ("broken.png", "UnidentifiedImageError: cannot identify image file"),
         ("cut.png", "OSError: .*truncated"),
-        (7, "ValueError: expected a picture .*got int"),
+        (7, "expected a picture .*got int"),
     ],
 )
 def test_document_that_cannot_be_read_ends_the_run_with_its_name(tmp_path: Path, bad: Any, cause: str) -> None:
@@ -464,15 +484,16 @@ def test_document_that_cannot_be_read_ends_the_run_with_its_name(tmp_path: Path,
     docs = [dict(doc) for doc in DOCS]
     docs[4]["pictures"] = [tmp_path / bad if isinstance(bad, str) else bad]
     lm = make(docs=docs)
-    with pytest.raises(DocumentError, match=rf"stopped at document 4 of shapes \(split test\): {cause}"):
+    message = rf"^llava_fixattn stopped: {cause}.*; at document 4 of shapes \(split test\); traceback in \S+$"
+    with pytest.raises(DocumentError, match=message):
         lm.generate_until(requests())
-    with pytest.raises(DocumentError, match="document 4 of shapes"):
+    with pytest.raises(DocumentError, match=message):
         lm.generate_until_multi_round(requests(write=next_round))
 
 
 def test_prompt_longer_than_the_model_ends_the_run_with_its_name() -> None:
     docs = [*DOCS[:3], {"text": "dog " * 3000, "pictures": []}]
-    with pytest.raises(DocumentError, match=r"document 3 of shapes .*tokens, but the model has 2048 positions"):
+    with pytest.raises(DocumentError, match=r"stopped: .*tokens, but the model has 2048 positions.*; at document 3 of"):
         make(docs=docs).generate_until(requests(range(4)))
 
 
@@ -483,10 +504,135 @@ def test_a_document_that_memory_does_not_suffice_for_is_named(
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(lm.model.lm_head, "forward", fail)
-    with pytest.raises(
-        DocumentError, match=r"stopped at document \d of shapes .split test.: OutOfMemoryError: no room; ask for fewer"
-    ):
+    message = (
+        r"stopped: OutOfMemoryError: no room; ask for fewer .*; at document \d of shapes .split test.; traceback in"
+    )
+    with pytest.raises(DocumentError, match=message):
         lm.generate_until(requests([0, 1]))
+
+
+def trips(*_: Any, **__: Any) -> None:
+    nothing: Any = None
+    nothing["key"]
+
+
+TRIPPED = "TypeError: 'NoneType' object is not subscriptable"
+ADVICE = re.escape(f"; with {versions.described()}: run `lmms-fixattn check`")
+
+
+@pytest.mark.parametrize(("size", "others"), [(1, ""), (4, " and 3 more"), (11, " and 10 more")])
+def test_an_error_in_a_batch_says_the_cause_then_one_document_then_how_many_others(
+    size: int, others: str, error_files: Path, critical: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = make(method="pai", batch_size=size)
+    monkeypatch.setattr(lm.model.model.language_model.layers[1], "forward", trips)
+    with pytest.raises(DocumentError) as caught:
+        lm.generate_until(requests())
+    (path,) = error_files.iterdir()
+    where = rf"; at document \d+ of shapes \(split test\){others}"
+    assert re.fullmatch(rf"llava_fixattn stopped: {TRIPPED}{where}{ADVICE}; traceback in {path}", str(caught.value))
+    assert critical == [str(caught.value)]
+    written = path.read_text()
+    assert "in trips" in written
+    documents = re.search(r"^documents: (.*)$", written, re.MULTILINE)
+    assert documents is not None
+    named = documents[1].split(", ")
+    assert len(set(named)) == size
+    assert {f"document {index} of shapes (split test)" for index in range(len(DOCS))} >= set(named)
+    recorded = re.search(r"^model: (.*)$", written, re.MULTILINE)
+    assert recorded is not None
+    assert json.loads(recorded[1])["method"] == json.loads(json.dumps({"name": "pai", **lm.method.settings()}))
+    assert json.loads(recorded[1])["versions"] == versions.installed()
+
+
+def test_an_error_in_a_later_round_counts_the_conversations_that_are_left(
+    error_files: Path, critical: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = make(batch_size=len(DOCS))
+    generate, rounds = lm._generate, []
+
+    def trip_in_the_third_round(inputs: Any, settings: Any) -> Any:
+        rounds.append(len(inputs["input_ids"]))
+        return trips() if len(rounds) == 3 else generate(inputs, settings)
+
+    monkeypatch.setattr(lm, "_generate", trip_in_the_third_round)
+    left = [index for index, doc in enumerate(DOCS) if len(doc["text"]) % 3 == 2]
+    with pytest.raises(DocumentError, match=rf"stopped: {TRIPPED}; at document \d+ .* and {len(left) - 1} more; with"):
+        lm.generate_until_multi_round(requests(write=next_round))
+    assert rounds[0] == len(DOCS) > rounds[1] > rounds[2] == len(left)
+    (path,) = error_files.iterdir()
+    assert all(f"document {index} of shapes" in path.read_text() for index in left)
+    assert len(critical) == 1
+
+
+def test_an_error_in_a_task_says_what_it_came_from(error_files: Path) -> None:
+    def write(doc: Doc) -> Any:
+        try:
+            trips()
+        except TypeError as error:
+            raise RuntimeError("no prompt\nfor this") from error
+
+    cause = rf"RuntimeError: no prompt for this \(from {TRIPPED}\)"
+    with pytest.raises(DocumentError, match=rf"stopped: {cause}; at document \d+ of shapes .split test.{ADVICE};"):
+        make().generate_until(requests(write=write))
+    (path,) = error_files.iterdir()
+    assert path.read_text().count("Traceback (most recent call last)") == 2
+
+
+def test_an_error_of_an_engine_that_names_the_versions_names_them_once(
+    lm: LlavaFixattn, error_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EngineError(RuntimeError):
+        names_versions = True
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise EngineError(f"layer 2 was not edited, with {versions.described()}")
+
+    # Raised by a statement of the package, as the engine does.
+    monkeypatch.setattr(fail, "__code__", fail.__code__.replace(co_filename=str(Path(versions.__file__))))
+    monkeypatch.setattr(lm.model.lm_head, "forward", fail)
+    message = (
+        rf"stopped: layer 2 was not edited, with {re.escape(versions.described())}; at document \d+ .*more; traceback"
+    )
+    with pytest.raises(DocumentError, match=message):
+        lm.generate_until(requests())
+    assert "EngineError" in next(error_files.iterdir()).read_text()
+
+
+def test_an_error_at_no_document_is_reported_as_well(
+    lm: LlavaFixattn, error_files: Path, critical: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lm.encoder, "outline", trips)
+    with pytest.raises(StoppedError, match=rf"^llava_fixattn stopped: {TRIPPED}{ADVICE}; traceback in ") as caught:
+        lm.generate_until(requests())
+    assert critical == [str(caught.value)]
+    assert not isinstance(caught.value, DocumentError)
+    assert len(list(error_files.iterdir())) == 1
+
+
+def test_the_traceback_is_logged_where_no_error_file_can_be_written(
+    lm: LlavaFixattn, tmp_path: Path, critical: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    monkeypatch.setattr(lm.model.lm_head, "forward", trips)
+    said: list[str] = []
+    monkeypatch.setattr(lmms_requests.logger, "error", said.append)
+    with pytest.raises(
+        DocumentError, match=rf"stopped: {TRIPPED}; at .*; traceback above, as no file could be written"
+    ):
+        lm.generate_until(requests())
+    assert ["in trips" in line for line in said] == [True]
+    assert len(critical) == 1
+
+
+def test_an_error_at_loading_says_the_versions(error_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmms_fixattn.checkpoint.LlavaForConditionalGeneration.from_pretrained", trips)
+    with pytest.raises(StoppedError, match=rf"^{TRIPPED}{ADVICE}; traceback in {error_files}"):
+        LlavaFixattn.create_from_arg_string("pretrained=demo,device=cpu")
+    with pytest.raises(ValueError, match="unknown method 'fixatn'"):
+        LlavaFixattn.create_from_arg_string("pretrained=demo,method=fixatn")
+    assert len(list(error_files.iterdir())) == 1
 
 
 def test_settings_that_cannot_be_meant_name_the_task(lm: LlavaFixattn) -> None:

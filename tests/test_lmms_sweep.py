@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -250,6 +251,81 @@ def test_the_shipped_demo_tables_figures_are_those_of_its_results(
     assert main(["sweep", "demo_table1", "--limit", "2", "--output", str(out)]) == 0
     assert len(generated) == before
     assert capsys.readouterr().out == printed
+
+
+def one_error(capsys: pytest.CaptureFixture[str]) -> str:
+    """The line that a sweep ended with; nothing else that it printed tells of an error."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if "error:" in line or "stopped" in line]
+    assert len(lines) == 1
+    assert err.endswith(f"{lines[0]}\n")
+    return lines[0]
+
+
+def test_an_error_in_an_answer_is_one_line_and_its_traceback_is_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def trips(self: LlavaFixattn, inputs: Any, settings: Any) -> Any:
+        nothing: Any = None
+        return nothing["key"]
+
+    monkeypatch.setattr(LlavaFixattn, "_generate", trips)
+    plan_of(tmp_path)
+    log = tmp_path / "out" / "log.txt"
+    assert main(["sweep", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "out")]) == 1
+    assert re.fullmatch(
+        r"lmms-fixattn sweep: error: llava_fixattn stopped: TypeError: 'NoneType' object is not subscriptable; "
+        r"at document \d+ of chair_demo\S+ \(split \w+\) and 2 more; with .*: run `lmms-fixattn check`; "
+        rf"traceback in {log}",
+        one_error(capsys),
+    )
+    written = log.read_text()
+    assert written.count("in trips") == 1
+    assert re.search(
+        r"^documents: document \d+ of \S+ .split \w+., document \d+ .*, document \d+ ", written, re.MULTILINE
+    )
+    assert "CRITICAL" in written
+
+
+def test_what_lmms_eval_cannot_import_at_its_start_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reentrant = scripted_lm.lmms_eval.evaluator._enable_reentrant_filelocks
+    monkeypatch.setattr(reentrant, "_patched", False, raising=False)
+    monkeypatch.setitem(sys.modules, "filelock._api", None)  # as of filelock 4
+    plan_of(tmp_path)
+    assert main(["sweep", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "out")]) == 1
+    assert re.fullmatch(
+        r"lmms-fixattn sweep: error: ModuleNotFoundError: .*filelock\._api.*; filelock [\d.]+ is installed: "
+        r"`pip install lmms-fixattn` brings versions that fit; run `lmms-fixattn check`; "
+        rf"traceback in {tmp_path}/out/log.txt",
+        one_error(capsys),
+    )
+    assert "_enable_reentrant_filelocks" in (tmp_path / "out" / "log.txt").read_text()
+
+
+def test_an_import_that_fails_before_lmms_eval_starts_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "stubs" / "filelock").mkdir(parents=True)
+    (tmp_path / "stubs" / "filelock" / "__init__.py").write_text("")
+    plan_of(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "lmms_fixattn.cli", "sweep", "config.yaml", "--output", "out"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "stubs")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.search(
+        r"\nlmms-fixattn sweep: error: ImportError: cannot import name .*; filelock [\d.]+ is installed: "
+        r".*; traceback in out/log.txt\n$",
+        done.stderr,
+    )
+    assert "Traceback" in (tmp_path / "out" / "log.txt").read_text()
 
 
 FATAL = """

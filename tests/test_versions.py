@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 from tiny_llava import build_llava
@@ -73,3 +74,11 @@ def test_the_versions_that_run_these_tests_pass_without_a_warning(llava):
         warnings.simplefilter("error")
         with intervene(llava, make_method("pai")):
             pass
+
+
+def test_a_library_that_is_not_there_is_described_as_such(monkeypatch):
+    def nothing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(versions, "version", nothing)
+    assert versions.described() == "lmms-eval (not installed), torch (not installed), transformers (not installed)"

@@ -114,9 +114,7 @@ def measure(
         for refines, name in released.NAMES.items():
             loop = released.ReleasedLoop(subject.model, gamma=1.1 if refines else 1, start=start)
             ways[name] = _way(loop.installed, partial(loop.answer, single, 1 + plan.new_tokens), subject.model.device)
-    # Each method compiles the step anew; beyond the limit torch would go on uncompiled.
-    with torch._dynamo.config.patch(recompile_limit=8 * len(ways)):
-        times = in_turns(ways, plan.rounds, plan.warm_up, progress)
+    times = in_turns(ways, plan.rounds, plan.warm_up, progress)
     keys = mean_keys(prompt, plan.new_tokens)
     rows = []
     for label, mine in times.items():

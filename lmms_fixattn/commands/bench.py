@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lmms_fixattn.commands.console import add_command, positive, progress, remark
-from lmms_fixattn.metrics.reading import FileError
 
 
 def add(commands: Any) -> None:
@@ -55,20 +54,17 @@ def _bench(arguments: argparse.Namespace) -> None:
         compiled=arguments.compile,
         released=not arguments.without_released,
     )
-    try:
-        for text, doubts in bench(
-            arguments.model,
-            arguments.method,
-            arguments.batch,
-            plan,
-            dtype=arguments.dtype,
-            device=arguments.device,
-            attention=arguments.attention,
-            output=arguments.json,
-            progress=lambda rounds: progress(rounds, "rounds"),
-        ):
-            print(text, flush=True)
-            for doubt in doubts:
-                remark(doubt)
-    except (ValueError, RuntimeError, OSError) as error:
-        raise FileError(str(error)) from error
+    for text, doubts in bench(
+        arguments.model,
+        arguments.method,
+        arguments.batch,
+        plan,
+        dtype=arguments.dtype,
+        device=arguments.device,
+        attention=arguments.attention,
+        output=arguments.json,
+        progress=lambda rounds: progress(rounds, "rounds"),
+    ):
+        print(text, flush=True)
+        for doubt in doubts:
+            remark(doubt)

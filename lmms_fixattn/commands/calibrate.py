@@ -58,27 +58,24 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
     from lmms_fixattn.inspection.asking import Subject
 
-    try:
-        folder = CocoFolder(DEMO_SCENES if arguments.demo else arguments.coco)
-        if arguments.image_list is not None:
-            ids = image_lists.load(arguments.image_list).ids
-        else:
-            ids = draw_ids(folder, arguments.images or (100 if arguments.demo else 1000), arguments.seed)
-        analyser = make_analyser(arguments.analyser)
-        asked = documents(folder, ids, analyser)
-        pretrained = "demo" if arguments.demo else arguments.pretrained or "llava-hf/llava-1.5-7b-hf"
-        statistics = calibrate(
-            Subject(pretrained, arguments.conversation),
-            asked,
-            arguments.question,
-            analyser,
-            arguments.max_new_tokens,
-            arguments.batch_size,
-            lambda batches: progress(batches, "batches"),
-        )
-        digest = statistics.save(output)
-    except (ValueError, RuntimeError, OSError) as error:
-        raise FileError(str(error)) from error
+    folder = CocoFolder(DEMO_SCENES if arguments.demo else arguments.coco)
+    if arguments.image_list is not None:
+        ids = image_lists.load(arguments.image_list).ids
+    else:
+        ids = draw_ids(folder, arguments.images or (100 if arguments.demo else 1000), arguments.seed)
+    analyser = make_analyser(arguments.analyser)
+    asked = documents(folder, ids, analyser)
+    pretrained = "demo" if arguments.demo else arguments.pretrained or "llava-hf/llava-1.5-7b-hf"
+    statistics = calibrate(
+        Subject(pretrained, arguments.conversation),
+        asked,
+        arguments.question,
+        analyser,
+        arguments.max_new_tokens,
+        arguments.batch_size,
+        lambda batches: progress(batches, "batches"),
+    )
+    digest = statistics.save(output)
     mentions = statistics.about["mentions"]
     print(f"{output}  sha256 {digest}")
     print(f"{len(asked)} captions, {mentions['true']} true and {mentions['hallucinated']} hallucinated mentions")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lmms_fixattn.commands.console import add_command
-from lmms_fixattn.metrics.reading import FileError
 
 
 def add(commands: Any) -> None:
@@ -54,19 +53,16 @@ def add(commands: Any) -> None:
 def _inspect(arguments: argparse.Namespace) -> None:
     from lmms_fixattn.inspection.command import inspect
 
-    try:
-        paths = inspect(
-            arguments.kind,
-            image=arguments.image,
-            questions=arguments.question,
-            methods=arguments.method,
-            pretrained=arguments.pretrained,
-            conversation=arguments.conversation,
-            truth=arguments.truth,
-            new_tokens=arguments.max_new_tokens,
-            output=arguments.output,
-        )
-    except (ValueError, RuntimeError, OSError) as error:
-        raise FileError(str(error)) from error
+    paths = inspect(
+        arguments.kind,
+        image=arguments.image,
+        questions=arguments.question,
+        methods=arguments.method,
+        pretrained=arguments.pretrained,
+        conversation=arguments.conversation,
+        truth=arguments.truth,
+        new_tokens=arguments.max_new_tokens,
+        output=arguments.output,
+    )
     for path in paths:
         print(path)

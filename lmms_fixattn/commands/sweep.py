@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmms_fixattn.commands.compare import write_comparison
 from lmms_fixattn.commands.console import add_command, positive, progress, remark
-from lmms_fixattn.metrics.reading import FileError
+from lmms_fixattn.failures import readable_failures
+
+if TYPE_CHECKING:
+    from lmms_fixattn.sweep_plan import Plan
 
 
 def add(commands: Any) -> None:
@@ -35,27 +38,31 @@ def _sweep(arguments: argparse.Namespace) -> None:
     plan = read_plan(arguments.config, arguments.limit)
     output = arguments.output or Path(f"sweep-{plan.name}")
     remark(f"{len(plan.cells)} cells of {', '.join(plan.tasks)} into {output}")
-    remark(f"loading lmms-eval and the model; what they say goes to {output / 'log.txt'}")
-    from lmms_fixattn.lmms_sweep import chatter_in, run_sweep
-    from lmms_fixattn.sweep_report import compare_cells, paper_tables
-
+    log = output / "log.txt"
+    remark(f"loading lmms-eval and the model; what they say goes to {log}")
     try:
-        with chatter_in(output / "log.txt") as screen:
-            folders = run_sweep(plan, output, screen)
-        if len(folders) < 2:
-            remark(f"one cell, so nothing to compare; its result is {next(iter(folders.values()))}")
-            return
-        comparison = compare_cells(plan, folders, progress)
-        write_comparison(comparison, output)
-        for form, (suffix, text) in paper_tables(plan, comparison).items():
-            (output / f"paper_{plan.layout}.{suffix}").write_text(text, encoding="utf-8")
-            if form == "text":
-                print(text)
+        with readable_failures(log):
+            _run(plan, output, log)
     except KeyboardInterrupt:
         remark(f"stopped; what was answered is kept in {output}, and the same command goes on from there")
         raise
-    except (ValueError, RuntimeError, OSError, LookupError) as error:
-        raise FileError(str(error)) from error
+
+
+def _run(plan: Plan, output: Path, log: Path) -> None:
+    from lmms_fixattn.lmms_sweep import chatter_in, run_sweep
+    from lmms_fixattn.sweep_report import compare_cells, paper_tables
+
+    with chatter_in(log) as screen:
+        folders = run_sweep(plan, output, screen)
+    if len(folders) < 2:
+        remark(f"one cell, so nothing to compare; its result is {next(iter(folders.values()))}")
+        return
+    comparison = compare_cells(plan, folders, progress)
+    write_comparison(comparison, output)
+    for form, (suffix, text) in paper_tables(plan, comparison).items():
+        (output / f"paper_{plan.layout}.{suffix}").write_text(text, encoding="utf-8")
+        if form == "text":
+            print(text)
     from lmms_fixattn.report import table
 
     print(table.render(comparison, "table"), end="")

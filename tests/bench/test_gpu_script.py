@@ -5,9 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import CompileConfig
+
+from lmms_fixattn import compiled_steps
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 
@@ -35,6 +40,30 @@ def test_the_whole_measurement_runs_on_a_tiny_shape(gpu, tmp_path, capsys):
     ratio = by_name["fixattn, gamma=1"]["step_ratio"]
     assert aims["static, batch 2", "fixattn, gamma=1: decode, times vanilla"] == f"{ratio:.3f}"
     assert "at least 15" in capsys.readouterr().out
+
+
+def test_compiled_steps_are_compiled_once_and_measured_afterwards(gpu, tmp_path, monkeypatch):
+    torch.compiler.reset()
+    graphs = []
+
+    def backend(graph, example):
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(compiled_steps, "CompileConfig", partial(CompileConfig, backend=backend, mode=None))
+    path = tmp_path / "gpu.json"
+    try:
+        assert gpu.main(["--smoke", "--modes", "compiled", "--output", str(path)]) == 0
+    finally:
+        torch.compiler.reset()
+    steps = json.loads(path.read_text())["steps"]
+    assert [name for name, step in steps.items() if "error" in step] == []
+    # Vanilla and both settings of FixAttn at batch 1 and at others, whose number of rows a graph leaves open.
+    assert len(graphs) == 3 * 2
+    rows = [row for step in steps.values() for row in step.get("rows", ())]
+    assert len(rows) == 2 * 6
+    assert {row["compilations"] for row in rows} == {0}
+    assert steps["compiled, captions, fixattn"]["tokens"] == 8 * 4
 
 
 def test_a_step_that_fails_is_recorded_and_the_others_run(gpu, tmp_path, monkeypatch, capsys):
