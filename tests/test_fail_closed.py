@@ -417,7 +417,7 @@ def test_an_error_names_the_method_and_the_layer(llava, name):
 
 @pytest.mark.parametrize("name", ACTING)
 def test_a_compiled_step_is_looked_at_while_it_is_traced(llava, name):
-    """What breaks after the prompt cannot be compiled, though nothing is counted in a graph: the tracer meets the error."""
+    """Nothing is counted in a graph, but what breaks after the prompt is an error that the tracer meets."""
     config = transformers_api.compiling_everywhere()
     config.backend, config.mode = "eager", None
     inputs = batch([make_prompt(seed=3), make_prompt(seed=4)])
