@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE
 from loguru import logger
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, GenerationConfig, LlavaForConditionalGeneration
 
@@ -67,6 +71,40 @@ class Checkpoint:
         if processor.tokenizer.pad_token_id is None:
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
         return processor
+
+    def check_disk_space(self) -> None:
+        """See to it that the weights which the hub is to send have room in its cache.
+
+        Where the hub is out of reach nothing is known of their size, and nothing is checked.
+
+        Raises:
+            ValueError: they have not, with what is needed and what is there.
+        """
+        if self.revision is None:
+            return
+        try:
+            files = snapshot_download(
+                self.place, revision=self.revision, allow_patterns="model*.safetensors", dry_run=True
+            )
+        except (OSError, ValueError):
+            return
+        needed = sum(file.file_size or 0 for file in files if file.will_download)
+        folder = next(path for path in (Path(HF_HUB_CACHE), *Path(HF_HUB_CACHE).parents) if path.is_dir())
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise ValueError(
+                f"the weights of {self.place} are {needed / 1e9:.2f} GB to download, and {HF_HUB_CACHE} has room for "
+                f"{free / 1e9:.2f} GB; make room, or set HF_HOME to a folder on a larger disk"
+            )
+
+    def outline_model(self, dtype: torch.dtype, attention: str | None) -> Any:
+        """Return the model without its weights, on the "meta" device, which takes neither memory nor time.
+
+        It tells what a method and an attention backend tell of the model before its weights are there.
+        """
+        with _reading("model", self.place), torch.device("meta"):
+            config = copy.deepcopy(self.config)
+            return LlavaForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
 
     def load_model(
         self,
