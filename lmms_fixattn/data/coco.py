@@ -94,6 +94,16 @@ class CocoFolder:
             )
         return images
 
+    def sizes(self, ids: Collection[int]) -> dict[int, tuple[int, int]]:
+        """Return {image id: (width, height)} in pixels, of those of these images whose annotations say it."""
+        found = {image_id: self._instances(split).sizes.get(image_id) for image_id, split in self._home(ids).items()}
+        return {image_id: size for image_id, size in found.items() if size is not None}
+
+    def scorable(self, split: str) -> tuple[int, ...]:
+        """Return the ids of a split's images that have an instance or a reference caption, ascending."""
+        annotated = self._instances(split).objects.keys() | self._captions(split).keys()
+        return tuple(image_id for image_id in self.image_ids(split) if image_id in annotated)
+
     def truth(self, ids: Collection[int], analyser: Analyser) -> dict[int, frozenset[str]]:
         """Return what each image truly shows, as CHAIR takes it (metrics.chair.ground_truth).
 
@@ -171,6 +181,7 @@ class _Instances:
     file_names: dict[int, str]
     ids_by_name: dict[str, int]
     objects: dict[int, tuple[str, ...]]
+    sizes: dict[int, tuple[int, int]]
 
 
 def _version(path: Path) -> tuple[int, int]:
@@ -207,6 +218,11 @@ def _read_instances(path: Path, _mtime: int, _size: int) -> _Instances:
             {
                 image_id: tuple(names[annotation["category_id"]] for annotation in annotations)
                 for image_id, annotations in coco.imgToAnns.items()
+            },
+            {
+                image_id: (int(image["width"]), int(image["height"]))
+                for image_id, image in coco.imgs.items()
+                if "width" in image and "height" in image
             },
         )
     except KeyError as error:

@@ -13,6 +13,11 @@ CHAIR_COLUMNS = {"question_id": (int, str), "gt_object": list}  # the COCO image
 POPE = "lmms-lab-encoder/POPE"  # configuration Full: the published questions, one split a kind, with their images
 POPE_COLUMNS = {"question_id": (int, str), "question": str, "answer": str, "image_source": str}
 
+_INSTEAD = {
+    CHAIR: "leave LMMS_FIXATTN_IMAGES unset for the images of the paper, which are not from the hub",
+    POPE: f"set LMMS_FIXATTN_COCO to a COCO folder; {HOW_TO_GET_COCO}",
+}
+
 
 def load(path: str, name: str | None, split: str, columns: Mapping[str, Any]) -> Any:
     """Load one split of a hub data set, images undecoded.
@@ -27,13 +32,13 @@ def load(path: str, name: str | None, split: str, columns: Mapping[str, Any]) ->
     except Exception as error:
         raise DataError(
             f"hub data set {path} could not be loaded ({type(error).__name__}: {str(error).splitlines()[0]}); "
-            f"set LMMS_FIXATTN_COCO to a COCO folder, or give this machine access to the hub; {HOW_TO_GET_COCO}"
+            f"give this machine access to the hub, or {_INSTEAD[path]}"
         ) from error
     first = dataset[0] if len(dataset) else {}
     if "image" not in first or not all(isinstance(first.get(name), kind) for name, kind in columns.items()):
         came = ", ".join(f"{name} ({type(value).__name__})" for name, value in first.items())
         raise DataError(
             f"hub data set {path}, split {split}, has {came or 'no rows'}; expected image, {', '.join(columns)}; "
-            f"set LMMS_FIXATTN_COCO to a COCO folder instead; {HOW_TO_GET_COCO}"
+            f"instead, {_INSTEAD[path]}"
         )
     return dataset.cast_column("image", datasets.Image(decode=False))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmms_fixattn.data import DataError
 from lmms_fixattn.hints import did_you_mean
+
+HUB = "hub"
+OF_FOLDER = ("all", "sample")
+"""In place of a list's name: the hub's own images; all that a COCO folder has, or some of them (task_glue.chair)."""
 
 _SHIPPED = Path(__file__).with_name("lists")
 
@@ -41,10 +47,17 @@ def load(name_or_path: str | Path) -> ImageList:
     text = str(name_or_path)
     path = _SHIPPED / f"{text}.txt" if text in names() else Path(text).expanduser()
     if not path.is_file():
+        words = (*names(), *OF_FOLDER, HUB)
         raise DataError(
-            f"image list {text!r} is neither a file nor one of {', '.join(names())}{did_you_mean(text, names())}"
+            f"image list {text!r} is neither a file nor one of {', '.join(words)}{did_you_mean(text, words)}"
         )
     return ImageList(path.stem, _read(path))
+
+
+def sample(name: str, ids: Collection[int], count: int = 500, seed: int = 0) -> ImageList:
+    """Draw a list of `count` of these ids by a seed (all of them where there are fewer)."""
+    drawn = random.Random(seed).sample(sorted(ids), min(count, len(ids)))
+    return ImageList(name, tuple(sorted(drawn)))
 
 
 def _read(path: Path) -> tuple[int, ...]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
+
+from lmms_fixattn.data import image_host
 
 
 @dataclass(frozen=True)
@@ -11,8 +14,11 @@ class Settings:
     """Hold the settings of one load of a task.
 
     Attributes:
-        coco: LMMS_FIXATTN_COCO, a COCO folder; without it the hub is asked.
-        images: LMMS_FIXATTN_IMAGES, the image list of chair_coco: a name or a file of ids.
+        coco: LMMS_FIXATTN_COCO, a COCO folder; without it chair_coco has its images one by one, pope_coco the hub's.
+        images: LMMS_FIXATTN_IMAGES, the images of chair_coco: the name of a list or a file of ids; "all" or "sample" of
+            a COCO folder; "hub" for the hub's own.
+        cache: LMMS_FIXATTN_CACHE, the folder of images that were fetched one by one.
+        image_host: LMMS_FIXATTN_IMAGE_HOST, the address that has them.
         pope: LMMS_FIXATTN_POPE, where POPE's questions come from: a folder of the published files, "hub", "build" (from
             the annotations, on POPE's own images), "sample" (the same on images of the folder's first split, drawn by a
             seed). Without it: "sample" on a folder with none of POPE's images, else the hub, else "build".
@@ -22,6 +28,8 @@ class Settings:
 
     coco: str | None
     images: str
+    cache: Path
+    image_host: str
     pope: str | None
     pope_parser: str
     analyser: str
@@ -32,7 +40,17 @@ class Settings:
         return cls(
             coco=os.environ.get("LMMS_FIXATTN_COCO") or None,
             images=os.environ.get("LMMS_FIXATTN_IMAGES") or "paper_2501_12206",
+            cache=_cache(os.environ.get("LMMS_FIXATTN_CACHE")),
+            image_host=os.environ.get("LMMS_FIXATTN_IMAGE_HOST") or image_host.HOST,
             pope=os.environ.get("LMMS_FIXATTN_POPE") or None,
             pope_parser=os.environ.get("LMMS_FIXATTN_POPE_PARSER") or "official",
             analyser=os.environ.get("LMMS_FIXATTN_CHAIR_ANALYSER") or "lexicon",
         )
+
+
+def _cache(named: str | None) -> Path:
+    if named:
+        return Path(named).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("lmms-fixattn", appauthor=False)

@@ -74,3 +74,15 @@ def test_a_binary_file_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(DataError, match=r"'paper_2501_1220' is neither .*did you mean 'paper_2501_12206'"):
         image_lists.load("paper_2501_1220")
+    with pytest.raises(DataError, match=r"neither a file nor one of .*, all, sample, hub \(did you mean 'sample'\?\)"):
+        image_lists.load("sampel")
+
+
+def test_a_sample_depends_on_the_ids_and_the_seed_alone() -> None:
+    ids = random.Random(3).sample(range(1, 9000), 1000)
+    drawn = image_lists.sample("mine", ids)
+    assert len(set(drawn.ids) & set(ids)) == 500
+    assert list(drawn.ids) == sorted(drawn.ids)
+    assert image_lists.sample("other", sorted(ids)).sha256 == drawn.sha256
+    assert image_lists.sample("mine", ids, seed=1).sha256 != drawn.sha256
+    assert image_lists.sample("few", [7, 5], count=3).ids == (5, 7)

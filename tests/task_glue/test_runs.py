@@ -93,6 +93,7 @@ def test_a_result_names_its_data(coco: Path) -> None:
         "lmms_fixattn": lmms_fixattn.__version__,
         "demo": "",
         "analyser": "lexicon",
+        "truth": "annotations, lexicon",
     }
     assert result["versions"]["chair_coco"] == 1.0
 

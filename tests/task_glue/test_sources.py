@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 from coco_folders import write_coco
+from image_server import ImageServer, jpeg
 from PIL import Image
 
-from lmms_fixattn.data import DataError, hub, image_lists
+from lmms_fixattn.data import DataError, hub, image_lists, known_images
+from lmms_fixattn.data import image_host as image_host_module
 from lmms_fixattn.data.pope_questions import KINDS, build
 from lmms_fixattn.task_glue import chair, pope, pope_documents
 from lmms_fixattn.task_glue.visual import doc_to_visual
@@ -51,6 +54,16 @@ def on_hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, list[dict[str, Any
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     return contents.__setitem__
+
+
+@pytest.fixture
+def image_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageServer]:
+    """COCO's image host on the loopback, and an empty cache."""
+    with ImageServer() as server:
+        monkeypatch.setattr(image_host_module, "_BACKOFF", 0.01)
+        monkeypatch.setenv("LMMS_FIXATTN_IMAGE_HOST", server.address)
+        monkeypatch.setenv("LMMS_FIXATTN_CACHE", str(tmp_path / "cache"))
+        yield server
 
 
 def png(shade: int) -> bytes:
@@ -113,34 +126,143 @@ def test_the_data_digest_follows_content_and_not_place(tmp_path: Path, monkeypat
     assert digest("d", {1: ["cat"], 2: ["dog"]}, colour=1) != first
 
 
-def test_the_hubs_captioning_data_serve_when_no_folder_is_set(on_hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_papers_images_are_fetched_one_by_one_when_no_folder_is_set(
+    image_host: ImageServer, tmp_path: Path
+) -> None:
     ids = image_lists.load("paper_2501_12206").ids
-    rows = [{"question_id": str(i), "gt_object": ["dog", "cat", "dog"], "image": i % 256} for i in (*reversed(ids), 9)]
-    on_hub(hub.CHAIR, rows)
     documents = chair.coco_documents
     docs = documents(None)
     assert tuple(docs["image_id"]) == ids
-    assert docs[3]["truth"] == ["cat", "dog"]
-    assert doc_to_visual(docs[3])[0].getpixel((0, 0)) == (ids[3] % 256,) * 3
-    assert documents.source == f"hub {hub.CHAIR}"
-    on_hub(hub.CHAIR, rows[7:])
-    with pytest.raises(DataError, match=r"lacks 7 of the 500 images of list paper_2501_12206; set LMMS_FIXATTN_COCO"):
+    assert dict(image_host.asked) == dict.fromkeys(ids, 1)
+    known = known_images.of(image_lists.load("paper_2501_12206"))
+    assert docs["truth"] == [list(image.objects) for image in known.values()]
+    assert [] in docs["truth"]
+    assert Path(docs[3]["image"]).read_bytes() == jpeg(ids[3])
+    assert doc_to_visual(docs[3])[0].size == (67, 41)
+    record = asdict(documents)
+    assert record["image_list"] == "paper_2501_12206"
+    assert record["source"] == f"image cache {tmp_path / 'cache'}"
+    assert record["truth"] == f"package, nltk, sha256 {known_images.SHA256}"
+    assert len(record["data_sha256"]) == 64
+
+
+def test_a_second_load_is_from_the_cache_alone(image_host: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = chair.coco_documents, chair.coco_documents
+    first(None)
+    monkeypatch.setenv("LMMS_FIXATTN_IMAGE_HOST", "http://127.0.0.1:9")
+    second(None)
+    assert second.data_sha256 == first.data_sha256
+    monkeypatch.setenv("LMMS_FIXATTN_IMAGES", "opera")
+    with pytest.raises(
+        DataError, match=r"\d+ images of COCO cannot be fetched: http://127.0.0.1:9/val2014/.* three ways"
+    ):
         chair.coco_documents(None)
 
 
-def test_unexpected_columns_of_the_hub_are_named(on_hub: Any) -> None:
+def test_a_file_of_known_ids_needs_no_folder_and_one_of_others_does(
+    image_host: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = (image_lists.load("adaiat").ids[7], image_lists.load("opera").ids[11])
+    monkeypatch.setenv("LMMS_FIXATTN_IMAGES", str(tmp_path / "mine.txt"))
+    (tmp_path / "mine.txt").write_text("".join(f"{image_id}\n" for image_id in ids))
+    assert set(chair.coco_documents(None)["image_id"]) == set(ids)
+    (tmp_path / "mine.txt").write_text(f"{ids[0]}\n3\n")
+    with pytest.raises(DataError, match=r"1 of 2 images of list mine are in none of the package's lists.* first is 3"):
+        chair.coco_documents(None)
+
+
+def test_a_coco_folder_wins_over_the_package_and_the_host(
+    folder: Path, image_host: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = image_lists.load("adaiat").ids
+    write_coco(folder, {image_id: ["toaster"] for image_id in ids}, {})
+    monkeypatch.setenv("LMMS_FIXATTN_IMAGES", "adaiat")
+    documents = chair.coco_documents
+    assert documents(None)["truth"] == [["toaster"]] * 500
+    assert (documents.source, documents.truth) == (f"folder {folder}", "annotations, lexicon")
+    assert image_host.asked == {}
+
+
+def test_the_hubs_own_images_are_scored_by_the_truth_that_they_carry(
+    on_hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMMS_FIXATTN_IMAGES", "hub")
+    rows = [{"question_id": str(i), "gt_object": ["dog", "cat", "dog"], "image": i % 256} for i in (900, 17, 301)]
+    on_hub(hub.CHAIR, rows)
+    documents = chair.coco_documents
+    docs = documents(None)
+    assert docs["image_id"] == [17, 301, 900]
+    assert docs["truth"] == [["cat", "dog"]] * 3
+    assert doc_to_visual(docs[2])[0].getpixel((0, 0)) == (900 % 256,) * 3
+    assert documents.source == documents.truth == f"hub {hub.CHAIR}"
+    assert (documents.image_list, documents.image_list_sha256) == (
+        "hub",
+        image_lists.ImageList("", (17, 301, 900)).sha256,
+    )
+    on_hub(hub.CHAIR, [*rows, rows[0]])
+    with pytest.raises(DataError, match="has 4 rows of 3 images; expected one each"):
+        chair.coco_documents(None)
+    on_hub(hub.CHAIR, [rows[0] | {"gt_object": ["puppy", "unicorn"]}])
+    with pytest.raises(DataError, match="image 900: 'unicorn' names none of the 80 COCO objects"):
+        chair.coco_documents(None)
+
+
+def test_the_hubs_images_come_from_the_hub_though_a_folder_is_set(
+    folder: Path, on_hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMMS_FIXATTN_IMAGES", "hub")
+    on_hub(hub.CHAIR, [{"question_id": 1, "gt_object": ["bus"], "image": 5}])
+    assert chair.coco_documents(None)["truth"] == [["bus"]]
+
+
+def test_all_and_a_sample_are_of_a_folders_first_split(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_coco(folder, {9: ["cat"]}, {9: ["A cat."]}, split="train2014")
+    monkeypatch.setenv("LMMS_FIXATTN_IMAGES", "all")
+    documents = chair.coco_documents
+    assert documents(None)["image_id"] == [1, 2, 3, 4]
+    assert documents.image_list == "all of val2014"
+    assert not caplog.text
+    many = {image_id: ["cat"] for image_id in range(1000, 1700)} | {7: []}
+    write_coco(folder, many, {1001: ["A dog."]})
+    drawn = {}
+    for which in ("all", "sample"):
+        monkeypatch.setenv("LMMS_FIXATTN_IMAGES", which)
+        documents = chair.coco_documents
+        drawn[which] = documents(None)["image_id"]
+    assert drawn["all"] == list(range(1000, 1700))
+    assert "1 of 701 images of val2014 have neither instances nor captions: left out" in caplog.text
+    assert documents.image_list == "drawn from val2014 by seed 0"
+    assert drawn["sample"] == sorted(random.Random(0).sample(range(1000, 1700), 500))
+    assert documents.image_list_sha256 == image_lists.ImageList("", tuple(drawn["sample"])).sha256
+
+
+def test_all_is_all_of_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for which in ("all", "sample"):
+        monkeypatch.setenv("LMMS_FIXATTN_IMAGES", which)
+        with pytest.raises(DataError, match=f"LMMS_FIXATTN_IMAGES={which} is about a COCO folder of your own: name it"):
+            chair.coco_documents(None)
+
+
+def test_unexpected_columns_of_the_hub_are_named(on_hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMMS_FIXATTN_IMAGES", "hub")
     on_hub(hub.CHAIR, [{"question_id": 1, "gt_object": "cat", "image": 0}])
     with pytest.raises(DataError, match=r"has question_id \(int\), gt_object \(str\), .*expected image, question_id"):
         chair.coco_documents(None)
 
 
-def test_without_folder_and_hub_one_line_says_both_ways(on_hub: Any) -> None:
-    for documents in (chair.coco_documents, pope_documents.coco_random):
+def test_without_the_hub_one_line_says_what_else_to_do(on_hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMMS_FIXATTN_IMAGES", "hub")
+    for documents, ways in (
+        (chair.coco_documents, ["leave LMMS_FIXATTN_IMAGES unset"]),
+        (pope_documents.coco_random, ["LMMS_FIXATTN_COCO", "val2014.zip", "annotations_trainval"]),
+    ):
         with pytest.raises(DataError) as caught:
             documents(None)
         message = str(caught.value)
         assert "\n" not in message
-        for part in ("Couldn't reach", "LMMS_FIXATTN_COCO", "access to the hub", "val2014.zip", "annotations_trainval"):
+        for part in ("Couldn't reach", "access to the hub", *ways):
             assert part in message
 
 

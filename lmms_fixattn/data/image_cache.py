@@ -1,0 +1,228 @@
+"""Images of COCO val2014 one by one, from COCO's public image host into a cache folder.
+
+    HOST/val2014/COCO_val2014_000000310196.jpg   ->   CACHE/val2014/COCO_val2014_000000310196.jpg
+
+Equal paths on both sides: a copy of the cache folder serves another machine as its cache, or behind any file server as
+its host. A file takes its name in one step and after it was checked, so what has the name is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmms_fixattn.data import DataError, image_host
+
+_SPLIT = "val2014"
+_BYTES = 160_000  # an image, about: val2014 has 6.2 GB in 40,504
+_AT_ONCE = 8
+_ANOTHER_FOLDER = "or name another folder with LMMS_FIXATTN_CACHE"
+
+_log = logging.getLogger(__name__)
+
+Sizes = Mapping[int, tuple[int, int] | None]  # {image id: (width, height)} in pixels, None where it is not known
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """Find images of COCO val2014 in a folder, and fetch those that are not there.
+
+    Attributes:
+        root: the cache folder; images are in root/val2014.
+        host: the address that has them below /val2014: COCO's own, or a copy's.
+    """
+
+    root: Path
+    host: str = image_host.HOST
+
+    @property
+    def folder(self) -> Path:
+        """Where the images are."""
+        return self.root / _SPLIT
+
+    def path(self, image_id: int) -> Path:
+        """Return where an image is, or will be."""
+        return self.folder / f"COCO_{_SPLIT}_{image_id:012d}.jpg"
+
+    def url(self, image_id: int) -> str:
+        """Return where an image is fetched."""
+        return f"{self.host.rstrip('/')}/{_SPLIT}/{self.path(image_id).name}"
+
+    def lacking(self, images: Sizes) -> list[int]:
+        """Return which images are not there, or not whole, as in a copy that was interrupted."""
+        return [image_id for image_id, size in images.items() if not self._has(image_id, size)]
+
+    def fetch(self, images: Sizes) -> None:
+        """Fetch what is lacking of these images. Of several processes one does so, and the others wait.
+
+        An image that cannot be had does not keep the others from being fetched; what was fetched stays.
+
+        Raises:
+            DataError: no such host, no room, a folder that cannot be written, images that cannot be had.
+        """
+        if not self.lacking(images):
+            return
+        if not self.host.startswith(("http://", "https://")):
+            raise DataError(
+                f"LMMS_FIXATTN_IMAGE_HOST={self.host} does not start with http:// or https://; images that are files "
+                f"already belong into {self.folder}"
+            )
+        with self._alone():
+            lacking = {image_id: images[image_id] for image_id in self.lacking(images)}  # another process may have been
+            self._check_room(len(lacking))
+            if lacking:
+                _Download(self, lacking).run()
+
+    def _has(self, image_id: int, size: tuple[int, int] | None) -> bool:
+        try:
+            return image_host.fault(self.path(image_id).read_bytes(), size) is None
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise DataError(f"{self.path(image_id)} cannot be read ({error.strerror or error})") from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / ".lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                _log.warning("another process fetches images to %s: waiting for it", self.folder)
+                lock.acquire()
+        except (OSError, NotImplementedError) as error:
+            raise DataError(
+                f"images cannot be kept in {self.folder} ({error}); make it writable, {_ANOTHER_FOLDER}"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _check_room(self, count: int) -> None:
+        needed, free = count * _BYTES, shutil.disk_usage(self.root).free
+        if needed > free:
+            raise DataError(
+                f"{count} images of COCO take about {_megabytes(needed)}, and {self.root} has {_megabytes(free)} left; "
+                f"make room, {_ANOTHER_FOLDER}"
+            )
+
+
+@dataclass
+class _Download:
+    """One download of many images, by a few threads that share what is left to do."""
+
+    cache: ImageCache
+    images: Sizes
+    done: int = 0
+    failed: dict[int, str] = field(default_factory=dict)
+    odd: int = 0  # failed, and the host did not say that it lacks them
+    end: tuple[int, Exception] | None = None  # what ended it early, and at which image
+    stopped: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self) -> None:
+        """Fetch all images; raise DataError where any could not be had."""
+        from tqdm import tqdm
+
+        left, threads = deque(self.images), min(_AT_ONCE, len(self.images))
+        with (
+            tqdm(total=len(left), unit=" images", desc="COCO images") as bar,
+            ThreadPoolExecutor(threads, thread_name_prefix="image-host") as pool,
+        ):
+            try:
+                for work in [pool.submit(self._work, left, bar) for _ in range(threads)]:
+                    work.result()
+            finally:
+                self.stopped.set()
+        if self.end is not None:
+            image_id, error = self.end
+            raise DataError(self._full(error) if isinstance(error, OSError) else self._unreachable(image_id, error))
+        if self.failed:
+            image_id, reason = min(self.failed.items())
+            raise DataError(
+                f"{self._lacking} of {len(self.images)} images of COCO could not be fetched, such as image {image_id}: "
+                f"{self.cache.url(image_id)} {reason}; the others are in {self.cache.folder}, and a further run asks "
+                "for the lacking ones alone; a COCO folder, LMMS_FIXATTN_COCO, needs none of this"
+            )
+
+    @property
+    def _lacking(self) -> int:
+        return len(self.images) - self.done
+
+    def _work(self, left: deque[int], bar: Any) -> None:
+        import requests
+
+        with requests.Session() as session:
+            while not self.stopped.is_set():
+                try:
+                    image_id = left.popleft()
+                except IndexError:
+                    return
+                try:
+                    url, size = self.cache.url(image_id), self.images[image_id]
+                    self._keep(image_id, image_host.get(session, url, size, self.stopped))
+                except image_host.ImageError as fault:
+                    self._note(image_id, fault)
+                except (image_host.HostError, OSError) as error:
+                    self._stop(image_id, error)
+                else:
+                    with self.lock:
+                        self.done += 1
+                        bar.update()
+
+    def _keep(self, image_id: int, data: bytes) -> None:
+        path = self.cache.path(image_id)
+        part = path.with_suffix(".part")  # of an interrupted run, at worst: this process alone writes here
+        try:
+            part.write_bytes(data)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _note(self, image_id: int, fault: image_host.ImageError) -> None:
+        with self.lock:
+            self.failed[image_id] = str(fault)
+            self.odd += not isinstance(fault, image_host.RefusedError)
+            if self.odd >= _AT_ONCE and not self.done:
+                self.stopped.set()  # it is not the images: a login page answers, or another server
+
+    def _stop(self, image_id: int, error: Exception) -> None:
+        with self.lock:
+            if self.end is None and not self.stopped.is_set():
+                self.end = image_id, error
+            self.stopped.set()
+
+    def _unreachable(self, image_id: int, error: Exception) -> str:
+        return (
+            f"{self._lacking} images of COCO cannot be fetched: {self.cache.url(image_id)} {error}; run again where "
+            "there is a network, or take one of three ways: name a COCO folder with LMMS_FIXATTN_COCO; name a copy of "
+            f"another machine's cache folder (here {self.cache.root}; lmms-fixattn data --fetch fills it) with "
+            "LMMS_FIXATTN_CACHE; or LMMS_FIXATTN_IMAGES=hub, for other images that the hub has"
+        )
+
+    def _full(self, error: OSError) -> str:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return f"images cannot be written to {self.cache.folder} ({error.strerror or error}); {_ANOTHER_FOLDER[3:]}"
+        return (
+            f"the disk of {self.cache.folder} is full: {self._lacking} images, about "
+            f"{_megabytes(self._lacking * _BYTES)}, are still to come, and what is there stays; make room, "
+            f"{_ANOTHER_FOLDER}"
+        )
+
+
+def _megabytes(count: float) -> str:
+    return f"{count / 1e6:,.0f} MB"
