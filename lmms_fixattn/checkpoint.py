@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE
 from loguru import logger
+from tqdm import tqdm
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, GenerationConfig, LlavaForConditionalGeneration
 
 DEMO = Path(__file__).with_name("demo") / "model"
@@ -22,11 +24,18 @@ _WANTED = "expected a LLaVA-1.5 checkpoint in the transformers layout, such as l
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's place, and its configuration."""
+    """A checkpoint's place, and its configuration.
+
+    Attributes:
+        place: a local directory, or a hub id.
+        revision: of the hub, as it was asked for; None for a local directory.
+        commit: which that is, so that all files are of one commit; None for a local directory.
+    """
 
     place: str
-    revision: str | None  # None: a local directory
+    revision: str | None
     config: Any
+    commit: str | None = None
 
     @classmethod
     def find(cls, pretrained: str, revision: str) -> Checkpoint:
@@ -53,20 +62,24 @@ class Checkpoint:
         with _reading("configuration", place):
             config = AutoConfig.from_pretrained(place, **_source(revision_here))
         _check_architecture(place, config)
-        return cls(place, revision_here, config)
+        commit = None
+        if revision_here is not None:
+            read = try_to_load_from_cache(place, "config.json", revision=revision_here)
+            commit = Path(read).parent.name if isinstance(read, str) else None
+        return cls(place, revision_here, config, commit)
 
     @property
     def fingerprint(self) -> str:
         """What tells these weights from others: the hub's commit, or the sizes and times of local files."""
         if self.revision is not None:
-            return f"{self.place}@{getattr(self.config, '_commit_hash', None) or self.revision}"
+            return f"{self.place}@{self.commit or self.revision}"
         files = sorted(path for path in Path(self.place).iterdir() if path.suffix in (".safetensors", ".json"))
         return ";".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
 
     def load_processor(self) -> Any:
         """Load the tokenizer and the image processor, set up for batches that are padded on the left."""
         with _reading("processor", self.place):
-            processor = AutoProcessor.from_pretrained(self.place, **_source(self.revision))
+            processor = AutoProcessor.from_pretrained(self.place, **_source(self.commit or self.revision))
         processor.tokenizer.padding_side = "left"
         if processor.tokenizer.pad_token_id is None:
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
@@ -80,15 +93,7 @@ class Checkpoint:
         Raises:
             ValueError: they have not, with what is needed and what is there.
         """
-        if self.revision is None:
-            return
-        try:
-            files = snapshot_download(
-                self.place, revision=self.revision, allow_patterns="model*.safetensors", dry_run=True
-            )
-        except (OSError, ValueError):
-            return
-        needed = sum(file.file_size or 0 for file in files if file.will_download)
+        needed = sum(file.file_size or 0 for file in self._to_download())
         folder = next(path for path in (Path(HF_HUB_CACHE), *Path(HF_HUB_CACHE).parents) if path.is_dir())
         free = shutil.disk_usage(folder).free
         if needed > free:
@@ -96,6 +101,36 @@ class Checkpoint:
                 f"the weights of {self.place} are {needed / 1e9:.2f} GB to download, and {HF_HUB_CACHE} has room for "
                 f"{free / 1e9:.2f} GB; make room, or set HF_HOME to a folder on a larger disk"
             )
+
+    def _to_download(self) -> list[Any]:
+        """Return what the hub says of the weight files that are not in its cache yet."""
+        if self.revision is None:
+            return []
+        try:
+            files = snapshot_download(self.place, dry_run=True, tqdm_class=_NoBar, **self._weights)
+        except (OSError, ValueError):  # ValueError: of no form that the hub's ids have
+            return []
+        return [file for file in files if file.will_download]
+
+    @property
+    def _weights(self) -> dict[str, Any]:
+        return {"revision": self.commit or self.revision, "allow_patterns": "model*.safetensors"}
+
+    def _download(self) -> None:
+        """Have the weights in the hub's cache, and check what came: the hub's client checks sizes only.
+
+        Raises:
+            ValueError: a file that is not what the hub says that it is; it is deleted.
+        """
+        if not (coming := self._to_download()):
+            return
+        snapshot_download(self.place, **self._weights)
+        for file in coming:
+            path = Path(file.local_path).resolve()  # in the cache a large file is named by its sha256
+            if len(path.name) == 64 and _sha256(path) != path.name:
+                path.unlink()
+                Path(file.local_path).unlink(missing_ok=True)
+                raise ValueError(f"{file.filename} came damaged and was deleted; run again to download it anew")
 
     def outline_model(self, dtype: torch.dtype, attention: str | None) -> Any:
         """Return the model without its weights, on the "meta" device, which takes neither memory nor time.
@@ -125,6 +160,7 @@ class Checkpoint:
         """
         quantised = {"quantization_config": _quantisation(bits, dtype)} if bits else {}
         with _reading("weights (safetensors)", self.place):
+            self._download()
             model, info = LlavaForConditionalGeneration.from_pretrained(
                 self.place,
                 config=self.config,
@@ -134,7 +170,7 @@ class Checkpoint:
                 use_safetensors=True,
                 output_loading_info=True,
                 **quantised,
-                **_source(self.revision),
+                **_source(self.commit or self.revision),
             )
         missing = sorted(info["missing_keys"])
         if missing:
@@ -145,6 +181,19 @@ class Checkpoint:
         tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
         model.generation_config = GenerationConfig(**{key: getattr(model.generation_config, key) for key in tokens})
         return (model if device_map or bits else model.to(device)).eval()
+
+
+class _NoBar(tqdm):  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "disable": True})
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 24):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _quantisation(bits: int, dtype: torch.dtype) -> BitsAndBytesConfig:

@@ -476,7 +476,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         return {
             "pretrained": pretrained,
             "revision": self._checkpoint.revision,
-            "commit": getattr(config, "_commit_hash", None),
+            "commit": self._checkpoint.commit,
             "text_layers": config.text_config.num_hidden_layers,
             "conversation": self.encoder.form,
             "dtype": str(self._dtype).removeprefix("torch."),

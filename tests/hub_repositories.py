@@ -1,4 +1,4 @@
-"""The repositories that the literal command reads, in the layouts that they have on the hub, small enough for a test."""
+"""The repositories that the literal command reads, in the layouts that they have on the hub, but small."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def checkpoint() -> Repository:
 @cache
 def pope(images: int = 12) -> Repository:
     """Return POPE as lmms-eval's authors keep it: six questions a kind about each of so many of its images."""
-    features = {name: "string" for name in ("id", "question_id", "question", "answer", "image_source", "category")}
+    features = dict.fromkeys(("id", "question_id", "question", "answer", "image_source", "category"), "string")
     by_category = {category: _pope_rows(category, images) for category in CATEGORIES}
     tables = {
         "default": {"test": [row for rows in by_category.values() for row in rows]},

@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.hub._answer(self)
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_GET  # noqa: N815
 
     def log_message(self, *_args: Any) -> None:
         pass
@@ -166,6 +166,11 @@ class StandInHub:
     def address(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
+    @property
+    def storage(self) -> str:
+        """Where large files are: another host, as on the hub, to whose address clients take the head of an answer."""
+        return f"http://localhost:{self._server.server_port}"
+
     def __enter__(self) -> StandInHub:
         class Own(Handler):
             hub = self
@@ -246,7 +251,7 @@ class StandInHub:
             handler.send(404, X_Error_Code="EntryNotFound", X_Error_Message="Entry not found", **commit)
         elif sha256 := repository.sha256(path):
             linked = {"X_Linked_Etag": f'"{sha256}"', "X_Linked_Size": len(repository.files[path])}
-            handler.send(302, Location=f"{self.address}/lfs/{sha256}", **linked, **commit)
+            handler.send(302, Location=f"{self.storage}/lfs/{sha256}", **linked, **commit)
         elif handler.command == "HEAD":
             handler.send(200, repository.files[path], ETag=f'"{repository.blob(path)}"', **commit)
         else:
