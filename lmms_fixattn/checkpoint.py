@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download, try_to_load_from_cache
-from huggingface_hub.constants import HF_HUB_CACHE
 from loguru import logger
-from tqdm import tqdm
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, GenerationConfig, LlavaForConditionalGeneration
 
+from lmms_fixattn import hub_files
+
 DEMO = Path(__file__).with_name("demo") / "model"
+_OF_FOLDER = {"local_files_only": True, "trust_remote_code": False}
 _WANTED = "expected a LLaVA-1.5 checkpoint in the transformers layout, such as llava-hf/llava-1.5-7b-hf"
 
 
@@ -29,13 +27,13 @@ class Checkpoint:
     Attributes:
         place: a local directory, or a hub id.
         revision: of the hub, as it was asked for; None for a local directory.
-        commit: which that is, so that all files are of one commit; None for a local directory.
+        folder: where the files are, of the hub in its cache.
     """
 
     place: str
     revision: str | None
+    folder: Path
     config: Any
-    commit: str | None = None
 
     @classmethod
     def find(cls, pretrained: str, revision: str) -> Checkpoint:
@@ -53,84 +51,45 @@ class Checkpoint:
         if local.is_dir():
             if revision != "main":
                 raise ValueError(f"revision={revision}: the local directory {local} has no revisions; leave it out")
-            place, revision_here = str(local.resolve()), None
+            place, revision_here, folder = str(local.resolve()), None, local.resolve()
             logger.info(f"llava_fixattn: pretrained={pretrained} is the local directory {place}")
         elif pretrained == "demo" or pretrained.startswith(("/", "./", "../", "~")):
             raise ValueError(f"pretrained={pretrained}: there is no directory {local}")
         else:
             place, revision_here = pretrained, revision
+            with _reading("configuration", place):
+                folder = hub_files.configuration(place, revision)
         with _reading("configuration", place):
-            config = AutoConfig.from_pretrained(place, **_source(revision_here))
+            config = AutoConfig.from_pretrained(folder, **_OF_FOLDER)
         _check_architecture(place, config)
-        commit = None
-        if revision_here is not None:
-            read = try_to_load_from_cache(place, "config.json", revision=revision_here)
-            commit = Path(read).parent.name if isinstance(read, str) else None
-        return cls(place, revision_here, config, commit)
+        return cls(place, revision_here, folder, config)
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that the revision is; None for a local directory."""
+        return None if self.revision is None else self.folder.name
 
     @property
     def fingerprint(self) -> str:
         """What tells these weights from others: the hub's commit, or the sizes and times of local files."""
-        if self.revision is not None:
-            return f"{self.place}@{self.commit or self.revision}"
-        files = sorted(path for path in Path(self.place).iterdir() if path.suffix in (".safetensors", ".json"))
+        if self.commit is not None:
+            return f"{self.place}@{self.commit}"
+        files = sorted(path for path in self.folder.iterdir() if path.suffix in (".safetensors", ".json"))
         return ";".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
 
     def load_processor(self) -> Any:
         """Load the tokenizer and the image processor, set up for batches that are padded on the left."""
         with _reading("processor", self.place):
-            processor = AutoProcessor.from_pretrained(self.place, **_source(self.commit or self.revision))
+            processor = AutoProcessor.from_pretrained(self.folder, **_OF_FOLDER)
         processor.tokenizer.padding_side = "left"
         if processor.tokenizer.pad_token_id is None:
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
         return processor
 
     def check_disk_space(self) -> None:
-        """See to it that the weights which the hub is to send have room in its cache.
-
-        Where the hub is out of reach nothing is known of their size, and nothing is checked.
-
-        Raises:
-            ValueError: they have not, with what is needed and what is there.
-        """
-        needed = sum(file.file_size or 0 for file in self._to_download())
-        folder = next(path for path in (Path(HF_HUB_CACHE), *Path(HF_HUB_CACHE).parents) if path.is_dir())
-        free = shutil.disk_usage(folder).free
-        if needed > free:
-            raise ValueError(
-                f"the weights of {self.place} are {needed / 1e9:.2f} GB to download, and {HF_HUB_CACHE} has room for "
-                f"{free / 1e9:.2f} GB; make room, or set HF_HOME to a folder on a larger disk"
-            )
-
-    def _to_download(self) -> list[Any]:
-        """Return what the hub says of the weight files that are not in its cache yet."""
-        if self.revision is None:
-            return []
-        try:
-            files = snapshot_download(self.place, dry_run=True, tqdm_class=_NoBar, **self._weights)
-        except (OSError, ValueError):  # ValueError: of no form that the hub's ids have
-            return []
-        return [file for file in files if file.will_download]
-
-    @property
-    def _weights(self) -> dict[str, Any]:
-        return {"revision": self.commit or self.revision, "allow_patterns": "model*.safetensors"}
-
-    def _download(self) -> None:
-        """Have the weights in the hub's cache, and check what came: the hub's client checks sizes only.
-
-        Raises:
-            ValueError: a file that is not what the hub says that it is; it is deleted.
-        """
-        if not (coming := self._to_download()):
-            return
-        snapshot_download(self.place, **self._weights)
-        for file in coming:
-            path = Path(file.local_path).resolve()  # in the cache a large file is named by its sha256
-            if len(path.name) == 64 and _sha256(path) != path.name:
-                path.unlink()
-                Path(file.local_path).unlink(missing_ok=True)
-                raise ValueError(f"{file.filename} came damaged and was deleted; run again to download it anew")
+        """See to it that weights which are still to be downloaded have room; raise ValueError if not."""
+        if self.commit is not None:
+            hub_files.check_disk_space(self.place, self.commit)
 
     def outline_model(self, dtype: torch.dtype, attention: str | None) -> Any:
         """Return the model without its weights, on the "meta" device, which takes neither memory nor time.
@@ -160,9 +119,10 @@ class Checkpoint:
         """
         quantised = {"quantization_config": _quantisation(bits, dtype)} if bits else {}
         with _reading("weights (safetensors)", self.place):
-            self._download()
+            if self.commit is not None:
+                hub_files.download_weights(self.place, self.commit)
             model, info = LlavaForConditionalGeneration.from_pretrained(
-                self.place,
+                self.folder,
                 config=self.config,
                 dtype=dtype,
                 device_map=device_map or ({"": device} if bits else None),
@@ -170,7 +130,7 @@ class Checkpoint:
                 use_safetensors=True,
                 output_loading_info=True,
                 **quantised,
-                **_source(self.commit or self.revision),
+                **_OF_FOLDER,
             )
         missing = sorted(info["missing_keys"])
         if missing:
@@ -183,28 +143,10 @@ class Checkpoint:
         return (model if device_map or bits else model.to(device)).eval()
 
 
-class _NoBar(tqdm):  # type: ignore[misc]
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "disable": True})
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 24):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def _quantisation(bits: int, dtype: torch.dtype) -> BitsAndBytesConfig:
     if bits == 4:
         return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype)
     return BitsAndBytesConfig(load_in_8bit=True)
-
-
-def _source(revision: str | None) -> dict[str, Any]:
-    place = {"local_files_only": True} if revision is None else {"revision": revision}
-    return {**place, "trust_remote_code": False}
 
 
 def _check_architecture(place: str, config: Any) -> None:
@@ -223,7 +165,9 @@ def _reading(what: str, place: str) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # The hub's client says in its first line which request failed, and only below what of it.
+        cause = " ".join((str(error).strip() or type(error).__name__).split("\n\n")[:2])
+        cause = " ".join(cause.split())[:300]
         raise ValueError(
             f"no {what} could be read from {place} ({cause}); {_WANTED}, a local directory of one, or demo"
         ) from error

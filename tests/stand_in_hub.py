@@ -113,6 +113,11 @@ def damaged(handler: Handler, body: bytes) -> None:
     handler.send_file(body[:half] + bytes(255 - byte for byte in body[half:]))
 
 
+def moved(handler: Handler, _body: bytes) -> None:
+    """Send the client to where the file is."""
+    handler.send(307, Location=handler.path)
+
+
 def truncated(handler: Handler, body: bytes) -> None:
     """Promise the file, send half of it and close."""
     handler.send_response(200)
