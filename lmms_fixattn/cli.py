@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from lmms_fixattn.commands import bench, calibrate, chair, compare, export, inspect, methods, pope, sweep
+from lmms_fixattn.commands import bench, calibrate, chair, compare, data, export, inspect, methods, pope, sweep
 from lmms_fixattn.metrics.reading import FileError
 
 
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (sweep, compare, chair, pope, inspect, calibrate, bench, export, methods):
+    for command in (sweep, compare, chair, pope, data, inspect, calibrate, bench, export, methods):
         command.add(commands)
     return parser
 

@@ -1,8 +1,12 @@
-"""The data sets of the Hugging Face hub that stand in for a COCO folder. Public: no login is used."""
+"""What comes from the Hugging Face hub: two data sets, and checkpoints. Public: no login is used."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lmms_fixattn.data import DataError
@@ -10,8 +14,19 @@ from lmms_fixattn.data.coco import HOW_TO_GET_COCO
 
 CHAIR = "tsunghanwu/mscoco_chair"
 CHAIR_COLUMNS = {"question_id": (int, str), "gt_object": list}  # the COCO image id, the node words of the truth
-POPE = "lmms-lab-encoder/POPE"  # configuration Full: the published questions, one split a kind, with their images
-POPE_COLUMNS = {"question_id": (int, str), "question": str, "answer": str, "image_source": str}
+POPE = "lmms-lab-encoder/POPE"  # the published questions with their images; `category` is the kind
+POPE_COLUMNS = {"question_id": (int, str), "question": str, "answer": str, "image_source": str, "category": str}
+# What lmms-eval's own task reads as well. "Full" has the same in three splits, and with both in its cache `datasets`
+# finds neither by lmms-eval's name for it, which is none, once the hub is out of reach.
+POPE_CONFIGURATION = "default"
+
+_CHECKPOINT = ("*.json", "*.jinja", "*.model", "*.safetensors")
+_PARTS = (
+    ("config.json",),
+    ("tokenizer.json", "tokenizer.model"),
+    ("processor_config.json", "preprocessor_config.json"),
+)
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 _INSTEAD = {
     CHAIR: "leave LMMS_FIXATTN_IMAGES unset for the images of the paper, which are not from the hub",
@@ -28,12 +43,11 @@ def load(path: str, name: str | None, split: str, columns: Mapping[str, Any]) ->
     import datasets
 
     try:
-        dataset = datasets.load_dataset(path, name, split=split)
+        # lmms-eval's variable for the folder of its own tasks' data, of which POPE is one
+        folder = os.environ.get("LMMS_EVAL_DATASETS_CACHE") or None
+        dataset = datasets.load_dataset(path, name, split=split, cache_dir=folder)
     except Exception as error:
-        raise DataError(
-            f"hub data set {path} could not be loaded ({type(error).__name__}: {str(error).splitlines()[0]}); "
-            f"give this machine access to the hub, or {_INSTEAD[path]}"
-        ) from error
+        raise DataError(_not_had(f"hub data set {path}", error, _INSTEAD[path])) from error
     first = dataset[0] if len(dataset) else {}
     if "image" not in first or not all(isinstance(first.get(name), kind) for name, kind in columns.items()):
         came = ", ".join(f"{name} ({type(value).__name__})" for name, value in first.items())
@@ -42,3 +56,62 @@ def load(path: str, name: str | None, split: str, columns: Mapping[str, Any]) ->
             f"instead, {_INSTEAD[path]}"
         )
     return dataset.cast_column("image", datasets.Image(decode=False))
+
+
+def checkpoint(name: str, revision: str = "main") -> Path:
+    """Return the folder of a checkpoint's files in the hub's cache, fetched where they are lacking.
+
+    Raises:
+        DataError: the hub is out of reach, has no such checkpoint, or has not all of its files; no room for them.
+    """
+    import huggingface_hub
+
+    patterns = list(_CHECKPOINT)
+    try:
+        if not huggingface_hub.constants.HF_HUB_OFFLINE:
+            _check_room(
+                name,
+                huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns, dry_run=True),
+            )
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(_not_had(f"checkpoint {name}", error, "name a local directory")) from error
+    present = {path.name for path in folder.iterdir() if path.is_file()}  # no links to files that were not copied
+    weights = [_WEIGHTS]
+    if _INDEX in present:
+        weights = sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+    parts = [*_PARTS, *((file,) for file in weights)]
+    if lacking := [" or ".join(files) for files in parts if present.isdisjoint(files)]:
+        raise DataError(
+            f"checkpoint {name} lacks {len(lacking)} files in {folder}, such as {lacking[0]}; fetch the rest with "
+            "lmms-fixattn data --fetch, or name another checkpoint"
+        )
+    return folder
+
+
+def _not_had(what: str, error: Exception, instead: str) -> str:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE and isinstance(error, OSError):
+        return (
+            f"{what} is not in this machine's cache of the hub; nothing is fetched under HF_HUB_OFFLINE: run "
+            f"lmms-fixattn data --fetch where there is a network and copy its HF_HOME, or {instead}"
+        )
+    reason = (str(error).strip() or "no message").splitlines()[0]
+    failure = f"{type(error).__name__}: {reason}"
+    return f"{what} could not be loaded ({failure}); give this machine access to the hub, or {instead}"
+
+
+def _check_room(name: str, files: Any) -> None:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    needed = sum(file.file_size or 0 for file in files if file.will_download)
+    folder = next(path for path in (Path(HF_HUB_CACHE), *Path(HF_HUB_CACHE).parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"checkpoint {name} is {needed / 1e9:.2f} GB to download, and {HF_HUB_CACHE} has room for {free / 1e9:.2f} "
+            "GB; make room, or set HF_HOME to a folder on a larger disk"
+        )

@@ -40,10 +40,12 @@ class ImageCache:
     Attributes:
         root: the cache folder; images are in root/val2014.
         host: the address that has them below /val2014: COCO's own, or a copy's.
+        offline: whether to take only what is there.
     """
 
     root: Path
     host: str = image_host.HOST
+    offline: bool = False
 
     @property
     def folder(self) -> Path:
@@ -70,8 +72,16 @@ class ImageCache:
         Raises:
             DataError: no such host, no room, a folder that cannot be written, images that cannot be had.
         """
-        if not self.lacking(images):
+        count = len(self.lacking(images))
+        if not count:
             return
+        if self.offline:
+            size = _megabytes(count * _BYTES)
+            raise DataError(
+                f"{count} of {len(images)} images of COCO, about {size}, are not in {self.folder}; "
+                "none is fetched under HF_HUB_OFFLINE: run lmms-fixattn data --fetch where there is a network, and "
+                f"name a copy of {self.root} with LMMS_FIXATTN_CACHE"
+            )
         if not self.host.startswith(("http://", "https://")):
             raise DataError(
                 f"LMMS_FIXATTN_IMAGE_HOST={self.host} does not start with http:// or https://; images that are files "

@@ -63,7 +63,8 @@ class ChairDocuments(Documents):
                 f"LMMS_FIXATTN_IMAGES={settings.images} is about a COCO folder of your own: name it with "
                 "LMMS_FIXATTN_COCO, or leave LMMS_FIXATTN_IMAGES unset for the images of the paper"
             )
-        return self._one_by_one(image_lists.load(settings.images), ImageCache(settings.cache, settings.image_host))
+        cache = ImageCache(settings.cache, settings.image_host, settings.offline)
+        return self._one_by_one(image_lists.load(settings.images), cache)
 
     def _record(self, images: image_lists.ImageList, source: str, truth: str) -> None:
         self.image_list, self.image_list_sha256 = images.name, images.sha256

@@ -6,10 +6,12 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from lmms_fixattn import __version__
 from lmms_fixattn.data import DataError, images
+from lmms_fixattn.plugin import after_import
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Documents(ABC):
     lmms_fixattn: str = __version__
 
     def __post_init__(self) -> None:
-        _raise_data_errors_at_once()
+        after_import("lmms_eval.api.task", _raise_data_errors_at_once)
 
     def __call__(self, _nominal: Any) -> Any:
         """Return the real documents, a datasets.Dataset.
@@ -72,16 +74,15 @@ def _digest(dataset: Any) -> str:
     return whole.hexdigest()
 
 
-def _raise_data_errors_at_once() -> None:
+def _raise_data_errors_at_once(task: ModuleType) -> None:
     """Let a DataError through lmms-eval's retries, once for all tasks.
 
     ConfigurableTask.download, which calls process_docs, and process_results are tried five times two seconds apart and
     then end in a RetryError that hides the message. Missing data do not appear by waiting.
     """
-    from lmms_eval.api.task import ConfigurableTask
     from tenacity import retry_if_not_exception_type
 
-    for method in (ConfigurableTask.download, ConfigurableTask.process_results):
+    for method in (task.ConfigurableTask.download, task.ConfigurableTask.process_results):
         policy = getattr(method, "retry", None)
         if policy is not None and not getattr(policy.retry, "passes_data_errors", False):
             policy.retry = policy.retry & retry_if_not_exception_type(DataError)

@@ -96,7 +96,12 @@ class PopeDocuments(Documents):
         return self._dataset(questions, {image.image_id: str(image.path) for image in images})
 
     def _of_hub(self) -> Any:
-        dataset = hub.load(hub.POPE, "Full", self.kind, hub.POPE_COLUMNS)
+        every = _hub_questions()
+        rows = [row for row, category in enumerate(every["category"]) if category == self.kind]
+        if not rows:
+            found = ", ".join(sorted(set(every["category"])))
+            raise DataError(f"hub data set {hub.POPE} has no question of category {self.kind}, only of {found}")
+        dataset = every.select(rows)
         questions = [
             PopeQuestion(
                 question_id=int(row["question_id"]),
@@ -106,7 +111,7 @@ class PopeDocuments(Documents):
             )
             for row in dataset.remove_columns("image")
         ]
-        self._record(_images_of(questions), f"hub {hub.POPE}", f"hub {hub.POPE}, split {self.kind}")
+        self._record(_images_of(questions), f"hub {hub.POPE}", f"hub {hub.POPE}, category {self.kind}")
         if not self.chat:
             return _columns(dataset.select_columns(["image"]), self._rows(questions))
         firsts = {question.image_id: index for index, question in reversed(list(enumerate(questions)))}
@@ -147,6 +152,10 @@ def _sample(folder: CocoFolder) -> image_lists.ImageList:
     return image_lists.ImageList(f"drawn by seed {_SEED}", ids)
 
 
+def _hub_questions() -> Any:
+    return hub.load(hub.POPE, hub.POPE_CONFIGURATION, "test", hub.POPE_COLUMNS)
+
+
 @cache
 def _hub_error() -> str | None:
     """Return why the hub's questions cannot be had, None when they can.
@@ -155,7 +164,7 @@ def _hub_error() -> str | None:
     to show.
     """
     try:
-        hub.load(hub.POPE, "Full", pope_questions.KINDS[0], hub.POPE_COLUMNS)
+        _hub_questions()
     except DataError as error:
         return str(error).partition(";")[0]
     return None

@@ -19,6 +19,7 @@ class Settings:
             a COCO folder; "hub" for the hub's own.
         cache: LMMS_FIXATTN_CACHE, the folder of images that were fetched one by one.
         image_host: LMMS_FIXATTN_IMAGE_HOST, the address that has them.
+        offline: HF_HUB_OFFLINE, by which the hub's libraries ask no network, and so neither does this one.
         pope: LMMS_FIXATTN_POPE, where POPE's questions come from: a folder of the published files, "hub", "build" (from
             the annotations, on POPE's own images), "sample" (the same on images of the folder's first split, drawn by a
             seed). Without it: "sample" on a folder with none of POPE's images, else the hub, else "build".
@@ -30,6 +31,7 @@ class Settings:
     images: str
     cache: Path
     image_host: str
+    offline: bool
     pope: str | None
     pope_parser: str
     analyser: str
@@ -42,6 +44,7 @@ class Settings:
             images=os.environ.get("LMMS_FIXATTN_IMAGES") or "paper_2501_12206",
             cache=_cache(os.environ.get("LMMS_FIXATTN_CACHE")),
             image_host=os.environ.get("LMMS_FIXATTN_IMAGE_HOST") or image_host.HOST,
+            offline=os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"),
             pope=os.environ.get("LMMS_FIXATTN_POPE") or None,
             pope_parser=os.environ.get("LMMS_FIXATTN_POPE_PARSER") or "official",
             analyser=os.environ.get("LMMS_FIXATTN_CHAIR_ANALYSER") or "lexicon",

@@ -46,13 +46,14 @@ def on_hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, list[dict[str, Any
 
     contents: dict[str, list[dict[str, Any]]] = {}
 
-    def load_dataset(path: str, name: str | None = None, split: str = "train") -> Any:
+    def load_dataset(path: str, name: str | None = None, split: str = "train", cache_dir: str | None = None) -> Any:
         if path not in contents:
             raise ConnectionError(f"Couldn't reach '{path}' on the Hub\nsecond line")
         rows = [row | {"image": {"bytes": png(row["image"]), "path": None}} for row in contents[path]]
         return datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     return contents.__setitem__
 
 
@@ -60,6 +61,7 @@ def on_hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, list[dict[str, Any
 def image_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageServer]:
     """COCO's image host on the loopback, and an empty cache."""
     with ImageServer() as server:
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         monkeypatch.setattr(image_host_module, "_BACKOFF", 0.01)
         monkeypatch.setenv("LMMS_FIXATTN_IMAGE_HOST", server.address)
         monkeypatch.setenv("LMMS_FIXATTN_CACHE", str(tmp_path / "cache"))
@@ -284,11 +286,13 @@ def hub_questions(ids: tuple[int, ...]) -> list[dict[str, Any]]:
     return [
         {
             "question_id": str(number),
-            "question": f"Is there a thing {number} in the image?",
+            "question": f"Is there a {category} thing {number} in the image?",
             "answer": "no" if number % 2 else "yes",
             "image_source": f"COCO_val2014_{image_id:012d}",
             "image": image_id % 256,
+            "category": category,
         }
+        for category in ("adversarial", "popular")
         for number, image_id in enumerate(image_id for image_id in ids for _ in range(6))
     ]
 
@@ -301,14 +305,16 @@ def test_the_hubs_questions_come_before_building_when_they_can_be_had(folder: Pa
     docs = documents(None)
     assert len(docs) == 3000
     assert docs[6]["image_id"] == ids[-2]
-    assert docs[6]["question"] == "Is there a thing 6 in the image?"
+    assert docs[6]["question"] == "Is there a popular thing 6 in the image?"
     assert doc_to_visual(docs[6])[0].getpixel((0, 0)) == (ids[-2] % 256,) * 3
     record = asdict(documents)
-    assert record["questions"] == f"hub {hub.POPE}, split popular"
+    assert record["questions"] == f"hub {hub.POPE}, category popular"
     assert record["image_list"] == "pope_coco"
+    with pytest.raises(DataError, match="no question of category random, only of adversarial, popular"):
+        pope_documents.coco_random(None)
     chats = pope_documents.coco_popular_chat(None)
     assert tuple(chats["image_id"]) == ids
-    assert chats[0]["questions"] == [f"Is there a thing {number} in the image?" for number in range(2994, 3000)]
+    assert chats[0]["questions"] == [f"Is there a popular thing {number} in the image?" for number in range(2994, 3000)]
     assert doc_to_visual(chats[0])[0].getpixel((0, 0)) == (ids[0] % 256,) * 3
 
 
