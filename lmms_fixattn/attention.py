@@ -6,19 +6,17 @@ whose mask and kernel it keeps. What to edit comes as a keyword argument of the 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
 from torch.nn.functional import pad
-from transformers import AttentionInterface
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
 from lmms_fixattn.image_span import Columns
+from lmms_fixattn.transformers_api import EngineError, attention_function, known_attention, register_attention
 
 if TYPE_CHECKING:
     from lmms_fixattn.guidance import SecondBranch
@@ -27,6 +25,10 @@ if TYPE_CHECKING:
 
 EDIT = "lmms_fixattn_edit"
 """The keyword by which a forward call carries its :class:`Edit` down to the attention function."""
+OURS = "lmms_fixattn"
+"""What the names of this package's attention functions begin with."""
+UNEDITED: Final = "unedited"
+"""What it carries in a pass that is to be left as it is: without the keyword, a pass is an error."""
 _NO_COLUMNS = Columns.lay_out(torch.zeros(1, 0, dtype=torch.bool), 0.0)
 
 
@@ -75,6 +77,19 @@ class Edit:
     """A contrast's branch, whose rows follow the answers' own in every step after the prefill."""
     begun: Begun | None = None
     """At prefill, what was read before it of the prompts' shared beginnings."""
+    seen: str = ""
+    """What happened in the running pass, as :meth:`saw` wrote it down: see ``witness.py``."""
+    over: bool = False
+    """Whether a pass ended as it must since the witness last looked."""
+
+    def saw(self, kind: str, layer: int) -> None:
+        """Write down that something happened in a layer; ``kind`` is one of ``witness.KINDS``."""
+        self.seen += f"{kind} {layer}, "
+
+    @cached_property
+    def padded(self) -> bool:
+        """Whether any prompt of the batch is padded."""
+        return not bool(self.kept.all())
 
     @cached_property
     def has_image(self) -> torch.Tensor:
@@ -185,19 +200,26 @@ def attention_over(implementation: str) -> str:
 
     The name never contains that of the implementation: transformers looks for some of them as substrings.
     """
-    known = {*ALL_MASK_ATTENTION_FUNCTIONS.keys(), "eager"}
+    known = known_attention()
     if implementation == "flex_attention" or implementation not in known:
         raise ValueError(
             f"attn_implementation {implementation!r} cannot carry an intervention; load the model with "
             "attn_implementation sdpa, eager or flash_attention_2"
         )
-    name = f"lmms_fixattn_{sorted(known).index(implementation)}"
+    name = f"{OURS}_{sorted(known).index(implementation)}"
 
     def attend(module: nn.Module, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any) -> Any:
-        edit: Edit | None = kwargs.pop(EDIT, None)
+        edit: Any = kwargs.pop(EDIT, None)
         own = attention_function(module, implementation)
         if edit is None:
+            raise EngineError(
+                f"layer {module.layer_idx}: its attention function was called without the edit of the running answer"
+            )
+        if edit is UNEDITED:
             return own(module, query, key, value, attention_mask, **kwargs)
+        if attention_mask is None and edit.padded:
+            raise EngineError(f"layer {module.layer_idx}: no attention mask came for a batch that is padded")
+        edit.saw("attention", module.layer_idx)
         if edit.second is None or edit.prefill:
             return _edited(own, module, query, key, value, attention_mask, edit, kwargs)
         rows = key.shape[0]
@@ -207,15 +229,8 @@ def attention_over(implementation: str) -> str:
         output, weights = _edited(own, module, query[:rows], key, value, mask, edit, kwargs)
         return torch.cat([output, edit.second.attend(own, module, query[rows:], kwargs)]), weights
 
-    AttentionInterface.register(name, attend)
-    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
+    register_attention(name, attend, implementation)
     return name
-
-
-def attention_function(module: nn.Module, implementation: str) -> Callable[..., Any]:
-    if implementation == "eager":
-        return sys.modules[type(module).__module__].eager_attention_forward  # type: ignore[no-any-return]
-    return AttentionInterface()[implementation]  # type: ignore[no-any-return]
 
 
 def _edited(
@@ -241,11 +256,16 @@ def _edited(
     parts, scaling = edit.acting(module.layer_idx), kwargs["scaling"]
     if not parts:
         return own(module, query, key, value, mask, **kwargs)  # type: ignore[no-any-return]
+    if edit.prefill:
+        for part in parts:
+            if part.method.reads_inputs and module.layer_idx not in part.noted:
+                raise EngineError(f"{part.method.name}: layer {module.layer_idx}: what enters it was not shown to it")
     new = query.shape[2]
     begun = edit.is_image.shape[1] - new if edit.prefill else 0  # columns that were read before this chunk
     rows = newest_row(module, query, key, mask, scaling, edit.prefill, begun)
     newest = edited_weights(rows, parts).to(value.dtype)[:, :, None]
     row = weighted(newest, value).transpose(1, 2)
+    edit.saw("edit", module.layer_idx)
     if new == 1:
         return row, newest
     output, weights = own(module, query, key, value, mask, **kwargs)

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache, StaticCache
-from transformers.cache_utils import DynamicLayer
+
+from lmms_fixattn.transformers_api import DynamicLayer, length_of
 
 _ROOM = 128
 """Positions that a growing layer grows by, whose earlier ones are copied once for so many steps; the length of a cache
@@ -82,7 +83,7 @@ def fixed_cache(config: Any, rows: int, needed: int, earlier: Any = None) -> Fix
     """
     if isinstance(earlier, FixedCache):
         layer = earlier.layers[0]
-        if layer.is_initialized and len(layer.keys) == rows and needed <= layer.max_cache_len:
+        if layer.is_initialized and len(layer.keys) == rows and needed <= (length_of(earlier) or 0):
             earlier.reset()
             earlier.needed = needed
             return earlier

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from loguru import logger
 from torch._dynamo.exc import TorchDynamoException
-from transformers import CompileConfig, GenerationConfig, StoppingCriteria
+from transformers import GenerationConfig, StoppingCriteria
 
 from lmms_fixattn.batch_room import accelerators, ran_out_of_memory
 from lmms_fixattn.caches import FixedCache, fixed_cache, reserved_cache
+from lmms_fixattn.transformers_api import EngineError, compiling_everywhere, with_cache
 
 _TRIED = 8
 """Tokens of the first answers for which compiled and plain logits are compared."""
@@ -24,7 +25,7 @@ _BOUND = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 def generate_growing(model: Any, inputs: Mapping[str, Any], config: GenerationConfig, **others: Any) -> Any:
     """Return what ``model.generate`` does, on a growing cache."""
     past = reserved_cache(model.config.text_config)
-    return model.generate(**inputs, generation_config=config, past_key_values=past, **others)
+    return model.generate(**inputs, generation_config=config, **with_cache(model, past), **others)
 
 
 class FixedSteps:
@@ -43,13 +44,12 @@ class FixedSteps:
         config = copy.deepcopy(config)
         config.disable_compile = not self.compiled
         if self.compiled:
-            config.compile_config = CompileConfig(fullgraph=True)
-            config.compile_config._compile_all_devices = True
+            config.compile_config = compiling_everywhere()
         rows, prompt = inputs["input_ids"].shape
         earlier, self.cache = self.cache, None
         past = fixed_cache(model.config.text_config, rows, prompt + config.max_new_tokens, earlier)
         del earlier  # whose memory the new one may need
-        found = model.generate(**inputs, generation_config=config, past_key_values=past, **others)
+        found = model.generate(**inputs, generation_config=config, **with_cache(model, past), **others)
         self.cache = past
         return found
 
@@ -103,7 +103,7 @@ class CompiledSteps:
                     with drawing_apart(model):
                         return self._fixed.generate(model, inputs, config, **others)  # type: ignore[no-any-return]
             except (TorchDynamoException, RuntimeError) as error:  # of CUDA graphs it is the latter
-                if ran_out_of_memory(error):
+                if ran_out_of_memory(error) or isinstance(error, EngineError):
                     raise
                 self._give_up(f"{type(error).__name__}: {' '.join(str(error).strip().splitlines()[:2])}")
         return generate_growing(model, inputs, config, **others)  # type: ignore[no-any-return]

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Cache, LogitsProcessor, StaticCache
-from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
+from lmms_fixattn.attention import EDIT, UNEDITED
 from lmms_fixattn.caches import FixedCache, fixed_cache, reserved_cache
+from lmms_fixattn.transformers_api import CausalMask, EngineError, length_of, with_cache
 
 if TYPE_CHECKING:
+    from lmms_fixattn.attention import Edit
     from lmms_fixattn.branches import Inputs
     from lmms_fixattn.methods.base import Method
 
@@ -63,6 +65,7 @@ class SecondBranch:
         embeds, kept = inputs
         self.mask = kept.long()
         self.config = text.config
+        self._causal_mask = CausalMask(text.config)
         self.main = main
         self.cache = self._new_cache(*embeds.shape[:2])
         positions = (self.mask.cumsum(dim=1) - 1).clamp_min(0)
@@ -70,22 +73,30 @@ class SecondBranch:
             inputs_embeds=embeds,
             attention_mask=self.mask,
             position_ids=positions,
-            past_key_values=self.cache,
             use_cache=True,
+            **with_cache(text, self.cache),
+            **{EDIT: UNEDITED},
         ).last_hidden_state[:, -1]
         """The newest state of each row, [rows, hidden size]."""
         self.position = positions[:, -1:].clone()
         if self.cache.is_compileable:
             # What lies behind the newest token is hidden by its place: the mask can be whole, and of one shape.
-            behind = self.cache.layers[0].max_cache_len - self.mask.shape[1]
+            behind = (length_of(self.cache) or 0) - self.mask.shape[1]
             self.mask = torch.nn.functional.pad(self.mask, (0, behind), value=1)
             torch._dynamo.mark_static_address(self.position)
         if isinstance(self.cache, FixedCache):  # compiled steps may have been recorded for an earlier one's place
             if self.cache.position is not None:
                 self.position = self.cache.position.copy_(self.position)
             self.cache.position = self.position
-        for mine, theirs in zip(main.layers, self.cache.layers, strict=True):
-            _join(mine, theirs)
+        if int(self.cache.get_seq_length()) != embeds.shape[1]:
+            raise EngineError(
+                f"the contrastive branch's KV cache holds {int(self.cache.get_seq_length())} positions after a prompt "
+                f"of {embeds.shape[1]}"
+            )
+        self.edit: Edit | None = None  # while a step runs
+        self.reordered = 0
+        for layer, (mine, theirs) in enumerate(zip(main.layers, self.cache.layers, strict=True)):
+            self._join(layer, mine, theirs)
 
     def part(self) -> None:
         """Give the answer's cache back as it was."""
@@ -93,8 +104,9 @@ class SecondBranch:
             for name in ("update", "reorder_cache"):
                 vars(layer).pop(name, None)
 
-    def joined(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def joined(self, kwargs: dict[str, Any], edit: Edit) -> dict[str, Any]:
         """Return a step's arguments of the text model with the branch's rows behind the answer's."""
+        self.edit = edit
         embeds = kwargs["inputs_embeds"]
         rows = len(embeds)
         own = kwargs.get("position_ids")
@@ -103,14 +115,7 @@ class SecondBranch:
         self.position.add_(1)
         if not self.cache.is_compileable:
             self.mask = torch.cat([self.mask, self.mask.new_ones(rows, 1)], dim=1)
-        sliding = getattr(self.config, "sliding_window", None)
-        self._attended = (create_sliding_window_causal_mask if sliding else create_causal_mask)(
-            config=self.config,
-            inputs_embeds=embeds,
-            attention_mask=self.mask,
-            past_key_values=self.cache,
-            position_ids=self.position,
-        )
+        self._attended = self._causal_mask(embeds, self.mask, self.cache, self.position)
         return {
             **kwargs,
             "inputs_embeds": torch.cat([embeds, embeds]),
@@ -123,6 +128,7 @@ class SecondBranch:
         states = output.last_hidden_state
         rows = len(states) // 2
         self.hidden = states[rows:, -1]
+        self.edit = None
         output.last_hidden_state = states[:rows]
         if output.hidden_states is not None:
             output.hidden_states = tuple(state[:rows] for state in output.hidden_states)
@@ -132,7 +138,30 @@ class SecondBranch:
         """Attend from the branch's rows of a step to its own cache: [rows, 1, heads, head size]."""
         layer = self.cache.layers[module.layer_idx]
         output, _ = own(module, query, layer.keys, layer.values, self._attended, **kwargs)
+        self._saw("branch", module.layer_idx)
         return output  # type: ignore[no-any-return]
+
+    def _saw(self, kind: str, layer: int) -> None:
+        if self.edit is not None:
+            self.edit.saw(kind, layer)
+
+    def _join(self, number: int, mine: Any, theirs: Any) -> None:
+        """Let a layer of the answer's cache hand the rows behind its own to a layer of the branch's."""
+        update, reorder = mine.update, mine.reorder_cache
+
+        def update_both(keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            rows = mine.keys.shape[0]
+            theirs.update(keys[rows:], values[rows:], *args, **kwargs)
+            self._saw("cache", number)
+            return update(keys[:rows], values[:rows], *args, **kwargs)
+
+        def reorder_both(beams: torch.Tensor) -> None:
+            # The beams of a prompt share its padding and positions, so only keys and values move.
+            reorder(beams)
+            theirs.reorder_cache(beams)
+            self.reordered += number == 0
+
+        mine.update, mine.reorder_cache = update_both, reorder_both
 
     def _new_cache(self, rows: int, prompt: int) -> Cache:
         before = int(self.main.get_seq_length())
@@ -141,7 +170,7 @@ class SecondBranch:
             self.main.beside = fixed_cache(self.config, rows, needed, self.main.beside)
             return self.main.beside
         if isinstance(self.main, StaticCache):
-            return StaticCache(config=self.config, max_cache_len=prompt + self.main.layers[0].max_cache_len - before)
+            return StaticCache(config=self.config, max_cache_len=prompt + (length_of(self.main) or 0) - before)
         return reserved_cache(self.config)
 
 
@@ -171,23 +200,6 @@ def _product(module: Any, own: Callable[[torch.Tensor], torch.Tensor], states: t
     return product.t().reshape(*states.shape[:-1], -1)
 
 
-def _join(mine: Any, theirs: Any) -> None:
-    """Let a layer of the answer's cache hand the rows behind its own to a layer of the branch's."""
-    update, reorder = mine.update, mine.reorder_cache
-
-    def update_both(keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        rows = mine.keys.shape[0]
-        theirs.update(keys[rows:], values[rows:], *args, **kwargs)
-        return update(keys[:rows], values[:rows], *args, **kwargs)
-
-    def reorder_both(beams: torch.Tensor) -> None:
-        # The beams of a prompt share its padding and positions, so only keys and values move.
-        reorder(beams)
-        theirs.reorder_cache(beams)
-
-    mine.update, mine.reorder_cache = update_both, reorder_both
-
-
 def _twice(mask: Any) -> Any:
     if isinstance(mask, dict):
         return {kind: _twice(one) for kind, one in mask.items()}
@@ -209,10 +221,12 @@ class Guidance(LogitsProcessor):  # type: ignore[misc]
         self.methods = methods
         self.view = view
         self.start: int | None = None
+        self.steps = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if self.start is None:
             self.start = input_ids.shape[1]
+        self.steps += 1
         for method in self.methods:
             step, has_image = self.view(input_ids.shape[1] - self.start, method)
             if method.branch is None:
@@ -236,10 +250,12 @@ class EndWhen(LogitsProcessor):  # type: ignore[misc]
         self.decode = decode
         self.eos = eos
         self.start: int | None = None
+        self.steps = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if self.start is None:
             self.start = input_ids.shape[1]
+        self.steps += 1
         over = [self.ends(self.decode(row)) for row in input_ids[:, self.start :].tolist()]
         final = torch.full_like(scores, -torch.inf)
         final[:, self.eos] = 0.0

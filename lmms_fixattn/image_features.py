@@ -11,6 +11,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from lmms_fixattn.recently_used import RecentlyUsed
+from lmms_fixattn.transformers_api import vision_tower
 from lmms_fixattn.vision import VisionAttention, watching
 
 
@@ -55,7 +56,7 @@ class ImageFeatures:
         if not pictures:
             yield
             return
-        tower, wanted = model.model.vision_tower, model.config.vision_feature_layer
+        tower, wanted = vision_tower(model), model.config.vision_feature_layer
         layers = [wanted] if isinstance(wanted, int) else list(wanted)
         before, whole = vars(tower).get("forward"), tower.forward
         waiting = [list(pictures)]

@@ -35,7 +35,8 @@ from lmms_fixattn.methods import Method
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder, whole_pictures
 from lmms_fixattn.shared_prefix import SharedPrefixes
 from lmms_fixattn.text_model import TextModel
-from lmms_fixattn.versions import check_versions, installed, keeps_images_in_order_under_beams
+from lmms_fixattn.transformers_api import keeps_images_in_order_under_beams
+from lmms_fixattn.versions import check_versions, installed
 
 __all__ = ["DocumentError", "LlavaFixattn", "LlavaFixattnSimple"]
 
@@ -90,13 +91,15 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         **hyper_parameters: Any,
     ) -> None:
         super().__init__()
-        check_versions()
+        remarks = check_versions()
         self.method_is_default = method is None
         self.method = model_args.resolve_method(
             method or DEFAULT_METHOD, hyper_parameters, model_args.own_names(LlavaFixattn)
         )
         self._changed = self.method.changed()
         logger.info(f"llava_fixattn: method={self.written_method()}")
+        for remark in remarks:
+            logger.warning(f"llava_fixattn: {remark}")
         self._journal: Journal | None = None
         self._bar: Any = None
         self.batch_size, self._most = model_args.batch_size(batch_size, max_batch_size)

@@ -11,8 +11,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicCache
 
-from lmms_fixattn.attention import EDIT, Edit, kept_keys
+from lmms_fixattn.attention import EDIT, UNEDITED, Edit, kept_keys
 from lmms_fixattn.recently_used import RecentlyUsed
+from lmms_fixattn.transformers_api import cache_of, text_model, with_cache
 
 _States = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of one beginning in each layer, [tokens, key heads, head size]."""
@@ -57,14 +58,14 @@ class SharedPrefixes:
         def share(text: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not waiting:
                 return None
-            begun.append(Begun(waiting.pop(), kwargs))
+            begun.append(Begun(text, waiting.pop(), kwargs))
             return args, self._share(text, begun[0], kwargs)
 
         def keep(text: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if begun and kwargs.get("past_key_values") is begun[0].past:  # and not a contrast's branch
+            if begun and cache_of(text, kwargs) is begun[0].past:  # and not a contrast's branch
                 self._keep(begun.pop())
 
-        text = model.model.language_model
+        text = text_model(model)
         handles = [
             text.register_forward_pre_hook(share, with_kwargs=True),
             text.register_forward_hook(keep, with_kwargs=True),
@@ -111,6 +112,7 @@ class Begun:
     """A batch of prompts, whose beginnings are read, each once, before the rest of the prefill.
 
     Args:
+        text: the text model.
         prefixes: as in :meth:`SharedPrefixes.shared`.
         kwargs: the arguments of the text model's prefill.
 
@@ -123,15 +125,16 @@ class Begun:
         splits: whether there are such columns, and all that is needed to read them first.
     """
 
-    def __init__(self, prefixes: Sequence[tuple[Hashable, int]], kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, text: Any, prefixes: Sequence[tuple[Hashable, int]], kwargs: Mapping[str, Any]) -> None:
         self.embeds: torch.Tensor = kwargs["inputs_embeds"]
-        self.past: Any = kwargs.get("past_key_values")
+        self.past: Any = cache_of(text, kwargs)
         edit: Edit | None = kwargs.get(EDIT)
         mask = kwargs.get("attention_mask")
         rows, width = self.embeds.shape[:2]
         self.keys = [key for key, _ in prefixes for _ in range(rows // len(prefixes))]
         self.lengths = dict(prefixes)
         self.with_image = sum(length > 0 for _, length in prefixes)
+        self._edited = edit is not None
         parts = edit.parts if edit else ()
         self.reading = {layer for part in parts if part.method.reads_inputs for layer in part.layers}
         empty = self.past is not None and not int(self.past.get_seq_length())
@@ -158,7 +161,8 @@ class Begun:
         cache = DynamicCache()
         try:
             # forward itself, past the text model's hooks: for an intervention this is no prompt of its own.
-            text.forward(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+            unedited = {EDIT: UNEDITED} if self._edited else {}
+            text.forward(inputs_embeds=embeds, use_cache=True, **with_cache(text, cache), **unedited)
         finally:
             for handle in handles:
                 handle.remove()

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from lmms_fixattn.transformers_api import text_model
+
 
 def relative_size(hidden: torch.Tensor) -> torch.Tensor:
     """Return |x| / sqrt(mean of x^2 + 1e-6) over the last dimension, float32."""
@@ -36,7 +38,7 @@ def sink_dimensions(model: Any, ids: torch.Tensor, count: int = 2, layers: slice
     Returns:
         The ``count`` largest by dimension, largest first.
     """
-    text = model.model.language_model
+    text = text_model(model)
     with torch.no_grad():
         states = text(input_ids=ids.to(text.device), use_cache=False, output_hidden_states=True).hidden_states
     sizes = torch.stack([relative_size(state[0, 0]).cpu() for state in states[:-1][layers]]).median(dim=0).values

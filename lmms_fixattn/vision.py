@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lmms_fixattn.transformers_api import EngineError, encoder_layers
+
 
 @dataclass
 class VisionAttention:
@@ -42,13 +44,23 @@ class VisionWatch:
     def latest(self) -> VisionAttention:
         """Return the parts read so far in this run of the tower."""
         if self._latest is None:
-            self._latest = VisionAttention(self.has_class_token)
-        return self._latest
+            self.begin()
+        return self._latest  # type: ignore[return-value]
 
     def take(self) -> VisionAttention | None:
-        """Return what the latest run told, once."""
+        """Return what the latest run told, once; None where the tower did not run since.
+
+        Raises:
+            EngineError: the tower ran past the hooks that read it.
+        """
         latest, self._latest = self._latest, None
+        if latest is not None and (unread := [part for part in sorted(self.parts) if getattr(latest, part) is None]):
+            raise EngineError(f"the vision tower ran, but its attention was not read: {', '.join(unread)} is unknown")
         return latest
+
+    def begin(self) -> None:
+        """Note that the tower begins to run."""
+        self._latest = VisionAttention(self.has_class_token)
 
     def put(self, told: VisionAttention) -> None:
         """Count this as what the latest run told: of pictures that were not all encoded in it."""
@@ -75,7 +87,7 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
         ValueError: the tower is no CLIP-style encoder with a class token.
     """
     watch = VisionWatch(has_class_token, parts)
-    layers = _encoder_layers(tower) if parts else []
+    layers = encoder_layers(tower) if parts else []
     readers: dict[int, dict[str, Any]] = {}
     for part in parts:
         layer = len(layers) - 2 if part == "cls_second_last" else 0
@@ -89,7 +101,8 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
 
         return read
 
-    handles = [
+    handles = [tower.register_forward_pre_hook(lambda *_: watch.begin())] if parts else []
+    handles += [
         layers[layer].self_attn.register_forward_pre_hook(reader(of_layer), with_kwargs=True)
         for layer, of_layer in readers.items()
     ]
@@ -104,18 +117,6 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
             del _watches[id(tower)]
         else:
             _watches[id(tower)] = outer
-
-
-def _encoder_layers(tower: nn.Module) -> Any:
-    encoder = getattr(getattr(tower, "vision_model", tower), "encoder", None)
-    layers = getattr(encoder, "layers", None)
-    config = getattr(tower, "config", None)
-    if layers is None or len(layers) < 2 or "clip_vision" not in str(getattr(config, "model_type", "")):
-        raise ValueError(
-            "selecting image tokens needs a CLIP vision tower (class token, two layers or more), "
-            f"got {type(tower).__name__}; method=pai needs no selection"
-        )
-    return layers
 
 
 def _project(attention: Any, projection: nn.Module, hidden: torch.Tensor) -> torch.Tensor:

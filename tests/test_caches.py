@@ -14,6 +14,7 @@ from transformers import DynamicCache, LlamaConfig
 
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.caches import fixed_cache, reserved_cache
+from lmms_fixattn.transformers_api import with_cache
 
 sys.path.append(str(Path(__file__).parent / "methods"))
 from test_contract import fitted
@@ -67,7 +68,7 @@ def test_answers_are_those_on_a_growing_cache(llava):
         with intervene(llava, make_method(name)):
             plain = llava.generate(**inputs, max_new_tokens=6, do_sample=False, **settings_)
             past = reserved_cache(llava.config.text_config)
-            again = llava.generate(**inputs, max_new_tokens=6, do_sample=False, past_key_values=past, **settings_)
+            again = llava.generate(**inputs, max_new_tokens=6, do_sample=False, **with_cache(llava, past), **settings_)
         assert torch.equal(again, plain)
 
 
@@ -102,7 +103,7 @@ def test_a_cache_that_was_emptied_serves_the_next_answer(llava, name):
         for prompt, answer in zip(prompts, expected, strict=True):
             cache = fixed_cache(llava.config.text_config, 2, width + 6, cache)
             found = llava.generate(
-                **prompt, max_new_tokens=6, do_sample=False, past_key_values=cache, disable_compile=True
+                **prompt, max_new_tokens=6, do_sample=False, **with_cache(llava, cache), disable_compile=True
             )
             assert torch.equal(found, answer)
     assert not any({"update", "reorder_cache"} & set(vars(layer)) for layer in cache.layers)

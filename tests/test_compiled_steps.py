@@ -11,7 +11,7 @@ import torch
 from test_lmms_model import make, requests
 from transformers import CompileConfig
 
-from lmms_fixattn import compiled_steps, guidance, model_args
+from lmms_fixattn import compiled_steps, guidance, model_args, transformers_api
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         compiled.append(graph)
         return graph
 
-    monkeypatch.setattr(compiled_steps, "CompileConfig", partial(CompileConfig, backend=backend, mode=None))
+    monkeypatch.setattr(transformers_api, "CompileConfig", partial(CompileConfig, backend=backend, mode=None))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield compiled
@@ -86,7 +86,7 @@ def test_an_error_of_the_compiler_ends_compiling_and_loses_nothing(
     def broken(graph: Any, example: Any) -> Any:
         raise RuntimeError("no compiler here")
 
-    monkeypatch.setattr(compiled_steps, "CompileConfig", partial(CompileConfig, backend=broken, mode=None))
+    monkeypatch.setattr(transformers_api, "CompileConfig", partial(CompileConfig, backend=broken, mode=None))
     lm = make(method="spin", compile=True)
     answers = [answer.text for answer in lm.generate_until(requests())]
     assert answers == [answer.text for answer in make(method="spin").generate_until(requests())]
@@ -100,7 +100,7 @@ def test_steps_that_compute_something_else_are_not_used(monkeypatch: pytest.Monk
             -output if torch.is_tensor(output) and output.is_floating_point() else output for output in graph(*args)
         )
 
-    monkeypatch.setattr(compiled_steps, "CompileConfig", partial(CompileConfig, backend=wrong, mode=None))
+    monkeypatch.setattr(transformers_api, "CompileConfig", partial(CompileConfig, backend=wrong, mode=None))
     lm = make(method="hgai", layers="1-4", compile=True)
     answers = [answer.text for answer in lm.generate_until(requests([2, 3]))]
     assert answers == [a.text for a in make(method="hgai", layers="1-4").generate_until(requests([2, 3]))]
@@ -122,7 +122,7 @@ def test_an_error_in_a_later_batch_ends_compiling_and_loses_nothing(
 
         return run
 
-    monkeypatch.setattr(compiled_steps, "CompileConfig", partial(CompileConfig, backend=breaking, mode=None))
+    monkeypatch.setattr(transformers_api, "CompileConfig", partial(CompileConfig, backend=breaking, mode=None))
     lm = make(method="spin", compile=True, batch_size=2)
     answers = [answer.text for answer in lm.generate_until(requests())]
     assert answers == [answer.text for answer in make(method="spin", batch_size=2).generate_until(requests())]

@@ -37,6 +37,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("LMMS_FIXATTN_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "")  # what the command sets is taken back after the test
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(image_host, "_BACKOFF", 0.01)
     pope_documents._hub_error.cache_clear()
     yield
@@ -192,7 +193,6 @@ def test_a_link_to_a_file_that_was_not_copied_is_no_file(snapshot: Path, capsys:
 def test_a_checkpoint_without_room_is_not_fetched(
     snapshot: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: ImageServer
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     usage = hub.shutil.disk_usage("/")._replace(free=2000)
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: usage)
     assert run("chair_coco", "--fetch") == 1

@@ -20,7 +20,7 @@ from lmms_fixattn.compiled_steps import FixedSteps, distance, generate_growing
 from lmms_fixattn.image_features import ImageFeatures
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder
 from lmms_fixattn.shared_prefix import SharedPrefixes
-from lmms_fixattn.versions import keeps_images_in_order_under_beams
+from lmms_fixattn.transformers_api import keeps_images_in_order_under_beams
 from lmms_fixattn.vision import watching
 
 QUESTIONS = ("Is there a dog in the image?", "What?", "Please describe this image in detail.", "Is it a big red car?")

@@ -13,13 +13,13 @@ from naive_llava import Fix
 from naive_llava import generate as naive_generate
 from statistics_files import statistics_file
 from tiny_llava import IMAGE, PAD, PATCHES, WordTokenizer, batch, build_llava, make_prompt, text_model
-from transformers import DynamicCache
+from transformers import DynamicCache, LlavaForConditionalGeneration
 
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.attention_statistics import AttentionStatistics
 from lmms_fixattn.methods.icd import DISTURBANCE
 from lmms_fixattn.text_model import TextModel
-from lmms_fixattn.versions import keeps_images_in_order_under_beams
+from lmms_fixattn.transformers_api import cache_name, keeps_images_in_order_under_beams, with_cache
 
 STEPS = 4
 WORDS = WordTokenizer()(DISTURBANCE)["input_ids"][0].tolist()
@@ -229,7 +229,7 @@ def test_bare_forward_passes_with_a_cache_are_edited_like_generate(llava):
         out = llava(**inputs)
         steps = [out.logits[0, -1]]
         for token in tokens[0, :-1]:
-            out = llava(input_ids=token.view(1, 1), past_key_values=out.past_key_values)
+            out = llava(input_ids=token.view(1, 1), **with_cache(llava, cache_in(out)))
             steps.append(out.logits[0, -1])
     torch.testing.assert_close(torch.stack(steps), logits[:, 0], atol=1e-4, rtol=1e-4)
 
@@ -342,6 +342,10 @@ def test_no_image_means_no_change_but_by_what_guides_by_layers_alone(llava):
         torch.testing.assert_close(scores, expected_scores, atol=1e-4, rtol=1e-4)
 
 
+def cache_in(output):
+    return output[cache_name(LlavaForConditionalGeneration.forward)]
+
+
 def refused(model, method, message, call):
     with pytest.raises(ValueError, match=message), intervene(model, method), torch.no_grad():
         call()
@@ -365,12 +369,12 @@ def test_what_cannot_be_done_right_is_refused_with_a_reason(llava):
     refused(llava, make_method("fixattn", gamma=1), "pass pixel_values", lambda: llava(**without_pixels))
     filled = DynamicCache(config=llava.config.text_config)
     with torch.no_grad():
-        llava(**inputs, past_key_values=filled)
-    refused(llava, plain, "filled outside", lambda: llava(input_ids=torch.tensor([[5]]), past_key_values=filled))
+        llava(**inputs, **with_cache(llava, filled))
+    refused(llava, plain, "filled outside", lambda: llava(input_ids=torch.tensor([[5]]), **with_cache(llava, filled)))
 
     def two_tokens():
         out = llava(**inputs)
-        llava(input_ids=torch.tensor([[5, 6]]), past_key_values=out.past_key_values)
+        llava(input_ids=torch.tensor([[5, 6]]), **with_cache(llava, cache_in(out)))
 
     refused(llava, plain, "several new tokens", two_tokens)
     image_only = {"input_ids": torch.full((1, PATCHES), IMAGE), "pixel_values": prompt.pixel_values}

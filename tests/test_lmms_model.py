@@ -21,7 +21,7 @@ from lmms_fixattn.lmms_journal import Journal
 from lmms_fixattn.lmms_model import DocumentError, LlavaFixattn, LlavaFixattnSimple
 from lmms_fixattn.methods import adhh
 from lmms_fixattn.text_model import TextModel
-from lmms_fixattn.versions import keeps_images_in_order_under_beams
+from lmms_fixattn.transformers_api import keeps_images_in_order_under_beams
 
 TASK, SPLIT, CAP = "shapes", "test", 13
 Doc = dict[str, Any]

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from lmms_fixattn.transformers_api import text_model
+
 _REPEATS = 5
 
 
@@ -27,7 +29,7 @@ def step_bytes(model: Any, rows: int, keys: float) -> float:
     decoder layers, the last norm and the output layer, one embedding a prompt, and the keys and values of ``keys``
     positions, the new one included.
     """
-    text = model.model.language_model
+    text = text_model(model)
     read = [*text.layers.parameters(), *text.norm.parameters(), *model.lm_head.parameters()]
     weights = sum(parameter.nbytes for parameter in read)
     config, size = model.config.text_config, text.embed_tokens.weight.element_size()

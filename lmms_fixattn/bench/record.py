@@ -15,6 +15,7 @@ from lmms_fixattn.bench.limit import measure_bandwidth
 from lmms_fixattn.bench.machine import describe
 from lmms_fixattn.bench.shapes import Subject
 from lmms_fixattn.text_model import TextModel
+from lmms_fixattn.transformers_api import attention_in_use, text_model
 
 _KIND = "lmms-fixattn bench"
 
@@ -31,7 +32,7 @@ def about(subject: Subject, device: torch.device) -> dict[str, Any]:
             "text_model": dataclasses.asdict(TextModel.of(config.text_config)),
             "parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
             "dtype": str(subject.model.dtype).removeprefix("torch."),
-            "attention": config.text_config._attn_implementation,
+            "attention": attention_in_use(text_model(subject.model)),
             "prompt_tokens": inputs["input_ids"].shape[1],
             "image_tokens": int((inputs["input_ids"] == config.image_token_id).sum()),
         },

@@ -17,6 +17,14 @@ from typing import Any
 import torch
 from transformers import DynamicCache, LogitsProcessor
 
+from lmms_fixattn.transformers_api import (
+    attention_in_use,
+    cache_of,
+    text_model,
+    use_attention,
+    with_cache,
+)
+
 NAMES = {False: "released-style loop", True: "released-style loop, refine"}
 """The rivals by whether they refine."""
 _FAMILIES = ("llama", "mistral")
@@ -50,10 +58,10 @@ class ReleasedLoop:
     @contextmanager
     def installed(self) -> Iterator[Any]:
         """Patch the model inside the block."""
-        text = self.model.model.language_model
-        own = text.config._attn_implementation
+        text = text_model(self.model)
+        own = attention_in_use(text)
         layers = [layer.self_attn for layer in text.layers[self.start :]]
-        self.model.set_attn_implementation({"text_config": "eager"})
+        use_attention(self.model, "eager")
         try:
             for attention in layers:
                 attention.forward = MethodType(self._attend, attention)
@@ -61,7 +69,7 @@ class ReleasedLoop:
         finally:
             for attention in layers:
                 del attention.forward
-            self.model.set_attn_implementation({"text_config": own})
+            use_attention(self.model, own)
 
     def answer(self, inputs: dict[str, torch.Tensor], tokens: int, **arguments: Any) -> torch.Tensor:
         """Answer one prompt with one image greedily; return its sequence, [1, length].
@@ -97,7 +105,9 @@ class ReleasedLoop:
             ids = torch.cat([ids[:, : self.image.start], ids[:, self.image.stop :]], dim=1)
         else:
             ids = ids[:, -1:]
-        scores: torch.Tensor = self.model(input_ids=ids, past_key_values=self.second, use_cache=True).logits[:, -1]
+        scores: torch.Tensor = self.model(input_ids=ids, use_cache=True, **with_cache(self.model, self.second)).logits[
+            :, -1
+        ]
         self.amplifies = True
         return scores.float()
 
@@ -107,7 +117,6 @@ class ReleasedLoop:
         hidden_states: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        past_key_values: Any = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         code: Any = sys.modules[type(attention).__module__]
@@ -118,8 +127,8 @@ class ReleasedLoop:
         )
         query, key, value = projected
         query, key = code.apply_rotary_pos_emb(query, key, *position_embeddings)
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, attention.layer_idx)
+        if (past := cache_of(attention, kwargs)) is not None:
+            key, value = past.update(key, value, attention.layer_idx)
         key = code.repeat_kv(key, attention.num_key_value_groups)
         value = code.repeat_kv(value, attention.num_key_value_groups)
         scores = query @ key.transpose(2, 3) / math.sqrt(attention.head_dim)

@@ -17,7 +17,8 @@ from lmms_fixattn.inspection.recording import Recording, record_attention
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.methods import Method, make_method
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder
-from lmms_fixattn.versions import check_versions, installed
+from lmms_fixattn.transformers_api import text_model, vision_tower
+from lmms_fixattn.versions import installed
 from lmms_fixattn.vision import VisionAttention, watch_vision
 
 
@@ -61,7 +62,6 @@ class Subject:
     """
 
     def __init__(self, pretrained: str = "demo", conversation: str = "default") -> None:
-        check_versions()
         device = model_args.device(None)
         checkpoint = Checkpoint.find(pretrained, "main")
         dtype = model_args.dtype("auto", device, checkpoint.config.dtype)
@@ -100,7 +100,7 @@ class Subject:
     def embeddings(self, prompt: Encoded) -> tuple[np.ndarray, np.ndarray]:
         """Return what the decoder reads of a prompt, float32 [positions, size], and which positions are the image's."""
         seen: list[torch.Tensor] = []
-        text = self.model.model.language_model
+        text = text_model(self.model)
 
         def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             seen.append(kwargs["inputs_embeds"])
@@ -120,7 +120,7 @@ class Subject:
 
     def vision(self, prompt: Encoded, parts: frozenset[str]) -> VisionAttention:
         """Return what the vision tower's attention tells of the prompt's picture; ``parts`` as in ``watch_vision``."""
-        tower, config = self.model.model.vision_tower, self.model.config
+        tower, config = vision_tower(self.model), self.model.config
         with (
             torch.inference_mode(),
             watch_vision(tower, parts, config.vision_feature_select_strategy == "full") as watch,

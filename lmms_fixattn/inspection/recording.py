@@ -11,11 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AttentionInterface
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
-from lmms_fixattn.attention import EDIT, Edit, attention_function, edited_weights, newest_row
+from lmms_fixattn.attention import EDIT, OURS, Edit, edited_weights, newest_row
 from lmms_fixattn.image_span import Columns
+from lmms_fixattn.transformers_api import (
+    attention_function,
+    attention_in_use,
+    register_attention,
+    text_model,
+    use_attention,
+)
 
 SEGMENTS = ("system", "image", "question", "answer")
 """What a position belongs to: before the first image token (the beginning-of-sequence token included), an image, the
@@ -114,20 +119,20 @@ def record_attention(model: Any) -> Iterator[Recorder]:
         recorder.begin_step(ids, module.config.image_token_id)
         return args, {**kwargs, _RECORDER: recorder}
 
-    own = model.model.language_model.config._attn_implementation
+    own = attention_in_use(text_model(model))
     handle = model.register_forward_pre_hook(start, with_kwargs=True)
     try:
-        model.set_attn_implementation({"text_config": _recorded(own)})
+        use_attention(model, _recorded(own))
         yield recorder
     finally:
-        model.set_attn_implementation({"text_config": own})
+        use_attention(model, own)
         handle.remove()
 
 
 @cache
 def _recorded(implementation: str) -> str:
     """Register a recording attention function over one of the registered ones and return its name."""
-    name = f"lmms_fixattn_recorded_{next(_number)}"  # without the implementation's, as in attention_over
+    name = f"{OURS}_recorded_{next(_number)}"  # without the implementation's, as in attention_over
 
     def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any) -> Any:
         recorder: Recorder | None = kwargs.pop(_RECORDER, None)
@@ -137,6 +142,5 @@ def _recorded(implementation: str) -> str:
             recorder.measure(module, query, key, attention_mask, kwargs["scaling"], kwargs.get(EDIT))
         return output
 
-    AttentionInterface.register(name, attend)
-    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
+    register_attention(name, attend, implementation)
     return name

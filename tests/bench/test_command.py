@@ -14,6 +14,7 @@ from lmms_fixattn.bench.measure import Plan
 from lmms_fixattn.bench.released import NAMES
 from lmms_fixattn.compiled_steps import generate_growing
 from lmms_fixattn.methods import METHODS
+from lmms_fixattn.transformers_api import cache_of
 
 QUICK = ("--model", "tiny", "--tokens", "3", "--rounds", "3", "--device", "cpu")
 FIGURES = {
@@ -91,7 +92,7 @@ def test_a_static_cache_is_measured_where_asked_for(monkeypatch):
 
     @wraps(forward)
     def noting(self, *args, **kwargs):
-        caches.append(type(kwargs["past_key_values"]).__name__)
+        caches.append(type(cache_of(self, kwargs)).__name__)
         return forward(self, *args, **kwargs)
 
     monkeypatch.setattr(LlavaForConditionalGeneration, "forward", noting)

@@ -75,6 +75,17 @@ def test_a_cache_that_has_all_needs_neither_host_nor_writing(
     assert copy.lacking(IMAGES) == []
 
 
+def test_offline_nothing_is_asked_for_and_what_is_there_serves(cache: ImageCache, server: ImageServer) -> None:
+    cache.fetch(dict.fromkeys(IDS[:20]))
+    offline = ImageCache(cache.root, cache.host, offline=True)
+    offline.fetch(dict.fromkeys(IDS[:20]))
+    with pytest.raises(
+        DataError, match=rf"^10 of 30 images of COCO, about 2 MB, are not in {cache.folder}; none is .*_CACHE"
+    ):
+        offline.fetch(IMAGES)
+    assert set(server.asked) == set(IDS[:20])
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -1,0 +1,279 @@
+"""Every name of transformers that the engine needs beyond the documented interface, each found by asking for it.
+
+Such names change between releases (5.24 calls the cache argument ``cache``, earlier ones ``past_key_values``). They are
+read from signatures and from the objects themselves, never concluded from a version number, and what is not found is an
+:class:`EngineError`: a method that cannot act must not look like one that does not help.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, Cache, CompileConfig, DynamicCache, LlavaForConditionalGeneration
+from transformers.cache_utils import DynamicLayer, StaticLayer
+from transformers.masking_utils import (
+    ALL_MASK_ATTENTION_FUNCTIONS,
+    AttentionMaskInterface,
+    create_causal_mask,
+    create_sliding_window_causal_mask,
+)
+
+from lmms_fixattn.versions import described
+
+__all__ = ["DynamicLayer", "EngineError"]
+
+_CACHE_NAMES = ("cache", "past_key_values")
+
+
+class EngineError(RuntimeError):
+    """transformers did something else than an intervention needs, so that no answer can be trusted.
+
+    The message says what was expected, what came, and which versions are installed.
+    """
+
+    names_versions = True
+    """Tells whoever reports an unexpected error that this one needs no further word on versions."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}. No answer was made. Installed: {described()}; see what `lmms-fixattn check` says")
+
+
+@cache
+def cache_name(function: Callable[..., Any]) -> str:
+    """Return the name by which a function of transformers takes the KV cache.
+
+    Raises:
+        EngineError: its signature has none of the known names.
+    """
+    parameters = inspect.signature(function).parameters
+    for name in _CACHE_NAMES:
+        if name in parameters:
+            return name
+    raise EngineError(
+        f"expected {function.__qualname__} to take a KV cache as {' or '.join(_CACHE_NAMES)}, "
+        f"but it takes {', '.join(parameters)}"
+    )
+
+
+def with_cache(module: Any, cache: Any) -> dict[str, Any]:
+    """Return the keyword argument that hands a KV cache to a module's forward call, or to a model's ``generate``."""
+    return {cache_name(type(module).forward): cache}
+
+
+def cache_of(module: Any, kwargs: Mapping[str, Any]) -> Cache | None:
+    """Return the KV cache among the arguments of a module's forward call; None where it was called without one.
+
+    Raises:
+        EngineError: the argument is not there, so whether there is a cache cannot be told.
+    """
+    return cache_among(kwargs, cache_name(type(module).forward))
+
+
+def cache_among(kwargs: Mapping[str, Any], name: str) -> Cache | None:
+    """Do as :func:`cache_of`, given the name; a compiled step can be traced through it.
+
+    Raises:
+        EngineError: the argument is not there, so whether there is a cache cannot be told.
+    """
+    if name not in kwargs:
+        raise EngineError(f"expected a call with {name}=, its KV cache, but it was with {', '.join(kwargs) or 'none'}")
+    return kwargs[name]
+
+
+def check_cache(cache: Any, depth: int, read: int) -> None:
+    """See to it that a KV cache is of a kind that is known, and holds a prompt that was read into it.
+
+    Args:
+        depth: the number of layers of the text model; 0 for a cache that is still empty.
+        read: the prompt's columns.
+
+    Raises:
+        EngineError: it is not, or does not.
+    """
+    layers = getattr(cache, "layers", None)
+    unknown = [layer for layer in layers or () if not isinstance(layer, DynamicLayer | StaticLayer)]
+    if not isinstance(cache, Cache) or not isinstance(layers, list) or unknown:
+        kind = type(unknown[0] if unknown else cache).__name__
+        raise EngineError(
+            f"expected a KV cache of growing or fixed layers (DynamicCache, StaticCache), got one of {kind}"
+        )
+    if depth and ((held := int(cache.get_seq_length())) != read or len(layers) != depth):
+        raise EngineError(
+            f"expected a KV cache of {depth} layers to hold {read} positions after a prompt of {read}, "
+            f"got {len(layers)} layers and {held} positions"
+        )
+
+
+def new_cache(text: Any) -> Cache:
+    """Return an empty growing KV cache for a text model."""
+    return DynamicCache(config=text.config)
+
+
+def length_of(cache: Cache) -> int | None:
+    """Return how many positions a KV cache of fixed length has; None for one that grows."""
+    return int(cache.layers[0].max_cache_len) if cache.is_compileable else None
+
+
+class CausalMask:
+    """transformers' own mask function for a text model; a compiled step can be traced through a call of it."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        sliding = getattr(config, "sliding_window", None)
+        self.create = create_sliding_window_causal_mask if sliding else create_causal_mask
+        self.cache_name = cache_name(self.create)
+
+    def __call__(self, embeds: torch.Tensor, mask: torch.Tensor, cache: Cache, positions: torch.Tensor) -> Any:
+        """Return the mask for new tokens on a KV cache, of the kind that the attention implementation takes.
+
+        Args:
+            embeds: [rows, new tokens, hidden size].
+            mask: int64 [rows, keys], 0 at padding.
+            positions: [rows, new tokens].
+        """
+        name = {self.cache_name: cache}
+        return self.create(
+            config=self.config, inputs_embeds=embeds, attention_mask=mask, position_ids=positions, **name
+        )
+
+
+def text_model(model: Any) -> Any:
+    """Return the text model of a LlavaForConditionalGeneration: with ``layers``, ``norm`` and ``embed_tokens``.
+
+    Raises:
+        EngineError: it is not where it was in the versions that were tried.
+    """
+    text = _inside(model, "model.language_model")
+    for name in ("layers", "norm", "embed_tokens", "config"):
+        _inside(text, name)
+    return text
+
+
+def vision_tower(model: Any) -> Any:
+    """Return the vision tower of a LlavaForConditionalGeneration.
+
+    Raises:
+        EngineError: it is not where it was in the versions that were tried.
+    """
+    return _inside(model, "model.vision_tower")
+
+
+def _inside(owner: Any, path: str) -> Any:
+    found = owner
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise EngineError(
+                f"expected {type(owner).__name__} to have {path}, but {type(found).__name__} has no {name}"
+            )
+        found = getattr(found, name)
+    return found
+
+
+def check_model(model: Any) -> None:
+    """See to it that a model can carry an intervention, before anything is installed.
+
+    Raises:
+        EngineError: a name that the engine needs is missing.
+    """
+    text = text_model(model)
+    vision_tower(model)
+    for function in (type(text).forward, type(model.model).forward, type(model).forward, create_causal_mask):
+        cache_name(function)
+    for attention in (layer.self_attn for layer in text.layers):
+        for name in ("layer_idx", "num_key_value_groups"):
+            _inside(attention, name)
+    for kind, names in ((DynamicLayer, ("update", "reorder_cache", "lazy_initialization", "get_seq_length")),
+                        (StaticLayer, ("update", "reorder_cache", "reset", "get_seq_length")),
+                        (Cache, ("update", "reorder_cache", "get_seq_length", "is_compileable"))):  # fmt: skip
+        for name in names:
+            if not hasattr(kind, name):
+                raise EngineError(f"expected transformers' {kind.__name__} to have {name}, but it has not")
+
+
+def attention_in_use(text: Any) -> str:
+    """Return the name of the attention implementation of a text model, in which :func:`use_attention` is undone."""
+    name = getattr(text.config, "_attn_implementation", None)
+    if not isinstance(name, str):
+        raise EngineError(f"expected the text model's configuration to name its attention implementation, got {name!r}")
+    return name
+
+
+def use_attention(model: Any, name: str) -> None:
+    """Let the text model of a LlavaForConditionalGeneration attend by a registered function.
+
+    Raises:
+        EngineError: it does not take effect.
+    """
+    model.set_attn_implementation({"text_config": name})
+    text = text_model(model)
+    used = {text.config._attn_implementation, *(layer.self_attn.config._attn_implementation for layer in text.layers)}
+    if used != {name}:
+        raise EngineError(f"expected every layer to attend by {name} after set_attn_implementation, got {sorted(used)}")
+
+
+def known_attention() -> set[str]:
+    """Return the names of all attention implementations that have a mask function, and eager."""
+    return {*ALL_MASK_ATTENTION_FUNCTIONS.keys(), "eager"}
+
+
+def register_attention(name: str, attend: Callable[..., Any], like: str) -> None:
+    """Register an attention function under a name, with the mask function of the implementation that it is based on.
+
+    Without the mask function transformers leaves padding unmasked, without a word.
+    """
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[like])
+
+
+def attention_function(module: Any, implementation: str) -> Callable[..., Any]:
+    """Return the function behind the name of an attention implementation, for an attention module.
+
+    Raises:
+        EngineError: the module's code has no eager function.
+    """
+    if implementation == "eager":
+        return _inside(sys.modules[type(module).__module__], "eager_attention_forward")  # type: ignore[no-any-return]
+    return AttentionInterface()[implementation]  # type: ignore[no-any-return]
+
+
+def compiling_everywhere() -> CompileConfig:
+    """Return the settings by which ``generate`` compiles a whole step into one graph, on a CPU as well."""
+    config = CompileConfig(fullgraph=True)
+    if not hasattr(config, "_compile_all_devices"):
+        raise EngineError("expected transformers' CompileConfig to have _compile_all_devices, but it has not")
+    config._compile_all_devices = True
+    return config
+
+
+def keeps_images_in_order_under_beams() -> bool:
+    """Say whether the installed transformers repeats a prompt's images as one group for its beams.
+
+    Older ones repeat each image on its own, so that a prompt of several images sees the first one several times. The
+    difference came with images being encoded before the prompts are repeated, which the forward signature shows.
+    """
+    return "mm_encoder_outputs" in inspect.signature(LlavaForConditionalGeneration.forward).parameters
+
+
+def encoder_layers(tower: Any) -> Sequence[Any]:
+    """Return the layers of a CLIP vision tower.
+
+    Raises:
+        ValueError: it is of another kind, or has fewer than two layers.
+    """
+    encoder = getattr(getattr(tower, "vision_model", tower), "encoder", None)
+    layers = getattr(encoder, "layers", None)
+    config = getattr(tower, "config", None)
+    if layers is None or len(layers) < 2 or "clip_vision" not in str(getattr(config, "model_type", "")):
+        raise ValueError(
+            "selecting image tokens needs a CLIP vision tower (class token, two layers or more), "
+            f"got {type(tower).__name__}; method=pai needs no selection"
+        )
+    for layer in layers:
+        for name in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.scale", "self_attn.head_dim"):
+            _inside(layer, name)
+    return layers  # type: ignore[no-any-return]

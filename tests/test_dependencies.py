@@ -1,0 +1,107 @@
+"""What pyproject.toml declares: all that the package imports, nothing without a reason, and each in the lock."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RUNTIME = {canonicalize_name(line.name): line for line in map(Requirement, PROJECT["dependencies"])}
+DEV = {canonicalize_name(line.name): line for line in map(Requirement, PROJECT["optional-dependencies"]["dev"])}
+LOCK = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+PYTHONS = ("3.10.13", "3.11.7", "3.12.1", "3.13.0")
+
+FOR_LMMS_EVAL = {"dill", "huggingface-hub", "pandas", "pytz", "requests"}
+"""What lmms-eval 0.7.3 imports at start and does not declare: there only while others happen to need it."""
+
+
+def imported_by(folder: Path) -> set[str]:
+    """Names of the top-level modules that the files of a folder import, inside functions too, but for Python's own."""
+    found = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"lmms_fixattn"}
+
+
+def distributions(modules: set[str]) -> set[str]:
+    """Names of the distributions that bring modules."""
+    brought_by = packages_distributions()
+    return {canonicalize_name(brought_by[module][0]) for module in modules}
+
+
+def locked(python: str) -> dict[str, Version]:
+    """Versions that the lock names for a Python on Linux."""
+    environment = {
+        "python_version": python.rpartition(".")[0],
+        "python_full_version": python,
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+        "os_name": "posix",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+    }
+    found = {}
+    for line in LOCK:
+        if line.marker is None or line.marker.evaluate(environment):
+            name = canonicalize_name(line.name)
+            assert name not in found, f"two versions of {name} for Python {python}"
+            (pin,) = line.specifier
+            assert pin.operator == "==", f"{line} is not an exact version"
+            found[name] = Version(pin.version)
+    return found
+
+
+def test_everything_that_the_package_imports_is_declared():
+    modules = imported_by(ROOT / "lmms_fixattn")
+    assert {"torch", "transformers", "yaml", "filelock"} <= modules
+    assert distributions(modules) <= RUNTIME.keys()
+
+
+def test_everything_that_is_declared_is_imported_by_the_package_or_needed_by_lmms_eval():
+    assert RUNTIME.keys() - distributions(imported_by(ROOT / "lmms_fixattn")) == FOR_LMMS_EVAL
+
+
+@pytest.mark.parametrize("name", sorted(FOR_LMMS_EVAL))
+def test_what_is_declared_for_lmms_eval_alone_is_what_it_imports(name):
+    import lmms_eval
+
+    (folder,) = lmms_eval.__path__
+    modules = {module for module, names in packages_distributions().items() if name in map(canonicalize_name, names)}
+    assert modules & imported_by(Path(folder))
+
+
+def test_what_the_package_hooks_into_has_an_upper_bound():
+    for name in ("transformers", "lmms-eval"):
+        assert "<" in {bound.operator for bound in RUNTIME[name].specifier}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_lock_has_every_dependency_at_a_version_inside_its_bounds(python):
+    versions = locked(python)
+    for name, line in (RUNTIME | DEV).items():
+        assert name in versions, f"constraints.txt lacks {name}: run .ci/lock"
+        assert versions[name] in line.specifier, f"constraints.txt has {name} {versions[name]}: run .ci/lock"
+    assert {"pip", "setuptools", "wheel"} <= versions.keys()
+
+
+def test_the_lock_names_no_place_that_packages_come_from():
+    text = (ROOT / "constraints.txt").read_text()
+    assert not any(mark in text for mark in ("://", "--", " @ ", "["))
