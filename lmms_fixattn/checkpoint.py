@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,16 +13,26 @@ import torch
 from loguru import logger
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, GenerationConfig, LlavaForConditionalGeneration
 
+from lmms_fixattn import hub_files
+
 DEMO = Path(__file__).with_name("demo") / "model"
+_OF_FOLDER = {"local_files_only": True, "trust_remote_code": False}
 _WANTED = "expected a LLaVA-1.5 checkpoint in the transformers layout, such as llava-hf/llava-1.5-7b-hf"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's place, and its configuration."""
+    """A checkpoint's place, and its configuration.
+
+    Attributes:
+        place: a local directory, or a hub id.
+        revision: of the hub, as it was asked for; None for a local directory.
+        folder: where the files are, of the hub in its cache.
+    """
 
     place: str
-    revision: str | None  # None: a local directory
+    revision: str | None
+    folder: Path
     config: Any
 
     @classmethod
@@ -40,33 +51,54 @@ class Checkpoint:
         if local.is_dir():
             if revision != "main":
                 raise ValueError(f"revision={revision}: the local directory {local} has no revisions; leave it out")
-            place, revision_here = str(local.resolve()), None
+            place, revision_here, folder = str(local.resolve()), None, local.resolve()
             logger.info(f"llava_fixattn: pretrained={pretrained} is the local directory {place}")
         elif pretrained == "demo" or pretrained.startswith(("/", "./", "../", "~")):
             raise ValueError(f"pretrained={pretrained}: there is no directory {local}")
         else:
             place, revision_here = pretrained, revision
+            with _reading("configuration", place):
+                folder = hub_files.configuration(place, revision)
         with _reading("configuration", place):
-            config = AutoConfig.from_pretrained(place, **_source(revision_here))
+            config = AutoConfig.from_pretrained(folder, **_OF_FOLDER)
         _check_architecture(place, config)
-        return cls(place, revision_here, config)
+        return cls(place, revision_here, folder, config)
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that the revision is; None for a local directory."""
+        return None if self.revision is None else self.folder.name
 
     @property
     def fingerprint(self) -> str:
         """What tells these weights from others: the hub's commit, or the sizes and times of local files."""
-        if self.revision is not None:
-            return f"{self.place}@{getattr(self.config, '_commit_hash', None) or self.revision}"
-        files = sorted(path for path in Path(self.place).iterdir() if path.suffix in (".safetensors", ".json"))
+        if self.commit is not None:
+            return f"{self.place}@{self.commit}"
+        files = sorted(path for path in self.folder.iterdir() if path.suffix in (".safetensors", ".json"))
         return ";".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
 
     def load_processor(self) -> Any:
         """Load the tokenizer and the image processor, set up for batches that are padded on the left."""
         with _reading("processor", self.place):
-            processor = AutoProcessor.from_pretrained(self.place, **_source(self.revision))
+            processor = AutoProcessor.from_pretrained(self.folder, **_OF_FOLDER)
         processor.tokenizer.padding_side = "left"
         if processor.tokenizer.pad_token_id is None:
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
         return processor
+
+    def check_disk_space(self) -> None:
+        """See to it that weights which are still to be downloaded have room; raise ValueError if not."""
+        if self.commit is not None:
+            hub_files.check_disk_space(self.place, self.commit)
+
+    def outline_model(self, dtype: torch.dtype, attention: str | None) -> Any:
+        """Return the model without its weights, on the "meta" device, which takes neither memory nor time.
+
+        It tells what a method and an attention backend tell of the model before its weights are there.
+        """
+        with _reading("model", self.place), torch.device("meta"):
+            config = copy.deepcopy(self.config)
+            return LlavaForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
 
     def load_model(
         self,
@@ -87,8 +119,10 @@ class Checkpoint:
         """
         quantised = {"quantization_config": _quantisation(bits, dtype)} if bits else {}
         with _reading("weights (safetensors)", self.place):
+            if self.commit is not None:
+                hub_files.download_weights(self.place, self.commit)
             model, info = LlavaForConditionalGeneration.from_pretrained(
-                self.place,
+                self.folder,
                 config=self.config,
                 dtype=dtype,
                 device_map=device_map or ({"": device} if bits else None),
@@ -96,7 +130,7 @@ class Checkpoint:
                 use_safetensors=True,
                 output_loading_info=True,
                 **quantised,
-                **_source(self.revision),
+                **_OF_FOLDER,
             )
         missing = sorted(info["missing_keys"])
         if missing:
@@ -115,11 +149,6 @@ def _quantisation(bits: int, dtype: torch.dtype) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(load_in_8bit=True)
 
 
-def _source(revision: str | None) -> dict[str, Any]:
-    place = {"local_files_only": True} if revision is None else {"revision": revision}
-    return {**place, "trust_remote_code": False}
-
-
 def _check_architecture(place: str, config: Any) -> None:
     if config.model_type != "llava":
         raise ValueError(f"{place} is a {config.model_type} model; {_WANTED}")
@@ -136,7 +165,9 @@ def _reading(what: str, place: str) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # The hub's client says in its first line which request failed, and only below what of it.
+        cause = " ".join((str(error).strip() or type(error).__name__).split("\n\n")[:2])
+        cause = " ".join(cause.split())[:300]
         raise ValueError(
             f"no {what} could be read from {place} ({cause}); {_WANTED}, a local directory of one, or demo"
         ) from error

@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from lmms_fixattn.generation import Answer, Settings, StopAtStrings, end_tokens,
 from lmms_fixattn.image_features import ImageFeatures
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.lmms_batches import Outline, ahead, pictures_of, plan, undecoded
+from lmms_fixattn.lmms_hub import ask_without_login
 from lmms_fixattn.lmms_journal import Journal
 from lmms_fixattn.lmms_requests import Dialogue, DocumentError, Request, as_chat, naming, stopping
 from lmms_fixattn.lmms_run import record_runs
@@ -40,7 +41,10 @@ from lmms_fixattn.versions import check_versions, installed
 
 __all__ = ["DocumentError", "LlavaFixattn", "LlavaFixattnSimple"]
 
+DEFAULT_METHOD = "fixattn"
+
 record_runs()
+ask_without_login()
 
 
 class LlavaFixattn(lmms):  # type: ignore[misc]
@@ -49,8 +53,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     Args:
         pretrained: a hub id, a local directory, or ``demo`` (a tiny model in the package).
         revision: branch, tag or commit on the hub.
-        method: a name of :data:`lmms_fixattn.METHODS`; its hyper-parameters are further arguments, by name, typed or as
-            strings.
+        method: a name of :data:`lmms_fixattn.METHODS`, by default fixattn (the unmodified model is vanilla); its
+            hyper-parameters are further arguments, by name, typed or as strings.
         conversation: the prompt's form, see :mod:`lmms_fixattn.conversation`.
         dtype: ``auto`` (the checkpoint's on an accelerator, float32 on a CPU) or a name such as float16.
         device: by default a CUDA GPU where there is one. With several processes each takes its own.
@@ -74,7 +78,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         self,
         pretrained: str = "llava-hf/llava-1.5-7b-hf",
         revision: str = "main",
-        method: str = "fixattn",
+        method: str | None = None,
         conversation: str = "default",
         dtype: str | torch.dtype = "auto",
         device: str | torch.device | None = None,
@@ -88,9 +92,15 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         **hyper_parameters: Any,
     ) -> None:
         super().__init__()
-        for remark in check_versions():
+        remarks = check_versions()
+        self.method_is_default = method is None
+        self.method = model_args.resolve_method(
+            method or DEFAULT_METHOD, hyper_parameters, model_args.own_names(LlavaFixattn)
+        )
+        self._changed = self.method.changed()
+        logger.info(f"llava_fixattn: method={self.written_method()}")
+        for remark in remarks:
             logger.warning(f"llava_fixattn: {remark}")
-        self.method = model_args.resolve_method(method, hyper_parameters, model_args.own_names(LlavaFixattn))
         self._journal: Journal | None = None
         self._bar: Any = None
         self.batch_size, self._most = model_args.batch_size(batch_size, max_batch_size)
@@ -117,10 +127,11 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         self._compiled = CompiledSteps(model_args.compiled(compile, self.device, device_map))
 
         self._checkpoint = Checkpoint.find(pretrained, str(revision))
+        self._checkpoint.check_disk_space()
         self._dtype = model_args.dtype(dtype, self.device, self._checkpoint.config.dtype)
         self.encoder = PromptEncoder(self._checkpoint.load_processor(), self._checkpoint.config, conversation)
         self._model: Any = None
-        self.use(self.method)
+        self._fit(self.method)
         self._record = self._describe(pretrained)
         self._warned: set[str] = set()
         logger.info(f"llava_fixattn: {self.record()}")
@@ -140,9 +151,14 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         Raises:
             ValueError: the method does not fit the model; the method before it stays.
         """
-        with intervene(self.model, method, self.tokenizer):
-            pass  # what does not fit is an error now, not once the data is loaded
-        self.method = method.for_model(TextModel.of(self.model.config.text_config))
+        self._fit(method)
+        self.method_is_default = False
+
+    def _fit(self, method: Method) -> None:
+        with intervene(self._outline, method, self.tokenizer):
+            pass  # what does not fit is an error now, not once data and weights are there
+        self.method = method.for_model(TextModel.of(self.config.text_config))
+        self._changed = method.changed()
         self._largest = 0
         self._compiled.restart()
 
@@ -164,12 +180,20 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
 
     @property
     def model(self) -> Any:
-        """The transformers model; loaded again where lmms-eval's clean() has freed it after a run."""
+        """The transformers model, loaded when it is first used: what is wrong with tasks or data shows before that.
+
+        Loaded again where lmms-eval's clean() has freed it after a run.
+        """
         if self._model is None:
             self._model = self._checkpoint.load_model(
                 self._dtype, self.device, self._device_map, self._attention, self._bits
             )
         return self._model
+
+    @cached_property
+    def _outline(self) -> Any:
+        """The model without weights; clean() deletes it, and it is made again."""
+        return self._checkpoint.outline_model(self._dtype, self._attention)
 
     @property
     def tokenizer(self) -> Any:
@@ -202,6 +226,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         method = {"name": self.method.name, **self.method.settings()}
         return {
             "method": method,
+            "method_is_default": self.method_is_default,
+            "changed_settings": dict(self._changed),
             **copy.deepcopy(self._record),
             "largest_batch": self._largest,
             "compile": self._compiled.active,
@@ -209,7 +235,15 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
 
     def identity(self) -> dict[str, Any]:
         """Return what the answers depend on besides the request, for the key of --use_cache."""
-        aside = {"batch_size", "largest_batch", "compile", "processes", "device"}
+        aside = {
+            "method_is_default",
+            "changed_settings",
+            "batch_size",
+            "largest_batch",
+            "compile",
+            "processes",
+            "device",
+        }
         kept = {name: value for name, value in self.record().items() if name not in aside}
         return {**kept, "device": self.device.type, "checkpoint": self._checkpoint.fingerprint}
 
@@ -422,10 +456,11 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         Args:
             seconds, tokens: what an interrupted run of the same requests has spent.
         """
+        model = self.model  # loaded before the bar is there
         own_bar = tqdm(total=total, disable=self._rank != 0, desc="llava_fixattn") if self._bar is None else None
         with own_bar or nullcontext(self._bar) as bar:
-            run = _Run(bar, room, SharedPrefixes(to_keep(self.model)), seconds, tokens)
-            with intervene(self.model, self.method, self.tokenizer), whole_pictures():
+            run = _Run(bar, room, SharedPrefixes(to_keep(model)), seconds, tokens)
+            with intervene(model, self.method, self.tokenizer), whole_pictures():
                 yield run
         self.counts = run.counts()
         if run.seconds:
@@ -436,12 +471,19 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
             self._warned.add(warning)
             logger.warning(f"llava_fixattn: {warning}")
 
+    def written_method(self) -> str:
+        """Return the method and the settings that are not its defaults, as --model_args would say them."""
+        name = self.method.name
+        if self.method_is_default:
+            name += " (default; the unmodified model is method=vanilla)"
+        return ",".join([name, *(f"{key}={value}" for key, value in self._changed.items())])
+
     def _describe(self, pretrained: str) -> dict[str, Any]:
-        config = self.model.config
+        config = self._outline.config
         return {
             "pretrained": pretrained,
             "revision": self._checkpoint.revision,
-            "commit": getattr(config, "_commit_hash", None),
+            "commit": self._checkpoint.commit,
             "text_layers": config.text_config.num_hidden_layers,
             "conversation": self.encoder.form,
             "dtype": str(self._dtype).removeprefix("torch."),

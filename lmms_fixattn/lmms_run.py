@@ -3,7 +3,8 @@
 lmms-eval 0.7.3 keeps of a model only the string of --model_args: defaults, library versions and the data type that
 "auto" came to are in neither the result file nor the key of --use_cache, so that answers of two package versions would
 be mixed. It has no hook for either. `evaluate`, which every run goes through, is therefore wrapped once: it is given a
-cache that keys on the model's identity, and its result takes the model's record in under "lmms_fixattn".
+cache that keys on the model's identity, and its result takes the model's record in under "lmms_fixattn", with further
+figures of lmms-eval's own `pope`. Before the first answer it says what will not be kept.
 """
 
 from __future__ import annotations
@@ -11,8 +12,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
+
+from accelerate.utils import gather_object
+from loguru import logger
 
 from lmms_fixattn.generation import Answer
 from lmms_fixattn.plugin import after_import
@@ -39,18 +46,68 @@ def _wrap_evaluate(evaluator: Any) -> None:
         return
 
     @functools.wraps(evaluate)
-    def recording_evaluate(lm: Any, *args: Any, **kwargs: Any) -> Any:
+    def recording_evaluate(lm: Any, task_dict: Any, *args: Any, **kwargs: Any) -> Any:
         if not (hasattr(lm, "record") and hasattr(lm, "identity")):
-            return evaluate(lm, *args, **kwargs)
+            return evaluate(lm, task_dict, *args, **kwargs)
+        from lmms_fixattn.task_glue import lmms_pope
+
+        if kwargs.get("cli_args") is not None:
+            check_what_is_kept(kwargs["cli_args"])
+            show_method(kwargs["cli_args"], lm)
         if kwargs.get("response_cache") is not None:
             kwargs["response_cache"] = KeyedCache(kwargs["response_cache"], lm)
-        results = evaluate(lm, *args, **kwargs)
+        with lmms_pope.answers_kept(task_dict or {}) as answers:
+            results = evaluate(lm, task_dict, *args, **kwargs)
+        # Every process holds the answers that it gave, and results are those of the first one.
+        official = {task: lmms_pope.figures(gather_object(rows)) for task, rows in answers.items()}
         if results is not None:
             results["lmms_fixattn"] = lm.record()
+            if official:
+                results["lmms_fixattn"]["pope"] = official
+                for task, figures in official.items():
+                    logger.info(f"{task} {lmms_pope.in_words(figures)}")
         return results
 
     recording_evaluate.records_lmms_fixattn = True  # type: ignore[attr-defined]
     evaluator.evaluate = recording_evaluate
+
+
+def check_what_is_kept(cli_args: Any) -> None:
+    """Say which of a run's answers lmms-eval will not keep, and see to it that it can write what it will.
+
+    Args:
+        cli_args: those of lmms-eval's command line.
+
+    Raises:
+        ValueError: --output_path cannot be written to, of which lmms-eval only warns, after the run.
+    """
+    output = getattr(cli_args, "output_path", None)
+    if int(os.environ.get("RANK", 0)):
+        return
+    if not output:
+        logger.warning(
+            "llava_fixattn: captions and answers of this run will not be kept, only its table on the screen; "
+            "to keep them give --output_path DIR --log_samples"
+        )
+        return
+    if not getattr(cli_args, "log_samples", False):
+        logger.warning(
+            f"llava_fixattn: figures go to {output}, captions and answers will not be kept; to keep them, as "
+            "lmms-fixattn compare needs, add --log_samples"
+        )
+    try:
+        Path(output).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise ValueError(f"--output_path {output}: nothing can be written there ({error.strerror or error})") from error
+
+
+def show_method(cli_args: Any, lm: Any) -> None:
+    """Let the line above lmms-eval's table, which repeats --model_args, name a method that was left to the default."""
+    given = getattr(cli_args, "model_args", None)
+    if getattr(lm, "method_is_default", False) and isinstance(given, str):
+        cli_args.model_args = f"method={lm.method.name}{',' if given else ''}{given}"
 
 
 class KeyedCache:

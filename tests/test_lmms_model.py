@@ -13,10 +13,12 @@ import pytest
 import torch
 from demo_methods import DEMO_METHODS
 from lmms_eval.api.instance import Instance
+from loguru import logger
 from PIL import Image
 from test_batch_room import TOO_MUCH
 
 from lmms_fixattn import intervene, lmms_requests, make_method, prompt_encoding, versions
+from lmms_fixattn.checkpoint import Checkpoint
 from lmms_fixattn.failures import StoppedError
 from lmms_fixattn.lmms_journal import Journal
 from lmms_fixattn.lmms_model import DocumentError, LlavaFixattn, LlavaFixattnSimple
@@ -326,6 +328,48 @@ def test_model_is_loaded_again_after_lmms_eval_has_cleaned_it_up() -> None:
     lm.clean()
     assert not any(isinstance(value, torch.nn.Module) for value in vars(lm).values())
     assert lm.generate_until(requests()) == before
+
+
+def test_weights_are_read_at_the_first_question_and_not_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[int] = []
+    load = Checkpoint.load_model
+    monkeypatch.setattr(Checkpoint, "load_model", lambda *args, **kwargs: loads.append(1) or load(*args, **kwargs))
+    lm = make(method="pai")
+    lm.use(make_method("vcd"))
+    described = lm.record()
+    assert loads == []
+    lm.generate_until(requests())
+    assert loads == [1]
+    assert described == {**lm.record(), "largest_batch": 0}
+
+
+def test_what_the_record_says_of_attention_is_what_the_loaded_model_runs_with() -> None:
+    for given, expected in ((None, "sdpa"), ("eager", "eager")):
+        lm = make(attn_implementation=given)
+        assert lm.record()["attention"] == {"text": expected, "vision": expected}
+        config = lm.model.config
+        assert (config.text_config._attn_implementation, config.vision_config._attn_implementation) == (expected,) * 2
+
+
+def test_the_default_method_and_what_is_not_default_are_said_first_and_recorded() -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line).strip()), format="{message}")
+    default, given = make(alpha=0.5), make(method="fixattn", alpha=0.5)
+    composed = make(method="pai+spin", kept=0.8)
+    logger.remove(sink)
+    said = [line for line in lines if line.startswith("llava_fixattn: method=")]
+    assert said == [
+        "llava_fixattn: method=fixattn (default; the unmodified model is method=vanilla),alpha=0.5",
+        "llava_fixattn: method=fixattn,alpha=0.5",
+        "llava_fixattn: method=pai+spin,spin.kept=0.8",
+    ]
+    assert lines[0] == said[0]
+    assert (default.record()["method_is_default"], given.record()["method_is_default"]) == (True, False)
+    assert default.record()["changed_settings"] == {"alpha": 0.5}
+    assert composed.record()["changed_settings"] == {"spin.kept": 0.8}
+    assert default.identity() == given.identity()
+    default.use(make_method("pai"))
+    assert (default.record()["method_is_default"], default.record()["changed_settings"]) == (False, {})
 
 
 # Several runs on one load

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.caching.response_cache import ResponseCache
+from loguru import logger
 
 from lmms_fixattn import lmms_run
 from lmms_fixattn.generation import Answer
@@ -120,3 +121,56 @@ def test_result_states_the_model_once_wrapped_and_others_stay_as_they_are() -> N
     assert stated == {"results": {}, "cache": None, "lmms_fixattn": {"method": {"alpha": 1}}}
     assert wrapped(Model(), None) is None
     assert wrapped(object(), {}) == {"results": {}, "cache": None}
+
+
+def arguments(**given: Any) -> SimpleNamespace:
+    return SimpleNamespace(**{"output_path": None, "log_samples": False, "model_args": "", **given})
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What is logged."""
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)), format="{level}: {message}")
+    yield lines
+    logger.remove(sink)
+
+
+def test_a_run_says_at_its_start_what_it_will_not_keep(said: list[str], tmp_path: Path) -> None:
+    lmms_run.check_what_is_kept(arguments())
+    lmms_run.check_what_is_kept(arguments(output_path=str(tmp_path / "a")))
+    lmms_run.check_what_is_kept(arguments(output_path=str(tmp_path / "b"), log_samples=True))
+    without, figures_only = said
+    assert without.startswith("WARNING: ")
+    assert "will not be kept" in without
+    assert "--output_path DIR --log_samples" in without
+    assert figures_only.startswith("WARNING: ")
+    assert "add --log_samples" in figures_only
+    assert list((tmp_path / "b").iterdir()) == []
+
+
+def test_only_the_first_process_says_so(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    lmms_run.check_what_is_kept(arguments())
+    assert said == []
+
+
+def test_an_output_path_that_cannot_be_written_stops_the_run_before_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"--output_path .*file/below: nothing can be written there"):
+        lmms_run.check_what_is_kept(arguments(output_path=str(tmp_path / "file" / "below")))
+
+
+@pytest.mark.parametrize(
+    ("default", "given", "shown"),
+    [
+        (True, "", "method=fixattn"),
+        (True, "pretrained=demo", "method=fixattn,pretrained=demo"),
+        (False, "method=fixattn", "method=fixattn"),
+    ],
+)
+def test_the_line_above_the_table_names_the_default_method(default: bool, given: str, shown: str) -> None:
+    model, cli_args = Model(), arguments(model_args=given)
+    model.method, model.method_is_default = SimpleNamespace(name="fixattn"), default  # type: ignore[attr-defined]
+    lmms_run.show_method(cli_args, model)
+    assert cli_args.model_args == shown

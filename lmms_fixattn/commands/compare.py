@@ -55,7 +55,7 @@ def add(commands: Any) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from lmms_fixattn.report import table
+    from lmms_fixattn.report import recorded, table
     from lmms_fixattn.report.compare import compare
     from lmms_fixattn.report.runs import read_run
 
@@ -78,6 +78,8 @@ def _compare(arguments: argparse.Namespace) -> None:
         arguments.parser,
         progress,
     )
+    for warning in recorded.misnamed(runs):
+        remark(warning)
     if arguments.ground_truth is not None and truth and comparison.curve and len(truth) > comparison.n:
         unused = len(truth) - comparison.n
         remark(f"{unused} of {len(truth)} images of {arguments.ground_truth} are not compared; n is {comparison.n}")

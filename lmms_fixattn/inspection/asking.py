@@ -69,7 +69,7 @@ class Subject:
         self.model = checkpoint.load_model(dtype, device, "", None)
         self.record = {
             "pretrained": pretrained,
-            "commit": getattr(checkpoint.config, "_commit_hash", None),
+            "commit": checkpoint.commit,
             "conversation": conversation,
             "dtype": str(dtype).removeprefix("torch."),
             "versions": installed(),

@@ -110,6 +110,13 @@ class Method:
         """Return every hyper-parameter by name, for records."""
         return dataclasses.asdict(self)
 
+    def changed(self) -> dict[str, Any]:
+        """Return the hyper-parameters that are not at their defaults."""
+        defaults = {
+            parameter.name: parameter.metadata["parse"](parameter.default) for parameter in dataclasses.fields(self)
+        }
+        return {name: value for name, value in self.settings().items() if value != defaults[name]}
+
     def for_model(self, text: TextModel) -> Method:
         """Return this method with its per-model constants filled in; by default it has none.
 

@@ -71,6 +71,9 @@ class Composition(Method):
     def settings(self) -> dict[str, Any]:
         return {f"{m.name}.{key}": value for m in self.members for key, value in m.settings().items()}
 
+    def changed(self) -> dict[str, Any]:
+        return {f"{m.name}.{key}": value for m in self.members for key, value in m.changed().items()}
+
     def ask(self, question: str) -> str:
         for member in self.members:
             question = member.ask(question)

@@ -16,6 +16,7 @@ from lmms_fixattn.metrics import bootstrap, chair, pope
 from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.metrics.truncation import Curve, PrefixCounts, Truncation, TruncationControl, count_prefixes
+from lmms_fixattn.report import recorded
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
 from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, pope_column, times
 from lmms_fixattn.report.runs import CaptionEntry, Run
@@ -114,7 +115,8 @@ def compare(
         chosen = {name: [captions[place] for place in places] for name, captions in scored.items()}
         having = [run for run in runs if run.name in scored]
         by_task[task], _ = _rows(having, chosen, cut_short, {}, drawn)
-    notes = [*agreement.notes, *_remarks(runs, scored, agreement, analyser, parser)]
+    notes = [*recorded.misnamed(runs), *recorded.methods(runs), *recorded.alike(runs), *agreement.notes]
+    notes += _remarks(runs, scored, agreement, analyser, parser)
     notes += [f"{row.name}: {row.vs_truncation.note}" for row in rows if row.vs_truncation and row.vs_truncation.note]
     return Comparison(
         baseline=runs[0].name,

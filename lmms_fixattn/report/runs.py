@@ -51,7 +51,8 @@ class Run:
     """Everything that a comparison uses of one run.
 
     Attributes:
-        captions, answers: entries by lmms-eval task; of a plain file by its "split", "" where it names none.
+        captions, answers: entries by lmms-eval task, those of its own `pope` by task_category; of a plain file by its
+            "split", "" where it names none.
         record: what a result states of itself: {"lmms_fixattn": the model's record, "tasks": {task: version, prompt,
             max_new_tokens, image_list, image_list_sha256, data_sha256, analyser or parser ...}, "date"}; {} for a file.
         seconds: generation time of all entries together; None where it was not recorded for all of them.
@@ -117,7 +118,8 @@ def _read_folder(name: str, folder: Path) -> Run:
     if missing := [task for task in configs if task not in samples]:
         raise FileError(f"{path}: no samples of {', '.join(missing)} beside it; run lmms-eval with --log_samples")
     captions: dict[str, tuple[CaptionEntry, ...]] = {}
-    answers: dict[str, tuple[AnswerEntry, ...]] = {}
+    answers: dict[str, list[AnswerEntry]] = {}
+    task_of: dict[str, str] = {}
     documents = 0
     for task in configs:
         rows = [(place, entry) for place, entry in read_entries(samples[task], "sample")]
@@ -127,21 +129,29 @@ def _read_folder(name: str, folder: Path) -> Run:
         documents += len(rows)
         if rows and all(isinstance(row.get("n"), dict) and "caption" in row["n"] for _, row in rows):
             captions[task] = tuple(_caption(place, row) for place, row in rows)
+            task_of[task] = task
         elif rows and all(isinstance(row.get("n"), list) for _, row in rows):
-            answers[task] = tuple(_answer(place, entry) for place, row in rows for entry in row["n"])
+            for place, row in rows:
+                for entry in row["n"]:
+                    split = _split(task, entry)
+                    task_of[split] = task
+                    answers.setdefault(split, []).append(_answer(place, entry))
     if not captions and not answers:
-        raise FileError(f"{path}: none of its tasks ({', '.join(configs)}) is one of ours: chair_... or pope_...")
+        raise FileError(
+            f"{path}: none of its tasks ({', '.join(configs)}) is one of ours (chair_... or pope_...), or a pope that "
+            "llava_fixattn answered"
+        )
     throughput = content.get("throughput") or {}
     seconds, each = throughput.get("total_elapsed_time") or 0.0, throughput.get("avg_latency") or 0.0
     # Answers from a cache, or of another process, took time that was not measured; other tasks' took some that was.
-    ours = len(captions) + len(answers) == len(configs)
+    ours = len({*task_of.values()}) == len(configs)
     timed = ours and each > 0 and round(seconds / each) == documents
     return Run(
         name,
         path,
         captions,
-        answers,
-        record=_record(content, [*captions, *answers]),
+        {split: tuple(entries) for split, entries in answers.items()},
+        record=_record(content, task_of),
         seconds=float(seconds) if timed else None,
         generated_tokens=throughput.get("total_gen_tokens") if timed else None,
         requests=documents if timed else None,
@@ -158,11 +168,11 @@ def _object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _record(content: Mapping[str, Any], tasks: list[str]) -> dict[str, Any]:
+def _record(content: Mapping[str, Any], task_of: Mapping[str, str]) -> dict[str, Any]:
     return {
         "lmms_fixattn": content.get("lmms_fixattn") or {},
         "date": content.get("date"),
-        "tasks": {task: _protocol(content, task) for task in tasks},
+        "tasks": {name: _protocol(content, task) for name, task in task_of.items()},
     }
 
 
@@ -198,6 +208,13 @@ def _caption(place: str, sample: Mapping[str, Any]) -> CaptionEntry:
 def _picture(sample: Mapping[str, Any]) -> Path | None:
     media = sample.get("input_media") or [None]
     return Path(media[0]) if isinstance(media[0], str) and Path(media[0]).is_file() else None
+
+
+def _split(task: str, row: Any) -> str:
+    """Return what a row's answers are kept under: lmms-eval's `pope` asks all three kinds of questions in one task."""
+    category = str(row.get("category") or "") if isinstance(row, dict) else ""
+    said = category.startswith(task.rpartition("_")[2])  # as pope_adv says that it asks the adversarial ones
+    return task if said or not category else f"{task}_{category}"
 
 
 def _answer(place: str, row: Any) -> AnswerEntry:

@@ -123,3 +123,17 @@ def test_output_holds_every_form_and_the_plots(tmp_path: Path, truth: Path, caps
     assert any(name.endswith(".svg") for name in names)
     assert run(*files, "--ground-truth", truth, "--draws", 50, "--output", out, "--format", "html") == 0
     assert capsys.readouterr().out == f"{out / 'page.html'}\n"
+
+
+def test_runs_say_their_method_and_names_of_other_methods_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [f"{name}={result(tmp_path / name, 'fixattn', 0)}" for name in ("vanilla", "fixattn")]
+    assert run(*folders, "--draws", 50) == 0
+    out, err = capsys.readouterr()
+    assert err == "lmms-fixattn: careful: the run called vanilla ran method=fixattn\n"
+    notes = [line.strip() for line in out.partition("\nnotes\n")[2].splitlines()]
+    assert "careful: the run called vanilla ran method=fixattn" in notes
+    assert "vanilla ran method=fixattn" in notes
+    assert "fixattn ran method=fixattn" in notes
+    assert any(note.startswith("vanilla and fixattn ran the same method with the same settings") for note in notes)

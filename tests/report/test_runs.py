@@ -137,3 +137,18 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, rows: list[object], s
 def test_a_run_that_is_not_there_is_an_error(text: str) -> None:
     with pytest.raises(FileError, match=r"NAME=path|no such file"):
         read_run(text)
+
+
+def test_answers_of_lmms_evals_own_pope_are_read_by_category(tmp_path: Path) -> None:
+    samples = {"pope": [], "pope_adv": []}
+    for task, category in (("pope", "random"), ("pope", "adversarial"), ("pope_adv", "adversarial")):
+        sample = answer_sample(1, [("Is there a dog?", "yes", "Yes")])
+        sample["n"][0]["category"] = category
+        samples[task].append(sample)
+    times = {"total_gen_tokens": 40, "total_elapsed_time": 8.0, "avg_latency": 8.0 / 3}
+    run = read_run(str(write_result(tmp_path, samples, throughput=times)))
+    entry = AnswerEntry(1, "Is there a dog?", "yes", "Yes", 11, 1)
+    assert run.answers == {"pope_random": (entry,), "pope_adversarial": (entry,), "pope_adv": (entry,)}
+    assert list(run.record["tasks"]) == ["pope_random", "pope_adversarial", "pope_adv"]
+    assert run.record["tasks"]["pope_random"]["max_new_tokens"] == 512
+    assert (run.seconds, run.requests) == (8.0, 3)
