@@ -35,6 +35,7 @@ from lmms_fixattn.methods import METHODS, make_method
 from lmms_fixattn.methods.base import Method
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder
 from lmms_fixattn.text_model import TextModel
+from lmms_fixattn.transformers_api import EngineError
 
 ANSWERS = Path(__file__).parent / "demo" / "answers.safetensors"
 """For each method ``NAME.tokens`` [prompts, STEPS], ``NAME.ids`` and ``NAME.scores`` [prompts, STEPS, KEPT]; AdaIAT's
@@ -55,6 +56,13 @@ _CONTROLS: Mapping[str, Mapping[str, Any]] = {
     "truncate": {"words": 2},
     "brief": {"sentences": 1},
 }
+
+
+_INSTALL = (
+    "use nothing that is off; install the package anew with pip, which brings versions that fit, or from a clone with "
+    "`pip install -c constraints.txt .`, which brings those that the tests run on; where that does not help, report it "
+    "with the lines above"
+)
 
 
 @dataclass(frozen=True)
@@ -213,9 +221,11 @@ class _OffError(Exception):
 def _tried(what: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(what, True, check())
+    except (_OffError, EngineError) as error:
+        said = error.what if isinstance(error, EngineError) else str(error)
     except Exception as error:  # whatever it is, it is what this report is for
-        said = " ".join(f"{type(error).__name__}: {error}".split()) if not isinstance(error, _OffError) else str(error)
-        return Finding(what, False, said, "do not use this method on these versions")
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+    return Finding(what, False, said, _INSTALL)
 
 
 def _against_recorded(packaged: Packaged, method: Method, recorded: Recorded, prompts: Sequence[Encoded]) -> str:
@@ -273,7 +283,7 @@ def _versions() -> Finding:
     try:
         remarks = [remark for remark in versions.check_versions() if versions.INSIST in remark]
     except Exception as error:
-        return Finding("versions", False, str(error), "install the package with pip, which brings what it needs")
+        return Finding("versions", False, str(error), _INSTALL)
     python = f"Python {platform.python_version()}, lmms-fixattn {versions.installed()['lmms-fixattn']}"
     todo = "; ".join(remark.partition(": ")[2].partition(";")[0] for remark in remarks)
     return Finding("versions", not remarks, f"{python}, {versions.described()}", todo)
@@ -298,8 +308,7 @@ def _registration() -> Finding:
             raise _OffError(f"the task {missing[0]} was not found")
         return f"model llava_fixattn and {len(tasks)} tasks"
 
-    found = _tried("lmms-eval", registered)
-    return found if found.well else Finding(found.what, False, found.said, "install the package with pip, not by path")
+    return _tried("lmms-eval", registered)
 
 
 def _device() -> Finding:

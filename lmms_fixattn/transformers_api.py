@@ -40,6 +40,7 @@ class EngineError(RuntimeError):
     """Tells whoever reports an unexpected error that this one needs no further word on versions."""
 
     def __init__(self, what: str) -> None:
+        self.what = what
         super().__init__(f"{what}. No answer was made. Installed: {described()}; see what `lmms-fixattn check` says")
 
 

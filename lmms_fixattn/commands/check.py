@@ -39,7 +39,6 @@ def _check(arguments: argparse.Namespace) -> None:
             if finding.well is False:
                 off.append(finding)
     if off:
-        todo = "; ".join(dict.fromkeys(f"{finding.what}: {finding.todo}" for finding in off))
-        raise FileError(f"{len(off)} of the above are off. {todo}")
+        raise FileError(f"{len(off)} of the above are off: {'; '.join(dict.fromkeys(one.todo for one in off))}")
     print(f"All as it should be, in {seconds:.0f} s.")
     sys.stdout.flush()
