@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +30,7 @@ from lmms_fixattn.compiled_steps import FixedSteps
 from lmms_fixattn.data.coco import DEMO_SCENES
 from lmms_fixattn.generation import Settings
 from lmms_fixattn.intervention import intervene
+from lmms_fixattn.lmms_registered import registered
 from lmms_fixattn.methods import METHODS, make_method
 from lmms_fixattn.methods.base import Method
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder
@@ -189,7 +189,7 @@ def findings() -> Iterator[Finding]:
     """
     os.environ[versions.INSIST] = "1"
     yield _versions()
-    yield _registration()
+    yield _tried("lmms-eval", registered)
     devices = _device()
     yield devices
     yield from _at_hand()
@@ -287,28 +287,6 @@ def _versions() -> Finding:
     python = f"Python {platform.python_version()}, lmms-fixattn {versions.installed()['lmms-fixattn']}"
     todo = "; ".join(remark.partition(": ")[2].partition(";")[0] for remark in remarks)
     return Finding("versions", not remarks, f"{python}, {versions.described()}", todo)
-
-
-def _registration() -> Finding:
-    def registered() -> str:
-        names = [point.name for point in entry_points(group="lmms_eval.models") if "lmms_fixattn" in point.value]
-        if not names:
-            raise _OffError("lmms-eval's entry point lmms_eval.models does not name this package")
-        import lmms_eval.models
-        import lmms_eval.tasks
-
-        from lmms_fixattn.plugin import task_folder
-
-        lmms_eval.models.get_model("llava_fixattn")
-        if not getattr(lmms_eval.tasks.TaskManager.initialize_tasks, "searches_lmms_fixattn", False):
-            raise _OffError("lmms-eval's TaskManager does not search this package's tasks")
-        tasks = lmms_eval.tasks.TaskManager(include_path=task_folder(), include_defaults=False).all_tasks
-        wanted = ("chair_coco", "pope_coco", "pope_coco_chat", "chair_demo", "pope_demo")
-        if missing := [task for task in wanted if task not in tasks]:
-            raise _OffError(f"the task {missing[0]} was not found")
-        return f"model llava_fixattn and {len(tasks)} tasks"
-
-    return _tried("lmms-eval", registered)
 
 
 def _device() -> Finding:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import CompileConfig
 
-from lmms_fixattn import compiled_steps
+from lmms_fixattn import transformers_api
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 
@@ -50,7 +50,7 @@ def test_compiled_steps_are_compiled_once_and_measured_afterwards(gpu, tmp_path,
         graphs.append(graph)
         return graph
 
-    monkeypatch.setattr(compiled_steps, "CompileConfig", partial(CompileConfig, backend=backend, mode=None))
+    monkeypatch.setattr(transformers_api, "CompileConfig", partial(CompileConfig, backend=backend, mode=None))
     path = tmp_path / "gpu.json"
     try:
         assert gpu.main(["--smoke", "--modes", "compiled", "--output", str(path)]) == 0
