@@ -17,6 +17,11 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from tqdm import tqdm
 
+
+class NoRoomError(ValueError):
+    """The disk has no room for what is to be downloaded. The message says how much is needed and what to do."""
+
+
 _SMALL = ("*.json", "*.jinja", "*.model", "*.txt")
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 
@@ -36,12 +41,11 @@ def check_disk_space(place: str, commit: str) -> None:
     Where the hub is out of reach nothing is known of their size, and nothing is checked.
 
     Raises:
-        ValueError: they have not; says what is needed and what is there.
+        NoRoomError: they have not.
     """
     needed = sum(file.file_size or 0 for file in _to_come(place, commit))
-    free = shutil.disk_usage(HF_HUB_CACHE).free
-    if needed > free:
-        raise ValueError(
+    if needed and needed > (free := shutil.disk_usage(HF_HUB_CACHE).free):
+        raise NoRoomError(
             f"the weights of {place} are {needed / 1e9:.2f} GB to download, and {HF_HUB_CACHE} has room for "
             f"{free / 1e9:.2f} GB; make room, or set HF_HOME to a folder on a larger disk"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import deque
@@ -16,7 +17,7 @@ import pytest
 from coco_folders import write_coco
 from image_server import ImageServer, jpeg, status
 
-from lmms_fixattn import cli
+from lmms_fixattn import cli, hub_files
 from lmms_fixattn.data import hub, image_host, image_lists
 from lmms_fixattn.task_glue import pope_documents
 
@@ -85,21 +86,23 @@ def question(number: int, kind: str) -> dict[str, Any]:
 @pytest.fixture
 def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a checkpoint in the hub's cache, to be filled by the test."""
-    import huggingface_hub
-
     folder = tmp_path / "snapshot"
 
     def snapshot_download(
-        repo_id: str, *, revision: str, allow_patterns: list[str], dry_run: bool = False
+        repo_id: str, *, revision: str, allow_patterns: list[str], dry_run: bool = False, tqdm_class: Any = None
     ) -> str | list[Any]:
-        assert (repo_id, revision) == ("llava-hf/llava-1.5-7b-hf", "main")
-        if dry_run:
-            return [SimpleNamespace(file_size=3000, will_download=not folder.is_dir())]
+        assert repo_id == "llava-hf/llava-1.5-7b-hf"
+        assert revision in ("main", folder.name)
         if not folder.is_dir():
             raise FileNotFoundError("no snapshot")
-        return str(folder)
+        shard = folder / SHARDS[0]
+        coming = SimpleNamespace(
+            file_size=3000, will_download=not shard.exists(), filename=shard.name, local_path=str(shard)
+        )
+        return [coming] if dry_run else str(folder)
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(hub_files, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(hub_files, "HF_HUB_CACHE", str(tmp_path))
     return folder
 
 
@@ -193,11 +196,12 @@ def test_a_link_to_a_file_that_was_not_copied_is_no_file(snapshot: Path, capsys:
 def test_a_checkpoint_without_room_is_not_fetched(
     snapshot: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: ImageServer
 ) -> None:
-    usage = hub.shutil.disk_usage("/")._replace(free=2000)
-    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: usage)
+    fill(snapshot, without=SHARDS[0])
+    usage = shutil.disk_usage("/")._replace(free=2000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert run("chair_coco", "--fetch") == 1
     out = capsys.readouterr().out
-    assert "llava-1.5-7b-hf is 0.00 GB to download, and" in out
+    assert "the weights of llava-hf/llava-1.5-7b-hf are 0.00 GB to download, and" in out
     assert "chair_coco: LACKING 500 images of COCO take about 80 MB" in out
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ POPE_COLUMNS = {"question_id": (int, str), "question": str, "answer": str, "imag
 # finds neither by lmms-eval's name for it, which is none, once the hub is out of reach.
 POPE_CONFIGURATION = "default"
 
-_CHECKPOINT = ("*.json", "*.jinja", "*.model", "*.safetensors")
 _PARTS = (
     ("config.json",),
     ("tokenizer.json", "tokenizer.model"),
@@ -64,18 +62,14 @@ def checkpoint(name: str, revision: str = "main") -> Path:
     Raises:
         DataError: the hub is out of reach, has no such checkpoint, or has not all of its files; no room for them.
     """
-    import huggingface_hub
+    from lmms_fixattn import hub_files
 
-    patterns = list(_CHECKPOINT)
     try:
-        if not huggingface_hub.constants.HF_HUB_OFFLINE:
-            _check_room(
-                name,
-                huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns, dry_run=True),
-            )
-        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except DataError:
-        raise
+        folder = hub_files.configuration(name, revision)
+        hub_files.check_disk_space(name, folder.name)
+        hub_files.download_weights(name, folder.name)
+    except hub_files.NoRoomError as error:
+        raise DataError(str(error)) from error
     except Exception as error:
         raise DataError(_not_had(f"checkpoint {name}", error, "name a local directory")) from error
     present = {path.name for path in folder.iterdir() if path.is_file()}  # no links to files that were not copied
@@ -102,16 +96,3 @@ def _not_had(what: str, error: Exception, instead: str) -> str:
     reason = (str(error).strip() or "no message").splitlines()[0]
     failure = f"{type(error).__name__}: {reason}"
     return f"{what} could not be loaded ({failure}); give this machine access to the hub, or {instead}"
-
-
-def _check_room(name: str, files: Any) -> None:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    needed = sum(file.file_size or 0 for file in files if file.will_download)
-    folder = next(path for path in (Path(HF_HUB_CACHE), *Path(HF_HUB_CACHE).parents) if path.is_dir())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DataError(
-            f"checkpoint {name} is {needed / 1e9:.2f} GB to download, and {HF_HUB_CACHE} has room for {free / 1e9:.2f} "
-            "GB; make room, or set HF_HOME to a folder on a larger disk"
-        )
