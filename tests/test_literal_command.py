@@ -167,6 +167,20 @@ def test_what_stays_wrong_ends_in_one_line_before_the_weights_are_downloaded(mac
     assert not any(name.endswith(".safetensors") for name in machine.hub.asked)
 
 
+def test_the_hubs_own_list_is_scored_with_the_truth_that_it_carries(machine: Machine) -> None:
+    with StandInHub(hub_repositories.checkpoint(), hub_repositories.chair()) as hub:
+        machine.hub = hub
+        options = ("--batch_size", "6", "--output_path", "out", "--log_samples")
+        done = machine.run(*COMMAND[:-1], "chair_coco", *options, LMMS_FIXATTN_IMAGES="hub")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not machine.images.asked
+    assert hub.tokens == set()
+    kept = samples(machine.home / "out", "chair_coco")
+    assert len(kept) == 12
+    data = results(machine.home / "out")["configs"]["chair_coco"]["process_docs"]
+    assert hub_repositories.CHAIR in str(data)
+
+
 def test_the_quick_start_of_the_readme_runs_line_by_line(machine: Machine) -> None:
     """Run the block between `<!-- quick start -->` and `<!-- end of the quick start -->`, on fewer documents."""
     block = re.search(r"<!-- quick start -->(.*?)<!-- end of the quick start -->", README.read_text(), re.DOTALL)
