@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -21,6 +21,15 @@ TOO_MUCH = (
         "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
     ),
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def freed() -> Iterator[list[bool]]:
+    """A list that grows with every time memory is freed, which would collect all garbage each time."""
+    times: list[bool] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch_room, "clear_device_cache", lambda garbage_collection: times.append(garbage_collection))
+        yield times
 
 
 class Device:
@@ -52,10 +61,12 @@ def test_every_prompt_is_answered_in_order_or_one_alone_is_too_large(rows: int, 
 
 
 @pytest.mark.parametrize("error", TOO_MUCH)
-def test_what_was_too_much_once_is_not_tried_again_for_prompts_as_long(error: Exception) -> None:
+def test_what_was_too_much_once_is_not_tried_again_for_prompts_as_long(error: Exception, freed: list[bool]) -> None:
     room, device = Room(16), Device(100, 10, error)
+    freed.clear()
     room.answer(range(16), 10, device)
     assert device.tried == [16, 8, 8]
+    assert freed == [True]
     device.tried.clear()
     room.answer(range(16), 10, device)
     assert device.tried == [8, 8]
