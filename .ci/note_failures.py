@@ -5,7 +5,6 @@ pytest's own record (--last-failed) also keeps what was not run, and, with sever
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 failed: set[str] = set()
@@ -20,5 +19,5 @@ pytest_collectreport = pytest_runtest_logreport
 
 
 def pytest_sessionfinish(session: Any) -> None:
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    if not hasattr(session.config, "workerinput"):  # one of several workers knows only its own
         session.config.cache.set("newest/failed", sorted(failed))
