@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 
-from lmms_fixattn.transformers_api import text_model
-
 
 def relative_size(hidden: torch.Tensor) -> torch.Tensor:
     """Return |x| / sqrt(mean of x^2 + 1e-6) over the last dimension, float32."""
@@ -38,6 +36,8 @@ def sink_dimensions(model: Any, ids: torch.Tensor, count: int = 2, layers: slice
     Returns:
         The ``count`` largest by dimension, largest first.
     """
+    from lmms_fixattn.transformers_api import text_model  # not with VAR, which is listed without it
+
     text = text_model(model)
     with torch.no_grad():
         states = text(input_ids=ids.to(text.device), use_cache=False, output_hidden_states=True).hidden_states

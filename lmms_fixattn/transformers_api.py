@@ -23,25 +23,11 @@ from transformers.masking_utils import (
     create_sliding_window_causal_mask,
 )
 
-from lmms_fixattn.versions import described
+from lmms_fixattn.versions import EngineError
 
 __all__ = ["DynamicLayer", "EngineError"]
 
 _CACHE_NAMES = ("cache", "past_key_values")
-
-
-class EngineError(RuntimeError):
-    """transformers did something else than an intervention needs, so that no answer can be trusted.
-
-    The message says what was expected, what came, and which versions are installed.
-    """
-
-    names_versions = True
-    """Tells whoever reports an unexpected error that this one needs no further word on versions."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        super().__init__(f"{what}. No answer was made. Installed: {described()}; see what `lmms-fixattn check` says")
 
 
 @cache

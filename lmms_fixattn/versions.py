@@ -1,4 +1,4 @@
-"""The library versions that were tried, and a clear word about any other."""
+"""The library versions that were tried, a clear word about any other, and the error where one does the unexpected."""
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ TRIED = {
 """The lowest and the highest version of each library that the tests passed with."""
 INSIST = "LMMS_FIXATTN_ANY_VERSION"
 """The environment variable that, set to 1, lets a run go on outside the bounds."""
+
+
+class EngineError(RuntimeError):
+    """transformers did something else than an intervention needs, so that no answer can be trusted.
+
+    The message says what was expected, what came, and which versions are installed.
+    """
+
+    names_versions = True
+    """Tells whoever reports an unexpected error that this one needs no further word on versions."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what}. No answer was made. Installed: {described()}; see what `lmms-fixattn check` says")
 
 
 def installed() -> dict[str, str]:

@@ -98,3 +98,9 @@ def test_scoring_needs_no_torch():
     code = f"import sys, {scorers}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_methods_are_listed_without_transformers():
+    code = "import sys, lmms_fixattn.catalogue, lmms_fixattn.sweep_plan; print('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
