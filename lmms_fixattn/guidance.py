@@ -79,10 +79,10 @@ class SecondBranch:
         ).last_hidden_state[:, -1]
         """The newest state of each row, [rows, hidden size]."""
         self.position = positions[:, -1:].clone()
-        if self.cache.is_compileable:
+        self._fixed = length_of(self.cache)
+        if self._fixed is not None:
             # What lies behind the newest token is hidden by its place: the mask can be whole, and of one shape.
-            behind = (length_of(self.cache) or 0) - self.mask.shape[1]
-            self.mask = torch.nn.functional.pad(self.mask, (0, behind), value=1)
+            self.mask = torch.nn.functional.pad(self.mask, (0, self._fixed - self.mask.shape[1]), value=1)
             torch._dynamo.mark_static_address(self.position)
         if isinstance(self.cache, FixedCache):  # compiled steps may have been recorded for an earlier one's place
             if self.cache.position is not None:
@@ -113,7 +113,7 @@ class SecondBranch:
         if own is None:
             own = torch.as_tensor(self.main.get_seq_length(), device=embeds.device).view(1, 1)
         self.position.add_(1)
-        if not self.cache.is_compileable:
+        if self._fixed is None:
             self.mask = torch.cat([self.mask, self.mask.new_ones(rows, 1)], dim=1)
         self._attended = self._causal_mask(embeds, self.mask, self.cache, self.position)
         return {

@@ -200,7 +200,7 @@ class _Intervention:
             return None
         if kwargs.get("inputs_embeds") is None:
             raise EngineError(f"{self.name}: expected the text model to be called with inputs_embeds=, it was not")
-        if not (attention := module.config._attn_implementation).startswith(OURS):
+        if not (attention := attention_in_use(module)).startswith(OURS):
             raise EngineError(f"{self.name}: the attention implementation was set to {attention} inside the block")
         past = cache_among(kwargs, self.cache_name)
         edit: Edit | None = getattr(past, _EDIT, None)

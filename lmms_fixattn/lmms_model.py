@@ -36,7 +36,12 @@ from lmms_fixattn.methods import Method
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder, whole_pictures
 from lmms_fixattn.shared_prefix import SharedPrefixes
 from lmms_fixattn.text_model import TextModel
-from lmms_fixattn.transformers_api import keeps_images_in_order_under_beams
+from lmms_fixattn.transformers_api import (
+    attention_in_use,
+    keeps_images_in_order_under_beams,
+    text_model,
+    vision_tower,
+)
 from lmms_fixattn.versions import check_versions, installed
 
 __all__ = ["DocumentError", "LlavaFixattn", "LlavaFixattnSimple"]
@@ -490,8 +495,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
             "device": str(self.device),
             "device_map": self._device_map,
             "attention": {
-                "text": config.text_config._attn_implementation,
-                "vision": config.vision_config._attn_implementation,
+                "text": attention_in_use(text_model(self._outline)),
+                "vision": attention_in_use(vision_tower(self._outline)),
             },
             "image_processor": type(self.encoder.processor.image_processor).__name__,
             "quantization": f"{self._bits} bits" if self._bits else None,

@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.methods import METHODS, Method, make_method, parameters_of
+from lmms_fixattn.transformers_api import loadable_attention
 
 _DTYPES = {
     "auto": None,
@@ -189,7 +189,7 @@ def attention(value: Any) -> str | None:
     """
     if value is None or str(value).lower() in ("", "none", "auto"):
         return None
-    known = ["eager", *(name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if "paged" not in name)]
+    known = loadable_attention()
     if value not in known:
         raise ValueError(
             f"attn_implementation must be one of {', '.join(known)}, got {value!r}{did_you_mean(value, known)}"

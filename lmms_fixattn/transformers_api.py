@@ -22,6 +22,7 @@ from transformers.masking_utils import (
     create_causal_mask,
     create_sliding_window_causal_mask,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lmms_fixattn.versions import EngineError
 
@@ -182,11 +183,15 @@ def check_model(model: Any) -> None:
                 raise EngineError(f"expected transformers' {kind.__name__} to have {name}, but it has not")
 
 
-def attention_in_use(text: Any) -> str:
-    """Return the name of the attention implementation of a text model, in which :func:`use_attention` is undone."""
-    name = getattr(text.config, "_attn_implementation", None)
+def attention_in_use(module: Any) -> str:
+    """Return the name of the attention implementation of a text model or a vision tower.
+
+    Raises:
+        EngineError: its configuration does not name one.
+    """
+    name = getattr(module.config, "_attn_implementation", None)
     if not isinstance(name, str):
-        raise EngineError(f"expected the text model's configuration to name its attention implementation, got {name!r}")
+        raise EngineError(f"expected a model's configuration to name its attention implementation, got {name!r}")
     return name
 
 
@@ -198,9 +203,14 @@ def use_attention(model: Any, name: str) -> None:
     """
     model.set_attn_implementation({"text_config": name})
     text = text_model(model)
-    used = {text.config._attn_implementation, *(layer.self_attn.config._attn_implementation for layer in text.layers)}
+    used = {attention_in_use(text), *(attention_in_use(layer.self_attn) for layer in text.layers)}
     if used != {name}:
         raise EngineError(f"expected every layer to attend by {name} after set_attn_implementation, got {sorted(used)}")
+
+
+def loadable_attention() -> list[str]:
+    """Return the names of the attention implementations that a model can be loaded with."""
+    return ["eager", *(name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if "paged" not in name)]
 
 
 def known_attention() -> set[str]:
