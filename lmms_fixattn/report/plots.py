@@ -133,7 +133,7 @@ def recall_plot(comparison: Comparison) -> Figure:
         if comparison.curve is not None:
             figure.text(
                 0.01, 0.02, f"Grey: {_short(comparison.baseline)} cut short, the best way at each recall. "
-                "Below it is better than saying less. Bars: 95% intervals.", fontsize=8, color="#444444",
+                "Only below it can be better than saying less. Bars: 95% intervals.", fontsize=8, color="#444444",
             )  # fmt: skip
     return figure
 
