@@ -288,3 +288,23 @@ def test_the_released_captions_give_the_published_table_and_the_verdict(referenc
             if name.startswith("r0.25"):
                 assert "loops more often" in row.verdict
                 assert "loses recall" in row.verdict
+
+
+@pytest.mark.parametrize(
+    ("group", "baseline", "method", "delta", "better"),
+    [("adaiat", "greedy", "adaiat", -4.1, False), ("deco", "sampling", "deco", -13.2, True)],
+)
+def test_of_released_fixes_only_those_that_no_way_to_say_less_explains_are_better(
+    reference: Path, group: str, baseline: str, method: str, delta: float, better: bool
+) -> None:
+    folder = reference / "captions" / group
+    if not folder.is_dir():
+        pytest.skip("no released captions of other groups beside the checkout")
+    truth = read_ground_truth(reference / "chair" / "ground_truth_all.json.gz")
+    runs = [read_run(str(folder / f"{name}.jsonl.gz")) for name in (baseline, method)]
+    row = compare(runs, baseline, truth, LEXICON, draws=1000).rows[1]
+    assert row.vs_truncation is not None
+    assert row.vs_truncation.chair_s.value == pytest.approx(delta, abs=0.3)
+    assert "CHAIR_s lower" in row.verdict
+    assert ("and better than saying less (" in row.verdict) == better
+    assert ("not shown to be better than saying less (" in row.verdict) != better
