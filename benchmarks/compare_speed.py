@@ -1,6 +1,6 @@
 """How fast `lmms-fixattn compare` is: seconds for files of captions, start-up included, beside the naive way.
 
-    python benchmarks/compare_speed.py [--files 10] [--captions 500] [--draws 1000]
+    python benchmarks/compare_speed.py [--files 10] [--captions 500] [--draws 5000]
 
 Generates files of captions of about 100 words on the same images and runs the command on them as a user does. The naive
 way scores every drawn corpus anew and analyses every prefix of the baseline's captions; it is timed on a few draws and
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--files", type=int, default=10)
     parser.add_argument("--captions", type=int, default=500, help="a file")
-    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--draws", type=int, default=bootstrap.DRAWS)
     arguments = parser.parse_args()
     draw = random.Random(0)
     images = range(1, arguments.captions + 1)

@@ -59,6 +59,10 @@ class Figures:
         """Return every column with its interval."""
         return {name: bootstrap.interval(*self.column(name)) for name in self.names}
 
+    def p_minus(self, other: Figures, name: str) -> float:
+        """Return the two-sided bootstrap p of a column's paired difference to another run being 0."""
+        return bootstrap.p_value(self.column(name)[1] - other.column(name)[1])
+
     def minus(self, other: Figures) -> dict[str, Interval]:
         """Return every column's difference to the same columns of another run in the same draws: paired."""
         columns = {name: (self.column(name), other.column(name)) for name in self.names}

@@ -37,6 +37,9 @@ class Row:
             words and times.
         differences: this run minus the baseline, paired, of each column with an interval in both; {} for the baseline.
         vs_truncation: what it does beyond the baseline cut to its recall; None for the baseline, and without captions.
+        holm: the p of its two claims on CHAIR_s after Holm over the rows that are compared with the baseline, each
+            claim a family of its own: "chair_s" (the paired difference is not 0) and "beyond" (vs_truncation.chair_s is
+            below 0). Intervals are raw. {} for the baseline, and without captions.
         verdict: what the intervals say, in words (report.verdict).
         captions: its scored captions (metrics.chair.score_caption), with "task", "image" (path or None) and "tokens".
     """
@@ -45,6 +48,7 @@ class Row:
     columns: dict[str, Interval]
     differences: dict[str, Interval] = field(default_factory=dict)
     vs_truncation: Truncation | None = None
+    holm: dict[str, float] = field(default_factory=dict)
     verdict: str = ""
     captions: tuple[dict[str, Any], ...] = ()
 
@@ -55,7 +59,7 @@ class Comparison:
 
     Attributes:
         by_task: rows of each caption task, where runs hold several; `rows` then pool all their captions.
-        curve: the baseline's captions cut after k words; None without captions.
+        curve: the best of the baseline's cuts at each recall; None without captions.
         notes: what a reader has to know beside the figures.
         n: images that are captioned, or without captions answers that are compared.
         settings: analyser, parser, draws, seed, level.
@@ -77,7 +81,7 @@ def compare(
     baseline: str | None,
     truth: Mapping[int, frozenset[str]] | None,
     analyser: chair.Analyser,
-    draws: int = 1000,
+    draws: int = bootstrap.DRAWS,
     seed: int = 0,
     allow_differences: bool = False,
     parser: str = "official",
@@ -111,13 +115,19 @@ def compare(
     of_row = [row["task"] for row in next(iter(scored.values()), [])]
     for task in dict.fromkeys(of_row) if own and len(set(of_row)) > 1 else ():
         places = [place for place, name in enumerate(of_row) if name == task]
-        cut_short = prefixes and PrefixCounts(*(counts[places] for counts in prefixes))
+        cut_short = prefixes and prefixes.of(places)
         chosen = {name: [captions[place] for place in places] for name, captions in scored.items()}
         having = [run for run in runs if run.name in scored]
         by_task[task], _ = _rows(having, chosen, cut_short, {}, drawn)
     notes = [*recorded.misnamed(runs), *recorded.methods(runs), *recorded.alike(runs), *agreement.notes]
     notes += _remarks(runs, scored, agreement, analyser, parser)
     notes += [f"{row.name}: {row.vs_truncation.note}" for row in rows if row.vs_truncation and row.vs_truncation.note]
+    if (several := sum(row.vs_truncation is not None for row in rows)) > 1:
+        notes.append(
+            f"several runs: the {several} differences of CHAIR_s are a family of tests and the {several} of CHAIR_s "
+            f"beyond brevity another, each corrected by Holm at {100 * (1 - bootstrap.LEVEL):.0f}%; every interval is "
+            "raw, as of one run alone"
+        )
     return Comparison(
         baseline=runs[0].name,
         rows=rows,
@@ -145,14 +155,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             "name": one.name,
             **{name: asdict(column) for name, column in one.columns.items()},
             "differences": {name: asdict(column) for name, column in one.differences.items()},
-            "vs_truncation": beyond
-            and {
-                "chair_s": asdict(beyond.chair_s),
-                "chair_i": asdict(beyond.chair_i),
-                "chair_i_unique": asdict(beyond.chair_i_unique),
-                "baseline_words": beyond.baseline_words,
-                "note": beyond.note,
-            },
+            "vs_truncation": beyond and asdict(beyond) | {"smallest_shown": beyond.chair_s.smallest_fall},
+            "holm": one.holm,
             "verdict": one.verdict,
         }
 
@@ -294,6 +298,7 @@ def _rows(
         if prefixes is not None:
             control = TruncationControl(prefixes, weights)
     rows = []
+    p_values: dict[str, dict[str, float]] = {"chair_s": {}, "beyond": {}}
     for run in runs:
         parts = figures[run.name]
         captions = tuple(scored.get(run.name, ()))
@@ -308,10 +313,22 @@ def _rows(
                 differences |= part.minus(other)
             if control is not None and captions:
                 beyond = control.compare({name: parts[0].column(name) for name in parts[0].names})
+                p_values["beyond"][run.name] = beyond.p
+                p_values["chair_s"][run.name] = parts[0].p_minus(figures[first][0], "chair_s")
         images = {name: part.images for part, _ in shared for name in part.names}
-        said = "the baseline" if run.name == first else verdict(columns, differences, beyond, images)
-        rows.append(Row(run.name, columns, differences, beyond, said, captions))
-    return tuple(rows), None if control is None else control.curve
+        rows.append((Row(run.name, columns, differences, beyond, captions=captions), images))
+    adjusted = {
+        claim: dict(zip(of_run, bootstrap.holm(list(of_run.values())), strict=True))
+        for claim, of_run in p_values.items()
+    }
+
+    def judged(row: Row, images: Mapping[str, int]) -> Row:
+        holm = {claim: of_run[row.name] for claim, of_run in adjusted.items() if row.name in of_run}
+        tests = len(p_values["beyond"])
+        said = verdict(row.columns, row.differences, row.vs_truncation, images, holm, tests)
+        return replace(row, holm=holm, verdict="the baseline" if row.name == first else said)
+
+    return tuple(judged(row, images) for row, images in rows), None if control is None else control.curve
 
 
 def _remarks(

@@ -21,10 +21,10 @@ from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.samples import samples
 
 _CAPTIONS = {
-    "recall": "Hallucination against recall. On the grey curve, the baseline says less and less; a fix that only makes "
-    "captions shorter lies on it.",
-    "truncation": "Beyond brevity: each method minus the baseline cut to the same recall. An interval that excludes 0 "
-    "is a difference that saying less does not explain.",
+    "recall": "Hallucination against recall. On the grey curve, the baseline says less and less, cut in the best way "
+    "at each recall; a fix that only makes captions shorter lies on it or above.",
+    "truncation": "Beyond brevity: each method minus the best cut of the baseline at the same recall. An interval "
+    "below 0 is a gain that saying less does not explain; one above 0 may be nothing but captions of unequal lengths.",
     "position": "Where in a caption objects are hallucinated, by tenths of the caption.",
     "position_words": "The same by words from the caption's start.",
 }

@@ -87,7 +87,7 @@ def svg(figure: Figure, prefix: str) -> str:
 
 
 def recall_plot(comparison: Comparison) -> Figure:
-    """Draw CHAIR_s and CHAIR_i over recall: every method with both intervals, and the baseline cut shorter and shorter.
+    """Draw CHAIR_s and CHAIR_i over recall: every method with both intervals, and the best that the baseline's cuts do.
 
     Below that curve is better than brevity.
     """
@@ -132,14 +132,14 @@ def recall_plot(comparison: Comparison) -> Figure:
             axes.grid(color="#e6e6e6", linewidth=0.6)
         if comparison.curve is not None:
             figure.text(
-                0.01, 0.02, f"Grey: {_short(comparison.baseline)} cut after its first 1, 2, 3, ... words. "
-                "Below it is better than saying less. Bars: 95% intervals.", fontsize=8, color="#444444",
+                0.01, 0.02, f"Grey: {_short(comparison.baseline)} cut short, the best way at each recall. "
+                "Only below it can be better than saying less. Bars: 95% intervals.", fontsize=8, color="#444444",
             )  # fmt: skip
     return figure
 
 
 def truncation_plot(comparison: Comparison) -> Figure:
-    """Draw each method's CHAIR minus that of the baseline cut to the same recall, with its paired interval."""
+    """Draw each method's CHAIR minus the best of the baseline's cuts at the same recall, with its paired interval."""
     rows = [(row, row.vs_truncation) for row in comparison.rows if row.vs_truncation is not None]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11, 1.4 + 0.32 * len(rows)), layout="constrained")
@@ -148,19 +148,13 @@ def truncation_plot(comparison: Comparison) -> Figure:
             axes.axvline(0, color="black", linewidth=0.9)
             for place, (row, beyond) in enumerate(rows):
                 delta: Interval = getattr(beyond, column)
-                if delta.value is None:
-                    axes.annotate(
-                        "recall off the curve", (0, place), (4, 0), textcoords="offset points", va="center",
-                        fontsize=8, color="#666666",
-                    )  # fmt: skip
-                    continue
                 look = _look(comparison, row)
                 axes.errorbar(
-                    [delta.value], [place], xerr=_reach(delta), fmt=look["marker"], color=look["color"],
+                    [_value(delta)], [place], xerr=_reach(delta), fmt=look["marker"], color=look["color"],
                     markersize=6, elinewidth=1.6, label=row.name,
                 )  # fmt: skip
                 axes.annotate(
-                    f"{delta.value:+.1f}".replace("-", "−"), (1, place), (4, 0), xycoords=("axes fraction", "data"),
+                    f"{_value(delta):+.1f}".replace("-", "−"), (1, place), (4, 0), xycoords=("axes fraction", "data"),
                     textcoords="offset points", va="center", fontsize=8, annotation_clip=False,
                 )  # fmt: skip
             axes.set(
@@ -170,7 +164,7 @@ def truncation_plot(comparison: Comparison) -> Figure:
             axes.tick_params(left=axes is panels[0])
             axes.grid(axis="x", color="#e6e6e6", linewidth=0.6)
         panels[0].set_yticks(range(len(rows)), [_short(row.name) for row, _ in rows])
-        figure.suptitle(f"Against {_short(comparison.baseline)} cut to the same recall", fontsize=10)
+        figure.suptitle(f"Against the best cut of {_short(comparison.baseline)} at the same recall", fontsize=10)
         _settle(figure)
     return figure
 

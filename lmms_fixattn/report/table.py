@@ -129,9 +129,11 @@ def _csv(comparison: Comparison) -> str:
                 for name in ("chair_s", "chair_i", "chair_i_unique"):
                     beyond: Interval = getattr(row.vs_truncation, name)
                     writer.writerow((row.name, task, f"{name}_vs_truncation", *_bare(beyond), "", "", ""))
-                writer.writerow(
-                    (row.name, task, "baseline_words", row.vs_truncation.baseline_words, "", "", "", "", "")
-                )
+                writer.writerow((row.name, task, "best_cut", row.vs_truncation.cut, "", "", "", "", ""))
+                smallest = row.vs_truncation.chair_s.smallest_fall
+                writer.writerow((row.name, task, "smallest_shown", smallest, "", "", "", "", ""))
+            for claim, p in row.holm.items():
+                writer.writerow((row.name, task, f"holm_p_{claim}", p, "", "", "", "", ""))
     return out.getvalue()
 
 
@@ -163,18 +165,23 @@ def _of_rows(rows: Sequence[Row], baseline: str, where: str) -> list[Section]:
             lines = [(row.name, *(_difference(row.differences.get(name)) for name in compared)) for row in others]
             found.append(Section(f"{title}{where}, minus {baseline}", n, ("run", *compared), lines))
     found += _of_answers(rows, others, baseline)
-    beyond = [(row.name, row.vs_truncation) for row in rows if row.vs_truncation]
+    beyond = [(row, row.vs_truncation) for row in rows if row.vs_truncation]
     if beyond:
         lines = [
             (
-                name,
-                "" if control.baseline_words is None else str(control.baseline_words),
-                *(_difference(delta) for delta in (control.chair_s, control.chair_i, control.chair_i_unique)),
+                row.name,
+                control.cut,
+                _difference(control.chair_s),
+                f"{row.holm['beyond']:.3f}" if "beyond" in row.holm else "",
+                "" if control.chair_s.smallest_fall is None else f"{control.chair_s.smallest_fall:.1f}",
+                _difference(control.chair_i),
+                _difference(control.chair_i_unique),
             )
-            for name, control in beyond
+            for row, control in beyond
         ]
-        header = ("run", "words of the baseline", "chair_s", "chair_i", "chair_i_unique")
-        found.append(Section(f"beyond brevity{where}: minus {baseline} cut to the same recall", n, header, lines))
+        header = ("run", "best cut in chair_s", "chair_s", "Holm p", "shown from", "chair_i", "chair_i_unique")
+        title = f"beyond brevity{where}: minus the best cut of {baseline} at the same recall"
+        found.append(Section(title, n, header, lines))
     return found
 
 

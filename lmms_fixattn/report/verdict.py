@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lmms_fixattn.metrics.bootstrap import Interval
+from lmms_fixattn.metrics.bootstrap import LEVEL, POWER, Interval
 from lmms_fixattn.metrics.truncation import Truncation
 
 FEWEST_IMAGES = 30
@@ -16,19 +16,22 @@ def verdict(
     differences: Mapping[str, Interval],
     beyond: Truncation | None,
     images: Mapping[str, int],
+    holm: Mapping[str, float] | None = None,
+    tests: int = 1,
 ) -> str:
     """Return a run's verdict against the baseline: clauses parted by "; ", each decided by one 95% interval.
 
-    "Lower", "better", "loses" ... are said only where the interval lies wholly on one side of 0; "no different" and "no
-    better" mean that it does not, which at a small n is no proof of equality. No correction is made for the number of
-    runs compared.
+    "Lower", "better", "loses" ... are said only where the interval lies wholly on one side of 0. "Not told apart" and
+    "not shown to be" mean that it does not, which is no proof of equality: beside the second stands the smallest gain
+    that these images would have shown in 8 of 10 samples.
 
     hallucination   the paired difference of CHAIR_s
-    brevity         the truncation-matched delta of CHAIR_s (metrics.truncation): below 0 is "better than cutting the
-                    baseline", above 0 "worse than", across 0 "no better than". The delta of CHAIR_i is said where it
-                    points elsewhere; if it is below 0 while that of CHAIR_i with each object counted once is not, the
-                    gain is said to be by repeats. Where the run's recall is above the baseline's there is no delta, and
-                    brevity cannot be what lowers a lower CHAIR_s.
+    brevity         the distance of CHAIR_s from the best of the baseline's cuts at its recall (metrics.truncation):
+                    only below 0 is "better than saying less". "Worse than every cut" takes a distance from the worst of
+                    them above 0, and a CHAIR_s above the baseline's own: captions of unequal lengths lie above the best
+                    cut though only brevity made them, but no cut raises CHAIR_s. Of CHAIR_i is said only what points
+                    elsewhere; if it is better while that with each object counted once is not, the gain is by repeats.
+    several runs    where the p of one of these two claims is above 5% after Holm over the compared runs, that is said
     recall          the paired difference of recall
     loops, ends     the paired differences of looped and unterminated
     POPE            the paired difference of each split's accuracy
@@ -36,7 +39,8 @@ def verdict(
     A run whose differences are 0 in every draw is called identical. Of fewer than FEWEST_IMAGES images nothing is
     concluded.
 
-    columns, differences, beyond: as in report.compare.Row; images: how many a difference's draws were of, by column.
+    columns, differences, beyond, holm: as in report.compare.Row; images: how many a difference's draws were of, by
+    column; tests: how many runs Holm's correction is over.
     """
     if differences and all(found.value == found.low == found.high == 0 for found in differences.values()):
         return "identical to the baseline in every column and every draw"
@@ -45,7 +49,8 @@ def verdict(
         if images["chair_s"] < FEWEST_IMAGES:
             clauses = [f"captions: {_too_few(images['chair_s'])}"]
         else:
-            clauses = [_hallucination(differences["chair_s"], beyond), *_manner(columns, differences)]
+            corrected = {claim: p for claim, p in (holm or {}).items() if tests > 1}
+            clauses = [_hallucination(differences, beyond, corrected, tests), *_manner(columns, differences)]
     accuracies = {name: found for name, found in differences.items() if name.startswith("pope_") and "accuracy" in name}
     enough = {_split(name): found for name, found in accuracies.items() if images[name] >= FEWEST_IMAGES}
     few = {_split(name): images[name] for name in accuracies if images[name] < FEWEST_IMAGES}
@@ -68,25 +73,36 @@ def _listed(splits: Iterable[str]) -> str:
     return f"POPE {', '.join(splits)}".strip()
 
 
-def _hallucination(difference: Interval, beyond: Truncation | None) -> str:
-    said = _told("CHAIR_s", difference, "lower", "higher", "no different")
+def _hallucination(
+    differences: Mapping[str, Interval], beyond: Truncation | None, holm: Mapping[str, float], tests: int
+) -> str:
+    def after(claim: str) -> str:
+        """Return what Holm's correction leaves of a claim that its own interval makes."""
+        p = holm.get(claim, 0.0)
+        return f", by itself alone: p {p:.3f} after Holm over {tests} runs" if p > 1 - LEVEL else ""
+
+    difference = differences["chair_s"]
+    said = _told("CHAIR_s", difference, "lower", "higher", "not told apart", after("chair_s"))
     if beyond is None:
         return said
-    delta, other, once = beyond.chair_s, beyond.chair_i, beyond.chair_i_unique
-    if delta.value is None:
-        if difference.below_zero:
-            return f"{said} at a recall above the baseline's, so brevity is not what does it"
-        return f"{said}, with a recall above the baseline's, which no cut of it reaches"
-    but = "but" if difference.below_zero and not delta.below_zero else "and"
-    how = "better" if delta.below_zero else "worse" if delta.above_zero else "no better"
-    said += f", {but} {how} than cutting the baseline after {beyond.baseline_words} words (CHAIR_s {_signed(delta)})"
-    if other.above_zero and not delta.above_zero:
-        return f"{said}, {'but' if delta.below_zero else 'and'} worse in CHAIR_i ({_signed(other)})"
-    if other.below_zero and not delta.below_zero:
+    delta, once = beyond.chair_s, beyond.chair_i_unique
+    better = delta.below_zero
+    worse = beyond.chair_s_worst.above_zero and (difference.value or 0.0) > 0
+    if better:
+        said += f", and better than saying less ({beyond.cut}: CHAIR_s {_signed(delta)}{after('beyond')})"
+    elif worse:
+        said += f", and worse than every cut of the baseline (CHAIR_s {_signed(beyond.chair_s_worst)} from the worst)"
+    else:
+        but = "but" if difference.below_zero else "and"
+        least = f", where a gain of {delta.smallest_fall:.1f} would show in {10 * POWER:.0f} of 10 samples"
+        said += f", {but} not shown to be better than saying less ({beyond.cut}: CHAIR_s {_signed(delta)}{least})"
+    if better and beyond.chair_i_worst.above_zero and (differences["chair_i"].value or 0.0) > 0:
+        return f"{said}, but worse than every cut in CHAIR_i ({_signed(beyond.chair_i_worst)})"
+    if beyond.chair_i.below_zero and not better:
         if once.below_zero:
-            return f"{said}, though better in CHAIR_i ({_signed(other)})"
-        repeats = f"with each object counted once no better ({_signed(once)})"
-        return f"{said}; better in CHAIR_i ({_signed(other)}) only by repeats, {repeats}"
+            return f"{said}, though better in CHAIR_i ({_signed(beyond.chair_i)})"
+        repeats = f"with each object counted once not shown to be ({_signed(once)})"
+        return f"{said}; better in CHAIR_i ({_signed(beyond.chair_i)}) only by repeats, {repeats}"
     return said
 
 
@@ -117,12 +133,12 @@ def _pope(accuracies: Mapping[str, Interval]) -> list[str]:
             said.append(f"{_listed([split])} {'better' if found.above_zero else 'worse'} (accuracy {_signed(found)})")
         else:
             same.append(split)
-    return said + ([f"{_listed(same)} no different"] if same else [])
+    return said + ([f"{_listed(same)} not told apart"] if same else [])
 
 
-def _told(name: str, difference: Interval, below: str, above: str, neither: str) -> str:
+def _told(name: str, difference: Interval, below: str, above: str, neither: str, after: str) -> str:
     word = below if difference.below_zero else above if difference.above_zero else neither
-    return f"{name} {word} ({_signed(difference)})"
+    return f"{name} {word} ({_signed(difference)}{'' if word == neither else after})"
 
 
 def _signed(found: Interval) -> str:

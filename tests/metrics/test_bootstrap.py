@@ -112,3 +112,47 @@ def test_pairing_narrows_a_difference() -> None:
     apart = bootstrap.interval(0.0, bootstrap.ratios(weights, first, one) - bootstrap.ratios(others, second, one))
     assert None not in (paired.low, paired.high, apart.low, apart.high)
     assert paired.high - paired.low < 0.1 * (apart.high - apart.low)  # type: ignore[operator]
+
+
+def test_p_values_are_counted_by_hand_and_never_zero() -> None:
+    drawn = np.array([-3.0, -2, -1, -1, -1, -1, -1, 0, 1])
+    assert bootstrap.p_value(drawn) == bootstrap.p_below(drawn) == pytest.approx(2 * 3 / 10)
+    assert bootstrap.p_value(-drawn) == pytest.approx(2 * 3 / 10)
+    assert bootstrap.p_below(-drawn) == 1
+    assert bootstrap.p_value(np.zeros(9)) == bootstrap.p_below(np.zeros(9)) == 1
+    assert bootstrap.p_below(np.full(9, -1.0)) == pytest.approx(0.2)
+
+
+def test_p_is_at_most_a_twentieth_where_the_interval_lies_below_zero_and_only_there() -> None:
+    source = np.random.default_rng(0)
+    seen = set()
+    for shift in np.linspace(1.6, 2.4, 60):
+        drawn = source.normal(-shift, 1, 1000)
+        below = bootstrap.interval(-shift, drawn).below_zero
+        seen.add(below)
+        p = bootstrap.p_below(drawn)
+        assert p == bootstrap.p_value(drawn)
+        # A bound between two draws may be below 0 while the upper of them is not.
+        assert below if p <= 0.05 else not below or p <= 0.052
+    assert seen == {True, False}
+
+
+def test_holm_by_hand_and_it_keeps_its_level() -> None:
+    assert bootstrap.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert bootstrap.holm([0.5, 0.9]) == [1.0, 1.0]
+    assert bootstrap.holm([0.02]) == [0.02]
+    assert bootstrap.holm([]) == []
+    source = np.random.default_rng(0)
+    wrong = sum(min(bootstrap.holm(list(source.random(10)))) <= 0.05 for _ in range(2000)) / 2000
+    assert 0.035 <= wrong <= 0.065
+
+
+def test_a_true_fall_of_the_smallest_size_is_shown_in_eight_of_ten_samples() -> None:
+    source = np.random.default_rng(0)
+    assert bootstrap.Interval(-1.0, -3.0, 1.0).smallest_fall == pytest.approx(2 + 0.8416 * 4 / 3.92)
+    assert bootstrap.NO_INTERVAL.smallest_fall is None
+    smallest = bootstrap.Interval(0.0, -1.96, 1.96).smallest_fall
+    assert smallest is not None
+    values = source.normal(-smallest, 1, 4000)
+    shown = sum(bootstrap.Interval(value, value - 1.96, value + 1.96).below_zero for value in values) / 4000
+    assert shown == pytest.approx(0.8, abs=0.02)

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
+import math
 import random
+import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +15,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmms_fixattn.methods.truncate import Truncate
 from lmms_fixattn.metrics import bootstrap, chair
 from lmms_fixattn.metrics.coco_objects import CATEGORIES
 from lmms_fixattn.metrics.nltk_analyser import NltkAnalyser
 from lmms_fixattn.metrics.reading import read_ground_truth
-from lmms_fixattn.metrics.truncation import PrefixCounts, TruncationControl, count_prefixes, cut, prefix_objects
+from lmms_fixattn.metrics.truncation import (
+    WAYS,
+    PrefixCounts,
+    TruncationControl,
+    called,
+    count_prefixes,
+    cut,
+    kept_words,
+    prefix_objects,
+)
 
 LEXICON = chair.make_analyser()
+NULLS = Path(__file__).parents[2] / "benchmarks" / "brevity_nulls.py"
 FIGURES = ("recall", "chair_s", "chair_i", "chair_i_unique")
 Pairs = Sequence[tuple[str, frozenset[str]]]
 
@@ -87,26 +102,61 @@ def test_few_prefixes_are_analysed() -> None:
     assert 1 <= len(analysed) <= 4
 
 
+@cache
+def scored(caption: str, truth: frozenset[str]) -> dict[str, object]:
+    return chair.score_caption(0, caption, truth, LEXICON)
+
+
 def naive_figures(pairs: Pairs) -> dict[str, float]:
-    rows = [chair.score_caption(0, caption, truth, LEXICON) for caption, truth in pairs]
+    rows = [scored(caption, truth) for caption, truth in pairs]
     return {name: float(chair.corpus_figures(rows)[name]) for name in FIGURES}
 
 
-def naive_delta(method: Pairs, baseline: Pairs) -> tuple[dict[str, float], int | None, bool]:
-    """The definition, word for word: (deltas, k*, whether recall is off the curve), the uncut end where it is."""
+def naive_cut(caption: str, way: str, amount: int) -> str:
+    """The four ways to say less, word for word."""
+    words = caption.split()
+    ends = [number for number, word in enumerate(words, start=1) if word.rstrip("\"')]")[-1:] in {".", "!", "?"}]
+    ends = [end for end in ends if not re.search(r"[A-Z\d][.!?]\W*$", words[end - 1])]
+    if way == "words":
+        return cut(caption, amount)
+    if way == "share":
+        return cut(caption, math.floor(amount * len(words) / 100 + 0.5))
+    if way == "sentences":
+        return cut(caption, 0 if amount == 0 else [*ends, *[len(words)] * (amount + 1)][amount - 1])
+    return cut(caption, 0 if amount == 0 else next((end for end in ends if end >= amount), len(words)))
+
+
+def naive_at(curve: list[dict[str, float]], recall: float) -> tuple[int, dict[str, float], dict[str, float]]:
+    """A curve at a recall: (the first amount that reaches it, the figures to beat, those to be worse than)."""
+    highest = [max(point["recall"] for point in curve[: amount + 1]) for amount in range(len(curve))]
+    recall = min(recall, highest[-1])
+    first = next(amount for amount, most in enumerate(highest) if most >= recall - 1e-9)
+    here = dict(curve[first])
+    if first > 0:
+        part = min(1.0, (recall - highest[first - 1]) / (highest[first] - highest[first - 1]))
+        here = {name: (1 - part) * curve[first - 1][name] + part * curve[first][name] for name in FIGURES}
+    level = [amount for amount, most in enumerate(highest) if abs(most - recall) <= 1e-9]
+    end = curve[level[-1]] if level else here
+    return first, *({name: choose(here[name], end[name]) for name in FIGURES} for choose in (min, max))
+
+
+def naive_delta(method: Pairs, baseline: Pairs) -> tuple[dict[str, float], dict[str, float], str, bool]:
+    """The definition: (minus the best cut, minus the worst, the best in CHAIR_s, whether recall is above all)."""
     own = naive_figures(method)
     longest = max(len(caption.split()) for caption, _ in baseline)
-    curve = [naive_figures([(cut(caption, k), truth) for caption, truth in baseline]) for k in range(longest + 1)]
-    most, before = 0.0, 0.0
-    for k, point in enumerate(curve):
-        before, most = most, max(most, point["recall"])
-        if most >= own["recall"] - 1e-9:
-            if k == 0:
-                return {name: own[name] - point[name] for name in FIGURES[1:]}, 0, False
-            part = (own["recall"] - before) / (most - before)
-            at = {name: (1 - part) * curve[k - 1][name] + part * point[name] for name in FIGURES}
-            return {name: own[name] - at[name] for name in FIGURES[1:]}, k, False
-    return {name: own[name] - curve[-1][name] for name in FIGURES[1:]}, None, True
+    found, top = {}, 0.0
+    for way in WAYS:
+        amounts = 101 if way == "share" else longest + 1
+        curve = [
+            naive_figures([(naive_cut(caption, way, amount), truth) for caption, truth in baseline])
+            for amount in range(amounts)
+        ]
+        found[way] = naive_at(curve, own["recall"])
+        top = max(top, *(point["recall"] for point in curve))
+    best = {name: own[name] - min(low[name] for _, low, _ in found.values()) for name in FIGURES[1:]}
+    worst = {name: own[name] - max(high[name] for _, _, high in found.values()) for name in FIGURES[1:]}
+    binding = min(found, key=lambda way: found[way][1]["chair_s"])
+    return best, worst, called(binding, found[binding][0]), own["recall"] > top + 1e-9
 
 
 def drawn_figures(pairs: Pairs, weights: bootstrap.Floats) -> dict[str, tuple[float, bootstrap.Floats]]:
@@ -120,7 +170,7 @@ def drawn_figures(pairs: Pairs, weights: bootstrap.Floats) -> dict[str, tuple[fl
 
 def scene(draw: random.Random, objects: int) -> str:
     names = draw.choices([*CATEGORIES[:9], "baby elephant", "hot dog", "traffic light"], k=objects)
-    return " and ".join(f"a {name}" for name in names)
+    return " ".join(f"a {name}{draw.choice(['', ' and', '.', '.'])}" for name in names)
 
 
 def corpus(draw: random.Random, n: int) -> tuple[Pairs, Pairs]:
@@ -134,30 +184,30 @@ def corpus(draw: random.Random, n: int) -> tuple[Pairs, Pairs]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_distance_from_the_curve_is_the_definition_in_the_corpus_and_in_every_draw(seed: int) -> None:
+def test_the_distance_from_the_cuts_is_the_definition_in_the_corpus_and_in_every_draw(seed: int) -> None:
     draw = random.Random(seed)
     n = draw.choice([1, 2, 5, 11])
     baseline, method = corpus(draw, n)
     weights = bootstrap.draw_weights(n, 17, seed)
     control = TruncationControl(count_prefixes(baseline, LEXICON), weights)
     found = control.compare(drawn_figures(method, weights))
-    value, cut_at, outside = naive_delta(method, baseline)
-    deltas: dict[str, list[float]] = {name: [] for name in FIGURES[1:]}
+    best, worst, cut_at, outside = naive_delta(method, baseline)
+    drawn: list[tuple[dict[str, float], dict[str, float]]] = []
     left = 0
     for counts in weights:
         images = [image for image, count in enumerate(counts) for _ in range(int(count))]
-        one, _, off = naive_delta([method[image] for image in images], [baseline[image] for image in images])
+        low, high, _, off = naive_delta([method[image] for image in images], [baseline[image] for image in images])
         left += off
-        for name, delta in one.items():
-            deltas[name].append(delta)
-    assert found.baseline_words == cut_at
-    for name in FIGURES[1:]:
+        drawn.append((low, high))
+    assert found.cut == cut_at
+    expected = {name: (best[name], [low[name] for low, _ in drawn]) for name in FIGURES[1:]}
+    expected |= {f"{name}_worst": (worst[name], [high[name] for _, high in drawn]) for name in ("chair_s", "chair_i")}
+    for name, (value, deltas) in expected.items():
         interval = getattr(found, name)
-        if outside:
-            assert (interval.value, interval.low, interval.high) == (None, None, None)
-            continue
-        assert interval.value == pytest.approx(value[name])
-        assert [interval.low, interval.high] == pytest.approx(np.percentile(deltas[name], [2.5, 97.5]))
+        assert interval.value == pytest.approx(value), name
+        assert [interval.low, interval.high] == pytest.approx(np.percentile(deltas, [2.5, 97.5])), name
+    above = sum(low["chair_s"] > -1e-9 for low, _ in drawn)
+    assert found.p == pytest.approx(min(1, 2 * (1 + above) / 18))
     if outside:
         assert "no cut reaches" in str(found.note)
     elif left:
@@ -171,9 +221,47 @@ def test_the_random_corpora_hold_every_case() -> None:
     for seed in range(12):
         draw = random.Random(seed)
         baseline, method = corpus(draw, draw.choice([1, 2, 5, 11]))
-        _, cut_at, outside = naive_delta(method, baseline)
-        seen.add("outside" if outside else "start" if cut_at == 0 else "inside")
-    assert seen >= {"outside", "inside"}
+        _, _, cut_at, outside = naive_delta(method, baseline)
+        seen |= {cut_at.translate(dict.fromkeys(map(ord, "0123456789"), "#")), "outside" if outside else "inside"}
+    assert seen >= {"outside", "inside", "the first # words", "##% of each caption's words"}
+
+
+def test_every_way_grows_from_nothing_to_the_whole_caption() -> None:
+    draw = random.Random(9)
+    baseline, _ = corpus(draw, 11)
+    captions = [caption for caption, _ in baseline]
+    kept = kept_words(count_prefixes(baseline, LEXICON))
+    assert set(kept) == set(WAYS)
+    for way, words in kept.items():
+        assert (words[:, 0] == 0).all()
+        assert words[:, -1].tolist() == [len(caption.split()) for caption in captions]
+        assert (np.diff(words, axis=1) >= 0).all()
+        for amount in range(words.shape[1]):
+            cuts = [cut(caption, int(number)) for caption, number in zip(captions, words[:, amount], strict=True)]
+            assert cuts == [naive_cut(caption, way, amount) for caption in captions], (way, amount)
+
+
+def test_whole_sentences_are_the_best_cut_where_what_is_true_comes_in_the_first_and_lengths_differ() -> None:
+    baseline = [
+        ("a dog. a bus runs along the road", frozenset({"dog"})),
+        ("there is a very nice and big cat. a car", frozenset({"cat"})),
+    ]
+    control, weights = control_of(baseline)
+    method = [("a dog and a bus", frozenset({"dog"})), ("a cat", frozenset({"cat"}))]
+    found = control.compare(drawn_figures(method, weights))
+    assert found.cut == "the first 1 sentence"
+    assert (found.chair_s.value, found.chair_s_worst.value) == (50, -50)
+    at_all = {way: curve.chair_s[curve.recall.index(100)] for way, curve in control.curves.items()}
+    assert at_all == {"words": 50, "share": 50, "sentences": 0, "sentence_from": 0}
+
+
+def test_a_sentence_ends_where_the_method_truncate_ends_it() -> None:
+    words = ["dog.", 'dog."', "(dog!)", "dog?'", "3.5", "3.", "U.S.", "dog.,", "dog", "...", "tv."]
+    counts = count_prefixes([(" ".join(words), frozenset())], LEXICON)
+    method = Truncate(words=1)
+    ended = [method.ends(" ".join(words[: number + 1])) for number in range(len(words))]
+    assert counts.ends[0].tolist() == [False, *ended]
+    assert ended == [True, True, True, True, False, False, False, False, False, True, True]
 
 
 def control_of(baseline: Pairs, draws: int = 7) -> tuple[TruncationControl, bootstrap.Floats]:
@@ -181,58 +269,80 @@ def control_of(baseline: Pairs, draws: int = 7) -> tuple[TruncationControl, boot
     return TruncationControl(count_prefixes(baseline, LEXICON), weights), weights
 
 
-def test_the_curve_by_hand() -> None:
+def test_the_curves_by_hand() -> None:
     baseline = [("a dog a cat", frozenset({"dog"})), ("a car", frozenset({"car", "bus"}))]
-    curve = control_of(baseline)[0].curve
+    control, weights = control_of(baseline)
+    curve = control.curves["words"]
     assert curve.recall == pytest.approx((0, 0, 200 / 3, 200 / 3, 200 / 3))
     assert curve.chair_s == pytest.approx((0, 0, 0, 0, 50))
     assert curve.chair_i == pytest.approx((0, 0, 0, 0, 100 / 3))
-    # A third of the objects lies half-way between the first word and the second.
+    share = control.curves["share"]
+    # Half of four words is "a dog", three quarters of two words are both; 88% of four is all of them.
+    assert share.recall[49:51] == pytest.approx((100 / 3, 100 / 3))
+    assert share.recall[75] == pytest.approx(200 / 3)
+    assert share.chair_s[86:89] == pytest.approx((0, 0, 50))
+    assert control.curves["sentences"].recall == pytest.approx((0, 200 / 3))
+    assert control.curve.chair_s == pytest.approx([0] * len(control.curve.recall))
     method = [("a dog a bus", frozenset({"dog"})), ("nothing", frozenset({"car", "bus"}))]
-    control, weights = control_of(baseline)
     found = control.compare(drawn_figures(method, weights))
-    assert found.baseline_words == 2
+    # A third of the objects lies half-way between the first word and the second, and on the way to one sentence.
+    assert found.cut == "the first 2 words"
     assert found.chair_s.value == pytest.approx(50)
     assert found.chair_i.value == pytest.approx(50)
+    assert found.chair_s_worst.value == pytest.approx(25)
 
 
-def test_where_recall_falls_again_the_first_cut_that_reaches_it_counts() -> None:
+def test_where_recall_falls_again_the_first_cut_that_reaches_it_is_to_be_beaten() -> None:
     # "A baby" is a person, "a baby elephant" is none: recall rises, falls and rises again.
     baseline = [("a baby elephant and a person", frozenset({"person"}))]
     control, weights = control_of(baseline)
-    assert control.curve.recall == pytest.approx((0, 0, 100, 0, 0, 0, 100))
+    assert control.curves["words"].recall == pytest.approx((0, 0, 100, 0, 0, 0, 100))
     found = control.compare(drawn_figures([("a person", frozenset({"person"}))], weights))
-    assert found.baseline_words == 2
+    assert found.cut == "the first 2 words"
+    assert (found.chair_s.value, found.chair_s_worst.value) == (0, -100)
 
 
-def test_the_baseline_itself_is_where_its_last_true_object_comes() -> None:
-    draw = random.Random(4)
-    baseline, _ = corpus(draw, 11)
+def test_on_a_level_stretch_the_first_cut_is_to_be_beaten_and_the_last_to_be_worse_than() -> None:
+    baseline = [("a dog and a cat and a bus", frozenset({"dog"}))] * 4
     control, weights = control_of(baseline)
     found = control.compare(drawn_figures(baseline, weights))
-    assert found.note is None
-    for interval in (found.chair_s, found.chair_i):
-        assert interval.value is not None
-    # What it says after that adds no recall: cutting it there can only help.
-    assert found.chair_s.value >= -1e-9  # type: ignore[operator]
-    assert found.chair_s.low >= -1e-9  # type: ignore[operator]
+    assert (found.chair_s.value, found.chair_s_worst.value) == (100, 0)
+    assert (found.chair_i.value, found.chair_i_worst.value) == pytest.approx((200 / 3, 0))
 
 
-def test_recall_above_the_uncut_baseline_is_said_and_not_extrapolated() -> None:
+def test_the_baseline_itself_is_neither_below_its_best_cut_nor_above_its_worst_in_any_draw() -> None:
+    for seed in range(20):
+        draw = random.Random(seed)
+        baseline, _ = corpus(draw, 11)
+        control, weights = control_of(baseline)
+        found = control.compare(drawn_figures(baseline, weights))
+        for best in (found.chair_s, found.chair_i, found.chair_i_unique):
+            assert best.low is not None
+            assert best.low >= -1e-9
+        for worst in (found.chair_s_worst, found.chair_i_worst):
+            assert worst.high is not None
+            assert worst.high <= 1e-9
+
+
+def test_a_recall_above_the_baselines_is_compared_with_the_cut_of_most_recall_and_nothing_jumps_there() -> None:
     truth = frozenset({"dog", "cat"})
-    control, weights = control_of([("a dog", truth)] * 3)
-    found = control.compare(drawn_figures([("a dog and a cat", truth)] * 3, weights))
-    assert found.chair_s.value is found.chair_i.low is found.chair_i_unique.high is found.baseline_words is None
-    assert found.note == "its recall 100.0 is above the baseline's 50.0, which no cut reaches"
+    control, weights = control_of([("a dog and then a bus", truth)] * 3)
+    above = control.compare(drawn_figures([("a dog and a cat", truth)] * 3, weights))
+    equal = control.compare(drawn_figures([("a dog", truth)] * 3, weights))
+    assert above.note is not None
+    assert above.note.startswith("its recall 100.0 is above the baseline's 50.0, which no cut reaches")
+    assert equal.note is None
+    assert above.chair_s == equal.chair_s == bootstrap.Interval(0, 0, 0)
+    assert above.chair_s_worst == equal.chair_s_worst == bootstrap.Interval(-100, -100, -100)
 
 
 @pytest.mark.parametrize("baseline", [[("", frozenset({"dog"}))] * 3, [("a dog", frozenset[str]())] * 3])
 def test_a_baseline_of_empty_captions_or_of_images_of_nothing_has_a_curve_at_recall_zero(baseline: Pairs) -> None:
     control, weights = control_of(baseline)
-    assert set(control.curve.recall) == {0.0}
+    assert {recall for curve in control.curves.values() for recall in curve.recall} == {0.0}
     truth = baseline[0][1]
     found = control.compare(drawn_figures([("a cat", truth)] * 3, weights))
-    assert found.baseline_words == 0
+    assert found.cut == "the first 0 words"
     assert (found.chair_s.value, found.chair_s.low, found.chair_s.high) == (100, 100, 100)
     assert control.compare(drawn_figures([("the sky", truth)] * 3, weights)).chair_s.value == 0
 
@@ -252,7 +362,7 @@ def test_released_captions_cut_after_40_words_give_the_published_control(referen
     released = gzip.decompress((folder / "r0.25_a0.1_b0.3_g1.1.jsonl.gz").read_bytes()).splitlines()
     entries = [json.loads(line) for line in released]
     pairs = [(entry["caption"], truth[entry["image_id"]]) for entry in entries]
-    curve = control_of(pairs)[0].curve
+    curve = control_of(pairs)[0].curves["words"]
     assert (curve.chair_s[40], curve.chair_i[40], curve.recall[40]) == pytest.approx((14.6, 5.5, 58.0), abs=0.05)
     rows = [chair.score_caption(0, cut(caption, 40), found, LEXICON) for caption, found in pairs]
     figures = chair.corpus_figures(rows)
@@ -283,7 +393,15 @@ def test_a_method_that_only_says_less_is_at_no_distance_in_95_of_100_samples() -
     for _ in range(simulations):
         whole, other = captions_of_a_model(source, images, 40), captions_of_a_model(source, images, 40)
         unique = whole["found"] + whole["hallucinated"]
-        counts = PrefixCounts(whole["mentioned"], whole["hallucinated"], unique, whole["found"], np.full(images, 6.0))
+        counts = PrefixCounts(
+            whole["mentioned"],
+            whole["hallucinated"],
+            unique,
+            whole["found"],
+            np.full(images, 6.0),
+            np.full(images, 40),
+            np.zeros((images, 41), dtype=np.bool_),
+        )
         mentioned, wrong, found = (other[name][:, 20] for name in ("mentioned", "hallucinated", "found"))
         figures = {
             "recall": (found, np.full(images, 6.0)),
@@ -301,3 +419,46 @@ def test_a_method_that_only_says_less_is_at_no_distance_in_95_of_100_samples() -
             held[name] += interval.low <= 0 <= interval.high
     # The simulation's own error is 1.1 points.
     assert all(0.91 <= count / simulations <= 0.98 for count in held.values()), held
+
+
+def released(reference: Path, name: str) -> Pairs:
+    folder = reference / "chair"
+    truth = read_ground_truth(folder / "ground_truth.json")
+    lines = gzip.decompress((folder / f"{name}.jsonl.gz").read_bytes()).splitlines()
+    entries = sorted(map(json.loads, lines), key=lambda entry: entry["image_id"])
+    return [(entry["caption"], truth[entry["image_id"]]) for entry in entries]
+
+
+def test_captions_cut_in_proportion_beat_equal_cuts_and_do_not_beat_the_set(reference: Path) -> None:
+    counts = count_prefixes(released(reference, "r0.25_a0.1_b0.3_g1.1"), LEXICON)
+    control = TruncationControl(counts, bootstrap.corpus_weights(len(counts.true)))
+    share, words = control.curves["share"], control.curves["words"]
+    first = np.searchsorted(np.maximum.accumulate(words.recall), share.recall[60])
+    assert share.chair_s[60] - words.chair_s[first] < -3.5
+    best = np.interp(share.recall[60], control.curve.recall, control.curve.chair_s)
+    assert share.chair_s[60] == pytest.approx(best, abs=1e-6)
+
+
+def test_of_pure_brevity_nothing_is_said_and_what_does_more_is_found(reference: Path) -> None:
+    spec = importlib.util.spec_from_file_location("brevity_nulls", NULLS)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    base, other = (
+        count_prefixes(released(reference, name), LEXICON) for name in ("r0.25_a0.1_b0.3_g1.1", "r0.25_a0.3_b0.1_g1.1")
+    )
+    nulls, cures = module.brevity(base, other), module.cures(base)
+    # Of 60 samples: 2.5% are 1.5, and 5 or more of them come by chance once in 50 simulations.
+    found = module.rates(base, nulls | cures, 500, 60, 300)
+    for name in nulls:
+        assert found[name].better <= 100 * 4 / 60, (name, found[name])
+        if not name.startswith("other run"):
+            assert (found[name].worse, found[name].worse_chair_i) == (0, 0), (name, found[name])
+        if name != "the last sentence of 2% dropped":
+            assert found[name].holds >= 85, (name, found[name])
+    assert sum(found[name].better for name in nulls) / len(nulls) <= 2.5
+    for name in ("the baseline itself", "the last sentence of 2% dropped"):
+        assert found[name].better == found[name].worse == found[name].worse_chair_i == 0, found[name]
+    assert found["a tenth cured, whole"].better >= 95
+    assert found["a fifth cured, 60% of the words"].better >= 95

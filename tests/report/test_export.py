@@ -133,7 +133,7 @@ def test_a_card_says_what_made_the_run_and_its_figures(run: Run) -> None:
     assert content["model"]["dtype"] == "float16"
     assert content["model"]["commit"] == "not recorded"
     assert content["protocol"] == {
-        "analyser": "lexicon", "parser": "pai", "draws": 1000, "seed": 0, "level": 0.95,
+        "analyser": "lexicon", "parser": "pai", "draws": 5000, "seed": 0, "level": 0.95,
     }  # fmt: skip
     assert content["tasks"]["chair_coco"]["image_list_sha256"] == "a" * 64
     rows = [

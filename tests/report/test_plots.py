@@ -14,7 +14,6 @@ from PIL import Image
 from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.metrics.chair import make_analyser
 from lmms_fixattn.metrics.reading import FileError
-from lmms_fixattn.metrics.truncation import Truncation
 from lmms_fixattn.report import plots
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.positions import positions
@@ -83,20 +82,13 @@ def test_names_are_written_as_they_are(comparison: Comparison) -> None:
         assert "$_1$" in plots.svg(figure, "")
 
 
-def test_the_truncation_plot_draws_every_delta_with_its_interval_and_says_where_there_is_none(
-    comparison: Comparison,
-) -> None:
-    off = Truncation(chair_s=Interval(None), chair_i=Interval(None), chair_i_unique=Interval(None), baseline_words=None)
-    rows = (*comparison.rows, replace(comparison.rows[1], name="off", vs_truncation=off))
-    figure = plots.truncation_plot(replace(comparison, rows=rows))
-    drawn = [row for row in rows if row.vs_truncation]
+def test_the_truncation_plot_draws_every_delta_with_its_interval(comparison: Comparison) -> None:
+    figure = plots.truncation_plot(comparison)
+    drawn = [row for row in comparison.rows if row.vs_truncation]
     for axes, column in zip(figure.axes, ("chair_s", "chair_i", "chair_i_unique"), strict=True):
         assert {line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1} >= {0}
         for place, row in enumerate(drawn):
             delta: Interval = getattr(row.vs_truncation, column)
-            if delta.value is None:
-                assert "recall off the curve" in [text.get_text() for text in axes.texts if text.xy[1] == place]
-                continue
             assert bars(axes, row.name)[:2] == (delta.value, place)
             assert bars(axes, row.name)[2][0] == pytest.approx((delta.low, place, delta.high, place))
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == [row.name for row in drawn]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lmms_fixattn.metrics.bootstrap import NO_INTERVAL, Interval
+from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.metrics.truncation import Curve, Truncation
 from lmms_fixattn.report.compare import Comparison, Row, to_json
@@ -35,8 +35,17 @@ METHOD = Row(
     "a_7|x",
     {"n": Interval(500), "chair_s": Interval(17.6, 14.0, 21.0), "recall": Interval(59.8, 57.0, 62.0)},
     {"chair_s": Interval(-29.8, -34.0, -25.0), "recall": Interval(-18.2, -20.0, -16.0)},
-    Truncation(Interval(0.04, -4.0, 4.5), Interval(-2.0, -3.0, -1.0), 45, None, NO_INTERVAL),
-    "no better than cutting the baseline",
+    Truncation(
+        Interval(0.04, -4.0, 4.5),
+        Interval(-2.0, -3.0, -1.0),
+        Interval(1.0, -1.0, 3.0),
+        "45% of each caption's words",
+        Interval(-3.0, -7.0, 1.0),
+        Interval(-5.0, -6.0, -4.0),
+        0.8,
+    ),
+    {"chair_s": 0.0004, "beyond": 0.8},
+    "not shown to be better than saying less",
 )
 COMPARISON = Comparison(
     "base",
@@ -65,8 +74,12 @@ def test_sections_hold_every_figure_with_its_interval_and_blanks_for_what_is_not
     assert found["POPE"].lines == [
         ("random", "base", "3000", "88.0 [87.0, 89.0]", "87.0 [86.0, 88.0]", "50.0 [49.0, 51.0]")
     ]
-    beyond = found["beyond brevity: minus base cut to the same recall"]
-    assert beyond.lines == [("a_7|x", "45", "+0.0 [-4.0, +4.5]", "-2.0 [-3.0, -1.0]", "")]
+    beyond = found["beyond brevity: minus the best cut of base at the same recall"]
+    assert beyond.header[1:5] == ("best cut in chair_s", "chair_s", "Holm p", "shown from")
+    cut = "45% of each caption's words"
+    # 4.46 from the value to the upper bound, and 0.84 * 8.5 / 3.92.
+    figures = ("+0.0 [-4.0, +4.5]", "0.800", "6.3", "-2.0 [-3.0, -1.0]", "+1.0 [-1.0, +3.0]")
+    assert beyond.lines == [("a_7|x", cut, *figures)]
     assert len(found) == 5
     assert [part.n for part in found.values()] == [500, 500, 500, 0, 500]
 
@@ -77,14 +90,20 @@ def test_a_task_has_tables_and_verdicts_of_its_own() -> None:
     assert ("objects of familiar", 30) in {part[:2] for part in sections(comparison)}
     text = render(comparison, "table")
     assert "  a_7|x on familiar: worse" in text
-    assert "  a_7|x: no better than cutting the baseline" in text
+    assert "  a_7|x: not shown to be better than saying less" in text
     assert "base on familiar" not in text
 
 
 def test_every_text_form_states_figures_verdicts_notes_and_settings() -> None:
     for form in ("table", "markdown", "latex"):
         text = render(COMPARISON, form).replace("\\", "")
-        for part in ("17.6 [14.0, 21.0]", "no better than cutting the baseline", "a note of 5%", "n = 500", "seed 0"):
+        for part in (
+            "17.6 [14.0, 21.0]",
+            "not shown to be better than saying less",
+            "a note of 5%",
+            "n = 500",
+            "seed 0",
+        ):
             assert part in text, (form, part)
 
 
@@ -106,14 +125,17 @@ def test_latex_is_escaped_booktabs() -> None:
 
 def test_csv_has_a_line_a_figure() -> None:
     rows = list(csv.DictReader(io.StringIO(render(COMPARISON, "csv"))))
-    assert len(rows) == len(BASE.columns) + len(METHOD.columns) + 4
+    assert len(rows) == len(BASE.columns) + len(METHOD.columns) + 7
     found = {(row["run"], row["column"]): row for row in rows}
     row = found["a_7|x", "chair_s"]
     assert [float(row[key]) for key in ("value", "low", "high")] == [17.6, 14.0, 21.0]
     assert [float(row[f"difference_{key}"]) for key in ("value", "low", "high")] == [-29.8, -34.0, -25.0]
     assert found["base", "seconds"]["low"] == ""
     assert found["a_7|x", "chair_i_vs_truncation"]["value"] == "-2.0"
-    assert found["a_7|x", "baseline_words"]["value"] == "45"
+    assert found["a_7|x", "best_cut"]["value"] == "45% of each caption's words"
+    assert found["a_7|x", "holm_p_chair_s"]["value"] == "0.0004"
+    assert found["a_7|x", "holm_p_beyond"]["value"] == "0.8"
+    assert float(found["a_7|x", "smallest_shown"]["value"]) == pytest.approx(6.285, abs=0.001)
 
 
 def test_json_is_that_of_the_comparison() -> None:
