@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
     add_truth(command)
     add_analyser(command)
     command.add_argument("--parser", choices=pope.PARSERS, default="official", help="as for `pope`")
-    command.add_argument("--draws", type=positive, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
+    command.add_argument("--draws", type=positive, default=5000, metavar="N", help="of the bootstrap (default: 5000)")
     command.add_argument("--seed", type=natural, default=0, help="of the draws (default: 0)")
     command.add_argument(
         "--allow-differences",
