@@ -717,6 +717,21 @@ def test_identity_tells_models_apart_whose_answers_differ(lm: LlavaFixattn, chan
     assert make(**changed).identity() != lm.identity()
 
 
+def test_methods_that_draw_say_so(lm: LlavaFixattn) -> None:
+    assert make(method="nucleus").draws
+    assert make(method="pai+nucleus").draws
+    assert not lm.draws
+    assert not make(method="beam").draws
+
+
+def test_what_was_asked_of_the_compiler_is_part_of_the_identity(lm: LlavaFixattn) -> None:
+    compiled = make(compile="true")
+    before = compiled.identity()
+    assert before != lm.identity()
+    compiled._compiled.active = False  # it was given up while answering
+    assert compiled.identity() == before
+
+
 def test_a_new_package_version_is_another_identity(lm: LlavaFixattn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmms_fixattn.lmms_model.installed", lambda: {"lmms-fixattn": "99"})
     assert make().identity() != lm.identity()
