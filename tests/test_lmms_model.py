@@ -515,15 +515,17 @@ def test_rounds_of_a_simple_task_come_from_its_text() -> None:
 @pytest.mark.parametrize(
     ("bad", "cause"),
     [
-        ("missing.png", "FileNotFoundError: .*missing.png"),
-        ("broken.png", "UnidentifiedImageError: cannot identify image file"),
-        ("cut.png", "OSError: .*truncated"),
+        ("missing.png", "picture .*missing.png is missing"),
+        ("broken.png", r"picture .*broken.png cannot be read \(cannot identify image file"),
+        ("cut.png", r"picture .*cut.png cannot be read \(.*truncated"),
+        ("float.tiff", "picture .*float.tiff has floating-point values, of which none is known to be white"),
         (7, "expected a picture .*got int"),
     ],
 )
 def test_document_that_cannot_be_read_ends_the_run_with_its_name(tmp_path: Path, bad: Any, cause: str) -> None:
     (tmp_path / "broken.png").write_bytes(b"this is no picture")
     picture(1).save(tmp_path / "whole.png")
+    Image.new("F", (5, 3), 0.5).save(tmp_path / "float.tiff")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
     docs = [dict(doc) for doc in DOCS]
     docs[4]["pictures"] = [tmp_path / bad if isinstance(bad, str) else bad]
