@@ -22,6 +22,7 @@ from accelerate.utils import gather_object
 from loguru import logger
 
 from lmms_fixattn.generation import Answer
+from lmms_fixattn.lmms_flags import check_flags
 from lmms_fixattn.plugin import after_import
 
 
@@ -55,6 +56,7 @@ def _wrap_evaluate(evaluator: Any) -> None:
             return evaluate(lm, task_dict, *args, **kwargs)
         from lmms_fixattn.task_glue import lmms_pope
 
+        check_flags(lm, task_dict or {}, kwargs, kwargs.get("cli_args"))
         if kwargs.get("cli_args") is not None:
             check_what_is_kept(kwargs["cli_args"])
             show_method(kwargs["cli_args"], lm)
