@@ -71,10 +71,11 @@ class Checkpoint:
 
     @property
     def fingerprint(self) -> str:
-        """What tells these weights from others: the hub's commit, or the sizes and times of local files."""
+        """What tells these weights, and all that is read beside them, from others: the hub's commit, or the sizes and
+        times of local files, the chat template's among them."""
         if self.commit is not None:
             return f"{self.place}@{self.commit}"
-        files = sorted(path for path in self.folder.iterdir() if path.suffix in (".safetensors", ".json"))
+        files = sorted(path for path in self.folder.iterdir() if path.is_file() and not path.name.startswith("."))
         return ";".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
 
     def load_processor(self) -> Any:

@@ -18,8 +18,11 @@ _PASSED_ON = (
     "min_new_tokens",
     "early_stopping",
 )
-_SAMPLING = ("top_p", "top_k", "min_p")
+SAMPLING_NAMES = ("top_p", "top_k", "min_p")
 _RETURNED = ("n", "best_of", "num_return_sequences")
+_CAPS = ("max_new_tokens", "max_gen_toks")
+GENERATION_NAMES = ("until", *_CAPS, "temperature", "do_sample", *_PASSED_ON, *SAMPLING_NAMES, *_RETURNED)
+"""All settings that :meth:`Settings.of` reads."""
 Decode = Callable[[Sequence[int]], str]
 
 
@@ -78,7 +81,7 @@ class Settings:
         for key in _RETURNED:
             if given.pop(key, 1) != 1:
                 raise ValueError(f"{key} must be 1: one answer a request; for several use --repeats")
-        caps = [given.pop(key) for key in ("max_new_tokens", "max_gen_toks") if key in given]
+        caps = [given.pop(key) for key in _CAPS if key in given]
         temperature = _number("temperature", given.pop("temperature", None), 0.0)
         do_sample = given.pop("do_sample", None)
         if temperature is None and do_sample:
@@ -86,7 +89,7 @@ class Settings:
         if not temperature or do_sample is False:
             temperature = None
         others = {key: given.pop(key) for key in _PASSED_ON if key in given}
-        sampling = {key: given.pop(key) for key in _SAMPLING if key in given}
+        sampling = {key: given.pop(key) for key in SAMPLING_NAMES if key in given}
         if temperature is not None:
             others |= sampling
         for key, value in others.items():

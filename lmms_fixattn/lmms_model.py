@@ -129,7 +129,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         several = self._world_size > 1 and not device_map
         self.device = self.accelerator.device if several else model_args.device(device)
 
-        self._compiled = CompiledSteps(model_args.compiled(compile, self.device, device_map))
+        self._compiles = model_args.compiled(compile, self.device, device_map)
+        self._compiled = CompiledSteps(self._compiles)
 
         self._checkpoint = Checkpoint.find(pretrained, str(revision))
         self._checkpoint.check_disk_space()
@@ -239,7 +240,10 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         }
 
     def identity(self) -> dict[str, Any]:
-        """Return what the answers depend on besides the request, for the key of --use_cache."""
+        """Return what the answers depend on besides the request and, where they are drawn, the seed.
+
+        For the key of --use_cache. Compiling is what was asked for: whether it lasts shows only while answering.
+        """
         aside = {
             "method_is_default",
             "changed_settings",
@@ -250,7 +254,13 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
             "device",
         }
         kept = {name: value for name, value in self.record().items() if name not in aside}
-        return {**kept, "device": self.device.type, "checkpoint": self._checkpoint.fingerprint}
+        kind = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        return {**kept, "device": kind, "compile": self._compiles, "checkpoint": self._checkpoint.fingerprint}
+
+    @property
+    def draws(self) -> bool:
+        """Whether the method itself samples, whatever a task asks for: its answers depend on the seed and the batch."""
+        return bool(self.method.generation.get("do_sample"))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.record()})"

@@ -22,6 +22,7 @@ from accelerate.utils import gather_object
 from loguru import logger
 
 from lmms_fixattn.generation import Answer
+from lmms_fixattn.lmms_flags import check_flags
 from lmms_fixattn.plugin import after_import
 
 
@@ -33,6 +34,10 @@ class Recorded(Protocol):
 
     def identity(self) -> dict[str, Any]:
         """What the answers depend on besides the request, ready for JSON."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether the answers are drawn at random even where a request does not ask for it."""
 
 
 def record_runs() -> None:
@@ -51,6 +56,7 @@ def _wrap_evaluate(evaluator: Any) -> None:
             return evaluate(lm, task_dict, *args, **kwargs)
         from lmms_fixattn.task_glue import lmms_pope
 
+        check_flags(lm, task_dict or {}, kwargs, kwargs.get("cli_args"))
         if kwargs.get("cli_args") is not None:
             check_what_is_kept(kwargs["cli_args"])
             show_method(kwargs["cli_args"], lm)
@@ -114,6 +120,8 @@ class KeyedCache:
     """lmms-eval's ResponseCache for one model: keyed on what its answers depend on, and keeping how they ended.
 
     The cache itself stores bare texts, which lose token counts and termination; it is handed JSON objects instead.
+    lmms-eval keeps answers out of it that a request asks to be drawn; those that the method draws are kept out here,
+    as what is drawn depends on the seed and on the batch.
     """
 
     def __init__(self, cache: Any, model: Recorded) -> None:
@@ -125,9 +133,15 @@ class KeyedCache:
         identity = json.dumps(model.identity(), sort_keys=True)
         cache._model_fingerprint_hash = _digest(f"{cache.model_fingerprint}|{identity}")
         self._cache = cache
+        self._draws = model.draws
+        if self._draws:
+            logger.warning("llava_fixattn: --use_cache is not used: this method draws its answers, by --seed")
 
     def execute(self, lm: Any, request_type: str, requests: Sequence[Any]) -> list[Any]:
         """Answer requests from the cache, the others by the model."""
+        if self._draws:
+            answers: list[Any] = getattr(lm, request_type)(requests)
+            return answers
         stored = self._cache.execute(_Storable(lm), request_type, requests)
         return [from_json(response) for response in stored]
 

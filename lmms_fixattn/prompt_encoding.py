@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import io
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image, ImageFile
-from transformers.image_utils import load_image
 
 from lmms_fixattn.conversation import IMAGE, Prompt, build_prompt, check_form
+from lmms_fixattn.data import DataError
+from lmms_fixattn.data.images import PictureError, read_rgb, to_rgb
 from lmms_fixattn.recently_used import RecentlyUsed
 
+_SECONDS = 30  # to wait for a picture's server
 _PIXELS_KEPT = 256 << 20  # bytes, 190 pictures of LLaVA-1.5
 
 
@@ -63,7 +65,7 @@ class PromptEncoder:
 
         Raises:
             ValueError: messages that the model cannot read, or more of them than it has positions.
-            OSError: a missing or broken picture.
+            DataError: a picture that cannot be had or shown; names its file.
         """
         prompt = build_prompt(messages, self.form, self._template, self.tokenizer.eos_token)
         read = [self._read(image) for image in prompt.images]
@@ -136,28 +138,57 @@ class PromptEncoder:
 
 
 def open_picture(source: Any) -> Image.Image:
-    """Return a picture in RGB, read to the end, so that a broken file fails here.
+    """Return a picture in RGB as :mod:`lmms_fixattn.data.images` reads it, to the end, so that a broken one fails here.
 
     Args:
         source: a PIL image, a path, a URL (http, https, file or data), encoded bytes, or the {"bytes", "path"} of the
             datasets library.
 
     Raises:
-        OSError: the file is missing or broken.
+        DataError: it is missing, broken, too large or of a form that cannot be shown; names the file.
         ValueError: none of these.
     """
     if isinstance(source, dict):
         source = source.get("bytes") or source.get("path")
-    with whole_pictures():
-        if isinstance(source, str) and source.startswith(("http://", "https://", "data:")):
-            source = load_image(source)
+    if not isinstance(source, str | Path | bytes | Image.Image):
+        raise ValueError(f"expected a picture (PIL image, path, URL or bytes), got {type(source).__name__}")
+    try:
         if isinstance(source, Image.Image):
-            return source.convert("RGB")
-        if not isinstance(source, str | Path | bytes):
-            raise ValueError(f"expected a picture (PIL image, path, URL or bytes), got {type(source).__name__}")
-        file = io.BytesIO(source) if isinstance(source, bytes) else str(source).removeprefix("file://")
-        with closing(Image.open(file)) as picture:
-            return picture.convert("RGB")
+            with whole_pictures():
+                return to_rgb(source)
+        return read_rgb(_content(source))
+    except (PictureError, OSError) as error:
+        what = error if isinstance(error, PictureError) else f"cannot be read ({error})"
+        raise DataError(f"picture {_place(source)} {what}") from error
+
+
+def _content(source: str | Path | bytes) -> str | bytes:
+    """Return a picture's path, or its bytes, fetched where it is a URL.
+
+    Raises:
+        OSError: it cannot be fetched.
+    """
+    if isinstance(source, bytes):
+        return source
+    text = str(source)
+    if text.startswith("data:"):
+        return base64.b64decode(text.partition(",")[2])
+    if text.startswith(("http://", "https://")):
+        import requests
+
+        answer = requests.get(text, timeout=_SECONDS)
+        answer.raise_for_status()
+        return answer.content
+    return text.removeprefix("file://")
+
+
+def _place(source: Any) -> str:
+    if isinstance(source, bytes):
+        return f"of {len(source)} bytes"
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "") or f"of {source.width} by {source.height} pixels")
+    text = str(source)
+    return text if len(text) <= 300 else f"{text[:40]}..."
 
 
 def _identity(source: Any) -> str | None:

@@ -117,6 +117,13 @@ def test_sampling_defaults_of_a_checkpoint_do_not_reach_generation(copy: Path) -
     assert settings.eos_token_id == LlavaForConditionalGeneration.from_pretrained(DEMO).generation_config.eos_token_id
 
 
+def test_another_chat_template_has_another_fingerprint(copy: Path) -> None:
+    before = Checkpoint.find(str(copy), "main").fingerprint
+    template = copy / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    assert Checkpoint.find(str(copy), "main").fingerprint != before
+
+
 def test_other_weights_have_another_fingerprint(copy: Path) -> None:
     before = Checkpoint.find(str(copy), "main").fingerprint
     assert Checkpoint.find(str(copy), "main").fingerprint == before

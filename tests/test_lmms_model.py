@@ -515,15 +515,17 @@ def test_rounds_of_a_simple_task_come_from_its_text() -> None:
 @pytest.mark.parametrize(
     ("bad", "cause"),
     [
-        ("missing.png", "FileNotFoundError: .*missing.png"),
-        ("broken.png", "UnidentifiedImageError: cannot identify image file"),
-        ("cut.png", "OSError: .*truncated"),
+        ("missing.png", "picture .*missing.png is missing"),
+        ("broken.png", r"picture .*broken.png cannot be read \(cannot identify image file"),
+        ("cut.png", r"picture .*cut.png cannot be read \(.*truncated"),
+        ("float.tiff", "picture .*float.tiff has floating-point values, of which none is known to be white"),
         (7, "expected a picture .*got int"),
     ],
 )
 def test_document_that_cannot_be_read_ends_the_run_with_its_name(tmp_path: Path, bad: Any, cause: str) -> None:
     (tmp_path / "broken.png").write_bytes(b"this is no picture")
     picture(1).save(tmp_path / "whole.png")
+    Image.new("F", (5, 3), 0.5).save(tmp_path / "float.tiff")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
     docs = [dict(doc) for doc in DOCS]
     docs[4]["pictures"] = [tmp_path / bad if isinstance(bad, str) else bad]
@@ -715,6 +717,21 @@ def test_record_says_what_was_run_and_json_can_hold_it(lm: LlavaFixattn) -> None
 def test_identity_tells_models_apart_whose_answers_differ(lm: LlavaFixattn, changed: dict[str, Any]) -> None:
     assert make(batch_size=3).identity() == lm.identity()
     assert make(**changed).identity() != lm.identity()
+
+
+def test_methods_that_draw_say_so(lm: LlavaFixattn) -> None:
+    assert make(method="nucleus").draws
+    assert make(method="pai+nucleus").draws
+    assert not lm.draws
+    assert not make(method="beam").draws
+
+
+def test_what_was_asked_of_the_compiler_is_part_of_the_identity(lm: LlavaFixattn) -> None:
+    compiled = make(compile="true")
+    before = compiled.identity()
+    assert before != lm.identity()
+    compiled._compiled.active = False  # it was given up while answering
+    assert compiled.identity() == before
 
 
 def test_a_new_package_version_is_another_identity(lm: LlavaFixattn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ class Model:
     """A model that answers with its own setting, and counts what it was asked."""
 
     is_simple = False
+    draws = False
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
@@ -101,6 +102,16 @@ def test_sampled_answers_are_drawn_again(tmp_path: Path) -> None:
     run(tmp_path, model, temperature=0.7)
     run(tmp_path, model, temperature=0.7)
     assert model.asked == 10
+
+
+def test_answers_that_the_method_draws_are_neither_kept_nor_taken(tmp_path: Path, said: list[str]) -> None:
+    run(tmp_path, Model(alpha=1))
+    model = Model(alpha=1)
+    model.draws = True
+    for _ in range(2):
+        assert run(tmp_path, model) == Model(alpha=1).generate_until(ask())
+    assert model.asked == 10
+    assert sum("--use_cache is not used: this method draws" in line for line in said) == 2
 
 
 def test_a_cache_with_another_kind_of_key_is_refused() -> None:

@@ -8,10 +8,11 @@ import io
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lmms_fixattn.data import DataError
+from lmms_fixattn.data.image_names import AmbiguousNameError, ImageNames, has_coco_name
 from lmms_fixattn.metrics.chair import Analyser, ground_truth
 
 DEMO_SCENES = Path(__file__).parent.parent / "demo" / "scenes"
@@ -73,10 +74,26 @@ class CocoFolder:
         """Return whether any of these images is in the folder."""
         return any(not self._instances(split).file_names.keys().isdisjoint(ids) for split in self.splits)
 
-    def image_id(self, file_name: str) -> int | None:
-        """Return the id of the image of this file name (without folders), None when there is none."""
-        ids = (self._instances(split).ids_by_name.get(file_name) for split in self.splits)
-        return next((image_id for image_id in ids if image_id is not None), None)
+    def image_id(self, name: str) -> int | None:
+        """Return the id of the image that a file name or path means, None when there is none.
+
+        Raises:
+            AmbiguousNameError: several images have that name.
+        """
+        folders = PurePosixPath(name.replace("\\", "/")).parts[:-1]
+        splits = [split for split in self.splits if split in folders] or self.splits
+        found: set[int] = set()
+        for split in splits:
+            image_id = self._instances(split).names.find(name)
+            if image_id is not None:
+                found.add(image_id)
+                if has_coco_name(name):
+                    break  # no other split has it, and the training annotations take a minute
+        if len(found) > 1:
+            raise AmbiguousNameError(
+                f"{name!r} may be an image of {len(found)} splits of {self.root}; write the split's folder before it"
+            )
+        return next(iter(found), None)
 
     def images(self, ids: Collection[int]) -> list[CocoImage]:
         """Return the images of these ids, in this order.
@@ -179,7 +196,7 @@ class CocoFolder:
 @dataclass(frozen=True)
 class _Instances:
     file_names: dict[int, str]
-    ids_by_name: dict[str, int]
+    names: ImageNames
     objects: dict[int, tuple[str, ...]]
     sizes: dict[int, tuple[int, int]]
 
@@ -214,7 +231,7 @@ def _read_instances(path: Path, _mtime: int, _size: int) -> _Instances:
         file_names = {image_id: str(image["file_name"]) for image_id, image in coco.imgs.items()}
         return _Instances(
             file_names,
-            {Path(file_name).name: image_id for image_id, file_name in file_names.items()},
+            ImageNames(file_names.items()),
             {
                 image_id: tuple(names[annotation["category_id"]] for annotation in annotations)
                 for image_id, annotations in coco.imgToAnns.items()

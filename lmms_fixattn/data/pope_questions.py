@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,42 +41,51 @@ def question(name: str) -> str:
 def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]) -> list[PopeQuestion]:
     """Read the questions of a published file, FOLDER/coco_pope_KIND.json: one JSON object a line.
 
-    Fields used: question_id, image (a file name), text, label. An image's id is what `image_id_of` its name gives, else
-    the number that ends its name, as in COCO_val2014_000000310196.jpg.
+    Fields used: question_id, image (a file name or path), text, label. An image's id is what `image_id_of` its name
+    gives; no other image stands in where that is None.
 
     Raises:
-        DataError: the file is not there, or a line is malformed (with its number).
+        DataError: the file is not there; a line is malformed or its image's name may mean several images (with the
+            line's number); counts questions about images that there are not; two names mean one image.
     """
     path = Path(folder).expanduser() / f"coco_pope_{kind}.json"
     if not path.is_file():
         raise DataError(f"missing POPE file {path}; the published files are in output/coco of RUCAIBox/POPE")
-    questions = []
+    questions, unknown = [], []
+    names: dict[int, str] = {}
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-                name, label = Path(row["image"]).name, str(row["label"]).strip().lower()
+                name, label = str(row["image"]), str(row["label"]).strip().lower()
                 known = image_id_of(name)
-                image_id = trailing_id(name) if known is None else known
-                questions.append(PopeQuestion(int(row["question_id"]), image_id, str(row["text"]), label))
+                asked = PopeQuestion(int(row["question_id"]), -1 if known is None else known, str(row["text"]), label)
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
                     f"{path}, line {number}: expected an object with question_id, image, text and label (yes or no); "
                     f"{type(error).__name__}: {error}"
                 ) from error
+            if known is None:
+                unknown.append((number, name))
+                continue
+            if (other := names.setdefault(known, name)) != name:
+                raise DataError(
+                    f"{path}, line {number}: image {name!r} and, before it, {other!r} are both taken for image "
+                    f"{known}; name an image alike throughout"
+                )
+            questions.append(asked)
+    if unknown:
+        number, name = unknown[0]
+        raise DataError(
+            f"{path}: {len(unknown)} of {len(questions) + len(unknown)} questions are about images that are not in the "
+            f"data set, the first is {name!r} in line {number}; complete the COCO folder, or name the images as its "
+            "annotations do"
+        )
     if not questions:
         raise DataError(f"{path} holds no question")
     return questions
-
-
-def trailing_id(name: str) -> int:
-    """Return the id that ends the name of a COCO image, with or without a suffix; ValueError when there is none."""
-    match = re.search(r"(\d+)(?:\.\w+)?$", name)
-    if match is None:
-        raise ValueError(f"image {name!r} is not in the data set and its name ends in no id")
-    return int(match[1])
 
 
 def build(objects: Mapping[int, Sequence[str]], kind: str, seed: int = 0) -> list[PopeQuestion]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import CocoFolder
+from lmms_fixattn.data.image_names import AmbiguousNameError
 from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.metrics.chair import Analyser, ground_truth
 from lmms_fixattn.metrics.coco_objects import CATEGORIES, NODE_WORD
@@ -40,10 +41,10 @@ def truth_beside(image: Path, analyser: Analyser) -> frozenset[str]:
         )
     try:
         folder = CocoFolder(root)
-        image_id = folder.image_id(path.name)
+        image_id = folder.image_id(str(path.relative_to(root)))
         if image_id is None:
             raise ValueError(f"what {image} shows is not known: {root}/annotations do not list it; {advice}")
         found = ground_truth(folder.instances([image_id]), folder.captions([image_id]), analyser)
-    except DataError as error:
+    except (DataError, AmbiguousNameError) as error:
         raise ValueError(f"{error}; or {advice}") from error
     return found.get(image_id, frozenset())

@@ -73,15 +73,18 @@ class Run:
 def read_run(text: str) -> Run:
     """Read a run from a path, or from NAME=path; without a name it is called as its folder or file is.
 
-    A folder holds the output of one lmms-eval run with --log_samples: its newest *_results.json and the samples beside
-    it. A file is .json or .jsonl (or either with .gz): {"image_id", "caption"} objects, or {"question", "label",
-    "answer"} objects, which may carry "image_id" and "split".
+    A folder holds the output of one lmms-eval run with --log_samples: *_results.json and the samples beside it. Where
+    several runs wrote to it, one is named by its *_results.json, and called as that file. Another file is .json or
+    .jsonl (or either with .gz): {"image_id", "caption"} objects, or {"question", "label", "answer"} objects, which may
+    carry "image_id" and "split".
 
     Raises FileError for a path that is not there, of another form, or that lacks entries.
     """
     name, path = _named(text)
     if path.is_dir():
-        return _read_folder(name or path.resolve().name, path)
+        return _read_result(name or path.resolve().name, _only_result(path))
+    if path.is_file() and path.name.endswith(_RESULTS):
+        return _read_result(name or path.name.removesuffix(_RESULTS), path)
     name = name or path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
     if what_is_in(path) == "captions":
         entries = tuple(CaptionEntry(*caption) for caption in read_captions(path))
@@ -102,13 +105,28 @@ def _named(text: str) -> tuple[str, Path]:
     return before, Path(after)
 
 
-def _read_folder(name: str, folder: Path) -> Run:
+def _only_result(folder: Path) -> Path:
     results = sorted(folder.rglob(f"*{_RESULTS}"), key=lambda path: path.name)
     if not results:
         raise FileError(f"{folder}: no *{_RESULTS} below it; a run is a folder that lmms-eval wrote with --output_path")
     if len(places := sorted({str(path.parent) for path in results})) > 1:
         raise FileError(f"{folder}: results of several runs, in {', '.join(places)}; name one of these folders")
-    path = results[-1]
+    if len(results) > 1:  # lmms-eval calls the folder after the checkpoint: all methods of one --output_path share it
+        found = ", ".join(f"{path} ({_what_ran(path)})" for path in results)
+        raise FileError(
+            f"{folder}: results of {len(results)} runs in one folder, {found}; name those files, or move all files of "
+            "a run to a folder of its own"
+        )
+    return results[0]
+
+
+def _what_ran(path: Path) -> str:
+    content = _object(path)
+    method = (content.get("lmms_fixattn") or {}).get("method") or {}
+    return f"{method.get('name', 'another model')} on {', '.join(content.get('configs') or {}) or 'no task'}"
+
+
+def _read_result(name: str, path: Path) -> Run:
     content = _object(path)
     samples = {
         file.name[: -len(".jsonl")].partition("_samples_")[2]: file
@@ -137,6 +155,10 @@ def _read_folder(name: str, folder: Path) -> Run:
                     task_of[split] = task
                     answers.setdefault(split, []).append(_answer(place, entry))
     if not captions and not answers:
+        if predicted := [task for task, config in configs.items() if _only_predicted(config)]:
+            raise FileError(
+                f"{path}: --predict_only left out what {', '.join(predicted)} scores by; run lmms-eval again without it"
+            )
         raise FileError(
             f"{path}: none of its tasks ({', '.join(configs)}) is one of ours (chair_... or pope_...), or a pope that "
             "llava_fixattn answered"
@@ -156,6 +178,11 @@ def _read_folder(name: str, folder: Path) -> Run:
         generated_tokens=throughput.get("total_gen_tokens") if timed else None,
         requests=documents if timed else None,
     )
+
+
+def _only_predicted(config: Mapping[str, Any]) -> bool:
+    metrics = config.get("metric_list") or []
+    return any(isinstance(metric, dict) and metric.get("metric") == "bypass" for metric in metrics)
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
+from lmms_fixattn.data.images import PictureError, read_rgb
 from lmms_fixattn.metrics.chair import Analyser
 from lmms_fixattn.report.coloured import segments
 from lmms_fixattn.report.compare import Comparison
@@ -111,9 +110,8 @@ def _first(captions: Iterable[Mapping[str, Any]]) -> Path | None:
 def thumbnail(path: Path) -> str | None:
     """Return a picture of at most SIDE pixels as a data URI, as JPEG or PNG, the smaller; None if it cannot be read."""
     try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        image = read_rgb(str(path))
+    except PictureError:
         return None
     image.thumbnail((SIDE, SIDE))
     encoded = []

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from lmms_fixattn.data import hub, pope_questions
+from lmms_fixattn.data import hub
+from lmms_fixattn.data.image_names import stated_id
 from lmms_fixattn.metrics import pope
 
 _log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def _row(doc: Mapping[str, Any], results: Any) -> dict[str, Any]:
     answer = results[0][0] if isinstance(results[0], list) else results[0]
     text = str(answer).strip()
     return {
-        "image_id": pope_questions.trailing_id(doc["image_source"]),
+        "image_id": stated_id(doc["image_source"]),
         "question_id": int(doc["question_id"]),
         "turn": 1,
         "question": doc["question"],

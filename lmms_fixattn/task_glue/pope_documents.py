@@ -12,6 +12,7 @@ from typing import Any
 
 from lmms_fixattn.data import DataError, hub, image_lists, pope_questions
 from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
+from lmms_fixattn.data.image_names import stated_id
 from lmms_fixattn.data.pope_questions import PopeQuestion
 from lmms_fixattn.metrics import pope
 from lmms_fixattn.task_glue.documents import Documents, dataset_of
@@ -105,7 +106,7 @@ class PopeDocuments(Documents):
         questions = [
             PopeQuestion(
                 question_id=int(row["question_id"]),
-                image_id=pope_questions.trailing_id(row["image_source"]),
+                image_id=stated_id(row["image_source"]),
                 question=row["question"],
                 label=row["answer"].strip().lower(),
             )

@@ -11,6 +11,7 @@ from coco_folders import write_coco
 
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import CocoFolder
+from lmms_fixattn.data.image_names import AmbiguousNameError
 
 
 @pytest.mark.parametrize("below", ["val2014", "images/val2014", "images", "."])
@@ -61,6 +62,15 @@ def test_train_serves_the_ids_that_val_lacks_and_is_not_read_before(tmp_path: Pa
     assert folder.image_id("COCO_val2014_000000000001.png") == 1
     with pytest.raises(DataError, match=r"instances_train2014.json is no COCO annotation file"):
         folder.images([2])
+
+
+def test_a_name_that_two_splits_have_needs_its_folder(tmp_path: Path) -> None:
+    write_coco(tmp_path, {1: ["cat"], 3: ["cat"]}, split="val", file_name="{image_id}.png")
+    write_coco(tmp_path, {2: ["dog"]}, split="train", file_name="1.png")
+    folder = CocoFolder(tmp_path)
+    assert (folder.image_id("val/1.png"), folder.image_id("x/train/1.png"), folder.image_id("3.png")) == (1, 2, 3)
+    with pytest.raises(AmbiguousNameError, match=r"'1.png' may be an image of 2 splits"):
+        folder.image_id("1.png")
 
 
 def test_a_replaced_annotation_file_is_read_anew(tmp_path: Path) -> None:

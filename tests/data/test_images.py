@@ -6,6 +6,7 @@ import hashlib
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
@@ -63,3 +64,53 @@ def test_a_missing_file_and_a_text_are_refused_by_id_and_path(tmp_path: Path) ->
         open_rgb(7, str(tmp_path / "text.jpg"))
     with pytest.raises(DataError, match="image 7 cannot be read"):
         open_rgb(7, {"bytes": io.BytesIO().getvalue(), "path": None})
+
+
+def _open(tmp_path: Path, image: Image.Image, name: str, **options: object) -> Image.Image:
+    image.save(tmp_path / name, **options)
+    return open_rgb(1, str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.pgm"])
+def test_16_bits_of_grey_are_the_8_bits_that_they_hold(tmp_path: Path, name: str) -> None:
+    shades = np.arange(256, dtype=np.uint16).reshape(4, 64)
+    shown = _open(tmp_path, Image.fromarray(shades * 257), name)
+    assert shown.mode == "RGB"
+    assert np.array_equal(np.asarray(shown), np.stack([shades.astype(np.uint8)] * 3, axis=-1))
+
+
+def test_16_bits_of_grey_are_rounded_and_not_clipped(tmp_path: Path) -> None:
+    shown = _open(tmp_path, Image.fromarray(np.array([[0, 128, 129, 32768, 65535]], np.uint16)), "a.png")
+    assert np.asarray(shown)[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "said"),
+    [
+        (Image.new("F", (5, 3), 0.5), {}, "has floating-point values"),
+        (Image.new("I", (5, 3), 70000), {}, "has 32-bit values"),
+        (Image.new("I;16", (5, 3), 9), {"tiffinfo": {262: 0}}, "is grey of more than 8 bits in an unusual form"),
+    ],
+)
+def test_what_rgb_cannot_show_is_refused_by_id_and_path(
+    tmp_path: Path, image: Image.Image, options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(DataError, match=rf"image 1 {said}.*: .*a.tiff"):
+        _open(tmp_path, image, "a.tiff", **options)
+
+
+def test_every_mode_of_8_bits_is_shown(tmp_path: Path) -> None:
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        assert _open(tmp_path, Image.new(mode, (5, 3)), f"{mode}.png").getextrema() == ((0, 0),) * 3
+
+
+def test_an_orientation_in_exif_is_left_alone_as_llavas_processor_does(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    assert _open(tmp_path, Image.new("RGB", (7, 5)), "a.jpg", exif=exif).size == (7, 5)
+
+
+def test_a_picture_of_more_pixels_than_pil_opens_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7)
+    with pytest.raises(DataError, match=r"image 1 is too large \(.*15 pixels.*\); make it smaller: .*a.png"):
+        _open(tmp_path, Image.new("RGB", (5, 3)), "a.png")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmms_fixattn.data import DataError
-from lmms_fixattn.data.pope_questions import KINDS, PopeQuestion, build, choose_images, question, read, trailing_id
+from lmms_fixattn.data.pope_questions import KINDS, PopeQuestion, build, choose_images, question, read
 
 NAMES = ["cat", "dog", "cup", "bus", "oven", "apple", "kite", "tv", "bed", "fork", "car", "bear"]
 
@@ -45,13 +45,6 @@ def test_the_published_questions_are_in_these_words_and_this_order(reference: Pa
     names = [in_question(row["question"]) for row in rows]
     assert [question(name) for name in names] == [row["question"] for row in rows]
     assert all(len(set(names[start : start + 6])) == 6 for start in range(0, len(rows) - 5, 6))
-
-
-def test_an_image_name_ends_in_its_id() -> None:
-    for name in ("COCO_val2014_000000310196.jpg", "COCO_val2014_000000310196", "000000310196.png"):
-        assert trailing_id(name) == 310196
-    with pytest.raises(ValueError, match=r"'mine.jpg' is not in the data set"):
-        trailing_id("mine.jpg")
 
 
 @given(data_sets(), st.sampled_from(KINDS), st.integers(0, 3))
@@ -153,14 +146,31 @@ def published(**changes: object) -> dict[str, object]:
     } | changes
 
 
+KNOWN = {"COCO_val2014_000000310196.jpg": 310196, "mine.jpg": 8}
+
+
 def test_a_published_file_is_read_as_it_is(tmp_path: Path) -> None:
     rows = [published(), published(question_id=2, image="mine.jpg", label="No", extra=1)]
     (tmp_path / "coco_pope_random.json").write_text("".join(json.dumps(row) + "\n" for row in rows) + "\n")
     text = "Is there a snowboard in the image?"
-    assert read(tmp_path, "random", {"mine.jpg": 8}.get) == [
+    assert read(tmp_path, "random", KNOWN.get) == [
         PopeQuestion(1, 310196, text, "yes"),
         PopeQuestion(2, 8, text, "no"),
     ]
+
+
+def test_questions_about_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
+    rows = [published(), published(image="cam2_310196.jpg"), published(image="COCO_val2014_000000000008.jpg")]
+    (tmp_path / "coco_pope_random.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"2 of 3 questions .* not in the data set, the first is 'cam2_310196"):
+        read(tmp_path, "random", KNOWN.get)
+
+
+def test_two_names_of_one_image_are_refused(tmp_path: Path) -> None:
+    rows = [published(image="cam1/mine.jpg"), published(image="cam2/mine.jpg")]
+    (tmp_path / "coco_pope_random.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"line 2: image 'cam2/mine.jpg' and, before it, 'cam1/mine.jpg' are both"):
+        read(tmp_path, "random", lambda name: 8)
 
 
 @pytest.mark.parametrize(
@@ -170,14 +180,13 @@ def test_a_published_file_is_read_as_it_is(tmp_path: Path) -> None:
         ("[1]", "TypeError"),
         (json.dumps({"question_id": 1}), "KeyError: 'image'"),
         (json.dumps(published(label="maybe")), "label 'maybe' of POPE question 1 is neither yes nor no"),
-        (json.dumps(published(image="mine.jpg")), "'mine.jpg' is not in the data set"),
         (json.dumps(published(question_id="x")), "invalid literal"),
     ],
 )
 def test_a_malformed_line_is_refused_with_its_number(tmp_path: Path, line: str, complaint: str) -> None:
     (tmp_path / "coco_pope_popular.json").write_text(json.dumps(published()) + "\n" + line + "\n")
     with pytest.raises(DataError, match=f"coco_pope_popular.json, line 2: .*{complaint}"):
-        read(tmp_path, "popular", {}.get)
+        read(tmp_path, "popular", KNOWN.get)
 
 
 def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:

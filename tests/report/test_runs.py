@@ -37,7 +37,7 @@ def test_an_answer_file_is_a_run_by_split(tmp_path: Path) -> None:
     assert not run.captions
 
 
-def test_the_newest_result_of_a_folder_is_read_with_what_it_records(tmp_path: Path) -> None:
+def test_the_result_of_a_folder_is_read_with_what_it_records(tmp_path: Path) -> None:
     picture = tmp_path / "1.png"
     picture.write_bytes(b"")
     samples = {
@@ -48,7 +48,6 @@ def test_the_newest_result_of_a_folder_is_read_with_what_it_records(tmp_path: Pa
         "pope_coco_chat_random": [answer_sample(1, [("Is there a dog?", "yes", "Yes"), ("A cat?", "no", "No")])],
     }
     times = {"total_gen_tokens": 40, "total_elapsed_time": 8.0, "avg_latency": 8.0 / 3}
-    write_result(tmp_path / "out" / "model", {"chair_coco": [caption_sample(1, "Old.", [])]}, stamp="20250101_000000")
     write_result(tmp_path / "out" / "model", samples, throughput=times, version=2.0)
     run = read_run(str(tmp_path / "out"))
     assert run.name == "out"
@@ -69,6 +68,32 @@ def test_the_newest_result_of_a_folder_is_read_with_what_it_records(tmp_path: Pa
     stated = run.record["tasks"]["chair_coco"]
     assert (stated["version"], stated["prompt"], stated["max_new_tokens"]) == (2.0, "Describe.", 512)
     assert run.record["lmms_fixattn"]["method"] == {"name": "vanilla"}
+
+
+def test_several_runs_of_one_folder_are_each_named_and_none_is_taken_in_silence(tmp_path: Path) -> None:
+    for method, stamp in (("spin", "20250101_000000"), ("vanilla", "20260101_000000")):
+        rows = {"chair_coco": [caption_sample(1, f"A {method}.", [])]}
+        folder = write_result(tmp_path / "out" / "model", rows, stamp=stamp, method=method)
+    with pytest.raises(
+        FileError, match=r"2 runs in one folder, .*0_results.json \(spin on chair_coco\), .*\(vanilla on"
+    ):
+        read_run(str(tmp_path / "out"))
+    one, other = (
+        read_run(f"{name}{folder}/{stamp}_results.json")
+        for name, stamp in (("", "20250101_000000"), ("x=", "20260101_000000"))
+    )
+    assert (one.name, one.captions["chair_coco"][0].text) == ("20250101_000000", "A spin.")
+    assert (other.name, other.captions["chair_coco"][0].text) == ("x", "A vanilla.")
+
+
+def test_a_run_of_predictions_alone_is_told_so(tmp_path: Path) -> None:
+    folder = write_result(tmp_path, {"chair_coco": [{"doc_id": 1, "filtered_resps": ["A"], "bypass": None}]})
+    path = next(folder.glob("*_results.json"))
+    content = json.loads(path.read_text())
+    content["configs"]["chair_coco"]["metric_list"] = [{"metric": "bypass"}]
+    path.write_text(json.dumps(content))
+    with pytest.raises(FileError, match="--predict_only left out what chair_coco scores by"):
+        read_run(str(folder))
 
 
 def test_times_that_leave_out_some_of_the_answers_are_not_used(tmp_path: Path) -> None:

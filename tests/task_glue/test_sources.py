@@ -367,6 +367,30 @@ def test_a_chat_needs_six_questions_an_image(folder: Path, monkeypatch: pytest.M
         pope_documents.coco_random_chat(None)
 
 
+def test_questions_are_asked_about_the_pictures_that_they_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {1: "cam1/0001.png", 2: "cam2/0001.png", 7: "cam1_0007.png"}
+    images = [{"id": image_id, "file_name": name} for image_id, name in names.items()]
+    for name in names.values():
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (7, 5)).save(folder / "images" / name)
+    content = {"images": images, "annotations": [], "categories": []}
+    (folder / "annotations" / "instances_val2014.json").write_text(json.dumps(content))
+    monkeypatch.setenv("LMMS_FIXATTN_POPE", str(folder))
+
+    def ask(*asked: str) -> Any:
+        rows = [{"question_id": n, "image": name, "text": "A dog?", "label": "no"} for n, name in enumerate(asked)]
+        (folder / "coco_pope_random.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return pope_documents.coco_random(None)
+
+    docs = ask(*names.values())
+    assert docs["image_id"] == list(names)
+    assert docs["image"] == [str(folder / "images" / name) for name in names.values()]
+    with pytest.raises(DataError, match=r"line 2: .*'0001.png' may be any of 2 images, such as 1 and 2"):
+        ask("cam1/0001.png", "0001.png")
+    with pytest.raises(DataError, match="1 of 2 questions are about images that are not in"):
+        ask("cam1/0001.png", "cam2_0007.png")
+
+
 def test_a_chat_answered_in_part_is_refused() -> None:
     doc = {"image_id": 3, "question_ids": [1, 2], "questions": ["A?", "B?"], "labels": ["yes", "no"], "parser": "pai"}
     with pytest.raises(DataError, match="image 3: 1 answers came for 2 questions"):
