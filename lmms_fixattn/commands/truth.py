@@ -55,9 +55,6 @@ def _of_coco(root: Path, image_ids: Collection[int], analyser: chair.Analyser) -
     from lmms_fixattn.data.coco import CocoFolder
 
     try:
-        folder = CocoFolder(root)
-        found = chair.ground_truth(folder.instances(image_ids), folder.captions(image_ids), analyser)
+        return CocoFolder(root).truth(image_ids, analyser)
     except (DataError, ValueError) as error:
         raise FileError(str(error)) from error
-    # An annotated image may show none of the 80 objects.
-    return {image_id: found.get(image_id, frozenset()) for image_id in image_ids}

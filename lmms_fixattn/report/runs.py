@@ -84,11 +84,11 @@ def read_run(text: str) -> Run:
         return _read_folder(name or path.resolve().name, path)
     name = name or path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
     if what_is_in(path) == "captions":
-        entries = tuple(CaptionEntry(*caption) for caption in read_captions(path))
+        entries = tuple(CaptionEntry(*caption[:4]) for caption in read_captions(path))
         return Run(name, path, captions={"": entries})
     answers: dict[str, list[AnswerEntry]] = {}
     for row in read_answers(path):
-        entry = AnswerEntry(row.get("image_id"), row["question"], row["label"], row["answer"])
+        entry = AnswerEntry(row.get("image_id"), row["question"], row["label"], row["answer"], row.get("question_id"))
         answers.setdefault(row.get("split", ""), []).append(entry)
     return Run(name, path, answers={split: tuple(entries) for split, entries in answers.items()})
 
