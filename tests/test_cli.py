@@ -167,6 +167,17 @@ def test_rows_that_name_no_image_may_repeat_a_question_but_no_question_id(
         assert "line 2: a second answer" in capsys.readouterr().err
 
 
+def test_captions_without_objects_are_scored_with_a_word_about_them(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text(lines([{"image_id": 7, "caption": ""}, {"image_id": 11, "caption": "Zwei Frauen, eine Katze."}]))
+    assert run("chair", path, "--ground-truth", truth, "--format", "json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["chair_s"] == 0
+    assert "1 of 2 captions are empty (image 7) and 1 of 2 captions name none of the 80 objects (image 11)" in err
+
+
 def test_pope_scores_with_the_parser_that_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "answers.jsonl"
     path.write_text(lines(ANSWERS))

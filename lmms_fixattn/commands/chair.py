@@ -13,6 +13,7 @@ from lmms_fixattn.commands.console import add_command, add_format, progress, rem
 from lmms_fixattn.commands.truth import add_analyser, add_truth, make_analyser, read_truth
 from lmms_fixattn.metrics import chair
 from lmms_fixattn.metrics.reading import FileError, read_captions
+from lmms_fixattn.metrics.silence import said_of_silence
 
 _MEANINGS = {
     "chair_s": "% of captions with a hallucinated object",
@@ -62,6 +63,8 @@ def _chair(arguments: argparse.Namespace) -> None:
         chair.score_caption(caption.image_id, caption.text, truth[caption.image_id], analyser, caption.terminated)
         for caption in progress(captions, "captions")
     ]
+    if said := said_of_silence(rows):
+        remark(said)
     if arguments.per_caption is not None:
         _write_rows(arguments.per_caption, rows)
     show(arguments, {**chair.corpus_figures(rows), "analyser": analyser.name}, _MEANINGS)
