@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmms_fixattn.metrics.questions import read_answers_to
 from lmms_fixattn.metrics.reading import FileError, read_answers, read_captions, read_entries, what_is_in
 
 _RESULTS = "_results.json"
@@ -70,12 +71,13 @@ class Run:
     requests: int | None = None
 
 
-def read_run(text: str) -> Run:
+def read_run(text: str, questions: Sequence[Path] = ()) -> Run:
     """Read a run from a path, or from NAME=path; without a name it is called as its folder or file is.
 
     A folder holds the output of one lmms-eval run with --log_samples: its newest *_results.json and the samples beside
-    it. A file is .json or .jsonl (or either with .gz): {"image_id", "caption"} objects, or {"question", "label",
-    "answer"} objects, which may carry "image_id" and "split".
+    it. A file holds {"image_id", "caption"} objects, or {"question", "label", "answer"} objects, which may carry
+    "image_id" and "split" (metrics.reading); the answers of a file are joined to the questions of these files, if any
+    are given (metrics.questions).
 
     Raises FileError for a path that is not there, of another form, or that lacks entries.
     """
@@ -83,11 +85,11 @@ def read_run(text: str) -> Run:
     if path.is_dir():
         return _read_folder(name or path.resolve().name, path)
     name = name or path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
-    if what_is_in(path) == "captions":
+    if not questions and what_is_in(path) == "captions":
         entries = tuple(CaptionEntry(*caption[:4]) for caption in read_captions(path))
         return Run(name, path, captions={"": entries})
     answers: dict[str, list[AnswerEntry]] = {}
-    for row in read_answers(path):
+    for row in read_answers_to(path, questions) if questions else read_answers(path):
         entry = AnswerEntry(row.get("image_id"), row["question"], row["label"], row["answer"], row.get("question_id"))
         answers.setdefault(row.get("split", ""), []).append(entry)
     return Run(name, path, answers={split: tuple(entries) for split, entries in answers.items()})
