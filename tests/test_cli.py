@@ -133,19 +133,22 @@ def test_a_coco_image_without_truth_is_refused_as_the_task_refuses_it(
     ("again", "said"),
     [
         ({}, "line 2: a second answer to 'Is there a dog?' about image 1, after "),
-        ({"label": "no"}, "line 2: a second answer"),
+        ({"label": "no"}, "line 2: 'Is there a dog?' about image 1 has the labels yes and no"),
         ({"image_id": "1"}, "line 2: a second answer"),
         ({"image_id": None, "image": "COCO_val2014_000000000001.jpg"}, "line 2: a second answer"),
         ({"split": "popular"}, None),
         ({"image_id": 2}, None),
         ({"image_id": None}, None),
         ({"question": "Is there a cat?"}, None),
+        ({"question_id": 5}, "line 2: a second answer"),
+        ({"question_id": 6}, None),
     ],
 )
 def test_a_question_answered_twice_about_an_image_is_refused(
     again: dict[str, Any], said: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = {"image_id": 1, "question": "Is there a dog?", "label": "yes", "answer": "Yes"}
+    row |= {"question_id": 5} if "question_id" in again else {}
     path = tmp_path / "answers.jsonl"
     path.write_text(lines([row, row | again]))
     for command in ("pope", "compare"):

@@ -96,15 +96,15 @@ def _asked(text: str) -> str:
 def _refuse_doubles(questions: Sequence[Question]) -> None:
     places: dict[tuple[Any, ...], str] = {}
     for question in questions:
-        keys: list[tuple[Any, ...]] = []
-        if "question_id" in question.origin:
-            keys.append((question.split, "question_id", question.origin["question_id"]))
-        if question.image is not None:
-            keys.append((question.split, question.image, question.text))
-        for key in keys:
-            if key in places:
-                raise FileError(f"{question.place}: the question of {places[key]} once more; keep one")
-            places[key] = question.place
+        # Published files ask a question or two about one image again, under another id: these are two questions.
+        key: tuple[Any, ...] = (question.split, question.origin.get("question_id"))
+        if key[1] is None:
+            if question.image is None:
+                continue
+            key = (question.split, question.image, question.text)
+        if key in places:
+            raise FileError(f"{question.place}: the question of {places[key]} once more; keep one")
+        places[key] = question.place
 
 
 def read_answers_to(path: Path, question_files: Sequence[Path]) -> list[dict[str, Any]]:

@@ -203,7 +203,11 @@ def refuse_double(row: Mapping[str, Any], place: str, places: dict[tuple[Any, ..
     image = row.get("image_id", row.get("image"))
     if image is None and "question_id" not in row:
         return
-    key = (row.get("split"), row["question"], row["question_id"] if image is None else None, image)
+    # Published files ask a question or two about one image again, under another id: these are two questions.
+    key = (row.get("split"), row["question"], row.get("question_id"), image)
+    label = (*key[:2], "label", image)
+    if image is not None and places.setdefault(label, row["label"]) != row["label"]:
+        raise FileError(f"{place}: {row['question']!r} about image {image} has the labels yes and no")
     if key in places:
         where = f"question {row['question_id']}" if image is None else f"image {image}"
         raise FileError(

@@ -82,7 +82,10 @@ def test_answers_that_do_not_fit_are_refused(tmp_path: Path, questions: Path, ch
     ("rows", "said"),
     [
         ([*QUESTIONS, QUESTIONS[0]], "line 3: the question of .*line 1 once more"),
-        ([*QUESTIONS, {**QUESTIONS[0], "question_id": 3}], "line 3: the question of .*line 1 once more"),
+        ([*QUESTIONS, {**QUESTIONS[0], "text": CAT}], "line 3: the question of .*line 1 once more"),
+        ([*QUESTIONS, {**QUESTIONS[0], "question_id": 3}], "1 of 3 questions have no answer"),
+        ([*QUESTIONS, {**QUESTIONS[0], "question_id": 3, "label": "no"}], "line 3: .*'no', and 'yes' in .*line 1"),
+        ([{"text": DOG, "label": "yes", "image": "7.jpg"}] * 2, "line 2: the question of .*line 1 once more"),
         ([QUESTIONS[0], {**QUESTIONS[1], "label": "maybe"}], "line 2: 'label' must be"),
         ([QUESTIONS[0], {**QUESTIONS[1], "label": None}], "line 2: no key 'label', which other questions"),
         ([{**row, "label": None} for row in QUESTIONS], r"line 1: no key 'label' \(of 2 questions\)"),
