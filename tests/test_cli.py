@@ -170,6 +170,47 @@ def test_rows_that_name_no_image_may_repeat_a_question_but_no_question_id(
         assert "line 2: a second answer" in capsys.readouterr().err
 
 
+def test_what_was_taken_for_captions_and_image_ids_is_said(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text(lines([{"image_id": "COCO_val2014_000000000007.jpg", "text": "A dog and a car."}]))
+    assert run("chair", path, "--ground-truth", truth, "--format", "json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["chair_i"] == 50
+    assert "captions were taken from the key 'text'" in err
+    assert "1 image ids were read from file names, such as 7 from 'COCO_val2014_000000000007.jpg'" in err
+
+
+def test_a_file_name_is_read_as_an_id_only_where_the_coco_folder_agrees(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file_name, given, status in (
+        ("COCO_{split}_{image_id:012d}.png", "000000000007.jpg", 0),
+        ("{image_id:04d}.png", "0007.png", 0),
+        ("picture {image_id}.png", "0007.png", 1),
+        ("cam1/{image_id:04d}.png", "cam2/0007.png", 1),
+    ):
+        write_coco(tmp_path, {7: ["dog"]}, {7: ["A dog."]}, file_name=file_name, pictures=False)
+        path = tmp_path / "c.jsonl"
+        path.write_text(lines([{"image": given, "caption": "A dog."}]))
+        for command in ("chair", "compare"):
+            assert run(command, path, "--coco", tmp_path) == status
+            assert ("was read as image 7, which is" in capsys.readouterr().err) is bool(status)
+
+
+def test_the_reference_scorers_own_figures_stand_beside_ours(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "reference.json"
+    metrics = {"CHAIRs": 0.5, "CHAIRi": 0.2, "Recall": 1.0, "Len": 0.065, "Bleu": None}
+    path.write_text(json.dumps({"sentences": CAPTIONS, "overall_metrics": metrics}))
+    assert run("chair", path, "--ground-truth", truth, "--format", "json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["chair_s"] == 50
+    assert "CHAIRs 50.00 (50.00), CHAIRi 20.00 (25.00), Recall 100.00 (100.00), Len 6.50 (6.50)" in err
+
+
 def test_captions_without_objects_are_scored_with_a_word_about_them(
     tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

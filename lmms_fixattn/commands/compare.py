@@ -64,8 +64,9 @@ def _compare(arguments: argparse.Namespace) -> None:
         raise FileError("--format html writes a page: name a folder for it with --output DIR")
     runs = [read_run(run, arguments.questions) for run in arguments.runs]
     analyser = make_analyser(arguments.analyser)
-    captioned = {entry.image_id for run in runs for entries in run.captions.values() for entry in entries}
-    truth = read_truth(arguments, captioned, analyser)
+    captions = [entry for run in runs for entries in run.captions.values() for entry in entries]
+    named = {entry.image_id: entry.file_name for entry in captions if entry.file_name is not None}
+    truth = read_truth(arguments, {entry.image_id for entry in captions}, analyser, named)
     # A baseline may be given as it stands among the runs.
     named = dict(zip(arguments.runs, (run.name for run in runs), strict=True))
     comparison = compare(

@@ -98,6 +98,10 @@ class CocoFolder:
         found = {image_id: self._instances(split).sizes.get(image_id) for image_id, split in self._home(ids).items()}
         return {image_id: size for image_id, size in found.items() if size is not None}
 
+    def file_names(self, ids: Collection[int]) -> dict[int, str]:
+        """Return {image id: file name} of these images, as the annotations have it."""
+        return {image_id: self._instances(split).file_names[image_id] for image_id, split in self._home(ids).items()}
+
     def scorable(self, split: str) -> tuple[int, ...]:
         """Return the ids of a split's images that have an instance or a reference caption, ascending."""
         annotated = self._instances(split).objects.keys() | self._captions(split).keys()

@@ -63,7 +63,7 @@ def sample(name: str, ids: Collection[int], count: int = 500, seed: int = 0) -> 
 def _read(path: Path) -> tuple[int, ...]:
     first_line: dict[int, int] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected one image id a line, but this is no text file ({error})") from error
     for number, line in enumerate(lines, start=1):

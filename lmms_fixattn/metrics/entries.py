@@ -14,6 +14,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,6 +52,22 @@ def read_object(path: Path, form: str) -> dict[str, Any]:
         found = kind(content[0][1]) if len(content) == 1 else f"{len(content)} values"
         raise FileError(f"{path}: expected one object {form}, not {found}")
     return dict(content[0][1])
+
+
+def overall_metrics(path: Path) -> dict[str, float]:
+    """Return the "overall_metrics" of an object with "sentences", those that are finite numbers; {} of another file."""
+    text = _read(path)
+    if not text.lstrip().startswith("{") or '"overall_metrics"' not in text:
+        return {}
+    values = _whole(text, path)
+    content = values[0][1]
+    if len(values) > 1 or not isinstance(content, dict) or not isinstance(content.get("sentences"), list):
+        return {}
+    metrics = content.get("overall_metrics")
+    if not isinstance(metrics, dict):
+        return {}
+    numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
+    return {key: float(value) for key, value in numbers.items() if not isinstance(value, bool) and isfinite(value)}
 
 
 def whole_number(value: Any, place: str, what: str) -> int:

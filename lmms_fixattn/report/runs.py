@@ -25,6 +25,7 @@ class CaptionEntry:
         tokens: generated tokens, None where the run does not say.
         truth: the true node words that the run logged beside it, None where it logged none.
         image: the picture, where the run logged a path that is still there.
+        file_name: of the picture, where a file says by it which image this is.
     """
 
     image_id: int
@@ -33,6 +34,7 @@ class CaptionEntry:
     tokens: int | None = None
     truth: frozenset[str] | None = None
     image: Path | None = None
+    file_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def read_run(text: str, questions: Sequence[Path] = ()) -> Run:
         return _read_folder(name or path.resolve().name, path)
     name = name or path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
     if not questions and what_is_in(path) == "captions":
-        entries = tuple(CaptionEntry(*caption[:4]) for caption in read_captions(path))
+        entries = tuple(CaptionEntry(*caption[:4], file_name=caption.file_name) for caption in read_captions(path))
         return Run(name, path, captions={"": entries})
     answers: dict[str, list[AnswerEntry]] = {}
     for row in read_answers_to(path, questions) if questions else read_answers(path):

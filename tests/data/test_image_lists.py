@@ -86,3 +86,9 @@ def test_a_sample_depends_on_the_ids_and_the_seed_alone() -> None:
     assert image_lists.sample("other", sorted(ids)).sha256 == drawn.sha256
     assert image_lists.sample("mine", ids, seed=1).sha256 != drawn.sha256
     assert image_lists.sample("few", [7, 5], count=3).ids == (5, 7)
+
+
+def test_a_list_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_bytes(b"\xef\xbb\xbf7\r\n3\r\n")
+    assert image_lists.load(path).ids == (3, 7)
