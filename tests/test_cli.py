@@ -34,7 +34,8 @@ CHAIR_KEYS = [
     "n",
     "analyser",
 ]
-POPE_KEYS = ["accuracy", "precision", "recall", "f1", "yes_ratio", "tp", "fp", "tn", "fn", "unparsed", "n", "parser"]
+POPE_KEYS = ["accuracy", "precision", "recall", "f1", "yes_ratio", "tp", "fp", "tn", "fn", "unparsed", "n"]
+POPE_KEYS += ["read_differently", "parser"]
 
 
 def lines(rows: list[Any]) -> str:
@@ -226,13 +227,14 @@ def test_pope_scores_with_the_parser_that_is_named(tmp_path: Path, capsys: pytes
     path = tmp_path / "answers.jsonl"
     path.write_text(lines(ANSWERS))
     found = {}
-    for parser in ("official", "pai", "exact"):
+    for parser in ("official", "pai", "vcd", "exact"):
         assert run("pope", path, "--parser", parser, "--format", "json") == 0
         figures = json.loads(capsys.readouterr().out)
         assert list(figures) == POPE_KEYS
         assert figures["parser"] == parser
         found[parser] = [figures[key] for key in ("tp", "fp", "tn", "fn")]
-    assert found == {"official": [1, 1, 1, 0], "pai": [1, 0, 2, 0], "exact": [0, 0, 0, 0]}
+        assert figures["read_differently"] == 3
+    assert found == {"official": [1, 1, 1, 0], "pai": [1, 0, 2, 0], "vcd": [1, 1, 1, 0], "exact": [0, 0, 0, 0]}
     assert run("pope", path) == 0
     table = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in table] == POPE_KEYS

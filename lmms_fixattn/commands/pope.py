@@ -23,6 +23,7 @@ _MEANINGS = {
     "fn": "no, but present",
     "unparsed": "answers with neither a yes nor a no word",
     "n": "answers",
+    "read_differently": f"answers that the parsers {', '.join(pope.PARSERS)} do not all read alike",
 }
 
 
@@ -42,7 +43,7 @@ def add(commands: Any) -> None:
         "--parser",
         choices=pope.PARSERS,
         default="official",
-        help="how an answer's text becomes yes or no: POPE's own script (default), PAI's, or exact match",
+        help="how an answer's text becomes yes or no: POPE's own script (default), PAI's, VCD's, or exact match",
     )
 
 
@@ -57,4 +58,9 @@ def _pope(arguments: argparse.Namespace) -> None:
     for split in splits if len(splits) > 1 else ():
         own = pope.figures([row for row in rows if row.get("split", "") == split], arguments.parser)
         of_splits |= {f"{key}_{split or 'unnamed'}": own[key] for key in ("accuracy", "f1", "yes_ratio", "n")}
-    show(arguments, {**figures, **of_splits, "parser": arguments.parser}, _MEANINGS)
+    differently = pope.read_differently(rows)
+    show(
+        arguments,
+        {**figures, **of_splits, "read_differently": differently, "parser": arguments.parser},
+        _MEANINGS,
+    )
