@@ -6,7 +6,7 @@ and the line or entry; nothing is dropped, and nothing is counted twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from lmms_fixattn.metrics.entries import (
     text_of,
     whole_number,
 )
+from lmms_fixattn.metrics.lmms_samples import is_sample, plain
 
 __all__ = [
     "Caption",
@@ -54,11 +55,22 @@ class Caption(NamedTuple):
     """Generated tokens, None where the file does not say."""
     file_name: str | None = None
     """The picture's name, where the file says which image it is by that; None where it says it by a number."""
+    truth: frozenset[str] | None = None
+    """What the image shows, where a sample of lmms-eval says it."""
+
+
+def _entries(path: Path, form: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the entries of a file, those of lmms-eval's sample log as what they hold."""
+    for place, entry in read_entries(path, form):
+        if is_sample(entry):
+            yield from ((place, row) for row in plain(place, entry))
+        else:
+            yield place, {key: value for key, value in entry.items() if key != "truth"}
 
 
 def what_is_in(path: Path) -> str:
     """Return "captions" or "answers" by the first entry of a file; FileError where it is neither."""
-    for place, entry in read_entries(path, _EITHER):
+    for place, entry in _entries(path, _EITHER):
         of_image = entry.keys() & {"image_id", "image"}
         if entry.keys() & {"question", "label"} or ("question_id" in entry and not of_image):
             return "answers"
@@ -72,7 +84,7 @@ def what_is_in(path: Path) -> str:
 
 def caption_key(path: Path) -> str:
     """Return which of CAPTION_KEYS holds the captions of a file; FileError where none or several may."""
-    for place, entry in read_entries(path, _CAPTION):
+    for place, entry in _entries(path, _CAPTION):
         return _caption_key(place, entry)
     raise FileError(f"{path}: no captions; expected {_CAPTION} objects")
 
@@ -100,7 +112,7 @@ def read_captions(path: Path) -> list[Caption]:
     captions: list[Caption] = []
     places: dict[int, str] = {}
     text_key = ""
-    for place, entry in read_entries(path, _CAPTION):
+    for place, entry in _entries(path, _CAPTION):
         text_key = text_key or _caption_key(place, entry)
         text = _text(place, entry, text_key)
         amber = text_key == "response" and "id" in entry
@@ -117,7 +129,9 @@ def read_captions(path: Path) -> list[Caption]:
         if image_id in places:
             raise FileError(f"{place}: a second caption for image {image_id}, after {places[image_id]}; keep one")
         places[image_id] = place
-        captions.append(Caption(image_id, text, terminated, tokens, given if named else None))
+        truth = entry.get("truth")
+        words = frozenset(truth) if isinstance(truth, list) and set(map(type, truth)) <= {str} else None
+        captions.append(Caption(image_id, text, terminated, tokens, given if named else None, words))
     if not captions:
         raise FileError(f"{path}: no captions; expected {_CAPTION} objects")
     return captions
@@ -159,7 +173,7 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     places: dict[tuple[Any, ...], str] = {}
-    for place, entry in read_entries(path, _ANSWER):
+    for place, entry in _entries(path, _ANSWER):
         row: dict[str, Any] = {key: _text(place, entry, key) for key in ("question", "label", "answer")}
         row |= {"label": yes_or_no(row["label"], place), **origin(place, entry)}
         refuse_double(row, place, places)

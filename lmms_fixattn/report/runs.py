@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmms_fixattn.metrics.lmms_samples import plain
 from lmms_fixattn.metrics.questions import read_answers_to
-from lmms_fixattn.metrics.reading import FileError, read_answers, read_captions, read_entries, what_is_in
+from lmms_fixattn.metrics.reading import Caption, FileError, read_answers, read_captions, read_entries, what_is_in
 
 _RESULTS = "_results.json"
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -88,13 +89,28 @@ def read_run(text: str, questions: Sequence[Path] = ()) -> Run:
         return _read_folder(name or path.resolve().name, path)
     name = name or path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
     if not questions and what_is_in(path) == "captions":
-        entries = tuple(CaptionEntry(*caption[:4], file_name=caption.file_name) for caption in read_captions(path))
+        entries = tuple(_captioned(caption) for caption in read_captions(path))
         return Run(name, path, captions={"": entries})
     answers: dict[str, list[AnswerEntry]] = {}
     for row in read_answers_to(path, questions) if questions else read_answers(path):
-        entry = AnswerEntry(row.get("image_id"), row["question"], row["label"], row["answer"], row.get("question_id"))
-        answers.setdefault(row.get("split", ""), []).append(entry)
+        answers.setdefault(row.get("split", ""), []).append(_asked(row))
     return Run(name, path, answers={split: tuple(entries) for split, entries in answers.items()})
+
+
+def _captioned(caption: Caption) -> CaptionEntry:
+    return CaptionEntry(*caption[:4], truth=caption.truth, file_name=caption.file_name)
+
+
+def _asked(row: Mapping[str, Any]) -> AnswerEntry:
+    return AnswerEntry(row.get("image_id"), row["question"], row["label"], row["answer"], row.get("question_id"))
+
+
+def _is_known(place: str, row: Mapping[str, Any]) -> bool:
+    """Return whether a sample is of a task of lmms-eval's own whose captions or answers can be read."""
+    try:
+        return "n" not in row and bool(list(plain(place, row)))
+    except FileError:
+        return False
 
 
 def _named(text: str) -> tuple[str, Path]:
@@ -140,10 +156,16 @@ def _read_folder(name: str, folder: Path) -> Run:
                     split = _split(task, entry)
                     task_of[split] = task
                     answers.setdefault(split, []).append(_answer(place, entry))
+        elif rows and _is_known(*rows[0]):
+            task_of[task] = task
+            if what_is_in(samples[task]) == "captions":
+                captions[task] = tuple(map(_captioned, read_captions(samples[task])))
+            else:
+                answers[task] = [_asked(row) for row in read_answers(samples[task])]
     if not captions and not answers:
         raise FileError(
-            f"{path}: none of its tasks ({', '.join(configs)}) is one of ours (chair_... or pope_...), or a pope that "
-            "llava_fixattn answered"
+            f"{path}: none of its tasks ({', '.join(configs)}) is one of ours (chair_... or pope_...), nor lmms-eval's "
+            "coco_cap_chair or pope"
         )
     throughput = content.get("throughput") or {}
     seconds, each = throughput.get("total_elapsed_time") or 0.0, throughput.get("avg_latency") or 0.0
