@@ -3,7 +3,7 @@
     python benchmarks/chair_speed.py [--images 40504] [--captions 300]
 
 Writes COCO-format files of that size (five captions and about seven boxes with polygons an image, random but of real
-shape) to a temporary folder, reads them through pycocotools and makes the truth of every image. Then scores long
+shape) to a temporary folder, reads them and makes the truth of every image. Then scores long
 captions with the lexicon and, where NLTK's data is at hand, in turns with the nltk analyser. One core, one process.
 """
 

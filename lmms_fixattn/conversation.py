@@ -52,6 +52,19 @@ def check_form(form: str) -> str:
     return form
 
 
+def check_template(form: str, processor: Any) -> None:
+    """Refuse the form ``default`` for a checkpoint that has no chat template; ValueError says what to name instead.
+
+    Local copies of llava-hf's checkpoints from before mid-2024 have none.
+    """
+    if form == "default" and not processor.chat_template:
+        others = " or ".join(f"conversation={other}" for other in FORMS if other != "default")
+        raise ValueError(
+            "the checkpoint has no chat template, which conversation=default writes prompts by: name the form with "
+            f"{others}, or add the chat_template.jinja of the checkpoint's newer revision"
+        )
+
+
 def build_prompt(messages: Sequence[Mapping[str, Any]], form: str, template: Template, eos: str = "</s>") -> Prompt:
     """Write chat messages as one prompt that asks for the assistant's next turn.
 

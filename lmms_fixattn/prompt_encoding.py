@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageFile
 
-from lmms_fixattn.conversation import IMAGE, Prompt, build_prompt, check_form
+from lmms_fixattn.conversation import IMAGE, Prompt, build_prompt, check_form, check_template
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.images import PictureError, read_rgb, to_rgb
 from lmms_fixattn.recently_used import RecentlyUsed
@@ -48,6 +48,7 @@ class PromptEncoder:
 
     def __init__(self, processor: Any, config: Any, form: str) -> None:
         self.form = check_form(form)
+        check_template(form, processor)
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self._image_id = config.image_token_id

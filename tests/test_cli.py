@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coco_folders import write_coco
 
 from lmms_fixattn import cli
 
@@ -33,7 +34,8 @@ CHAIR_KEYS = [
     "n",
     "analyser",
 ]
-POPE_KEYS = ["accuracy", "precision", "recall", "f1", "yes_ratio", "tp", "fp", "tn", "fn", "unparsed", "n", "parser"]
+POPE_KEYS = ["accuracy", "precision", "recall", "f1", "yes_ratio", "tp", "fp", "tn", "fn", "unparsed", "n"]
+POPE_KEYS += ["read_differently", "parser"]
 
 
 def lines(rows: list[Any]) -> str:
@@ -110,17 +112,129 @@ def test_chair_reads_truth_from_a_coco_folder(tmp_path: Path, capsys: pytest.Cap
     assert "99" in capsys.readouterr().err
 
 
+def test_a_coco_image_without_truth_is_refused_as_the_task_refuses_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_coco(tmp_path, {139: ["person", "dog"], 285: []}, {139: ["A man and a dog."]}, pictures=False)
+    path = tmp_path / "c.jsonl"
+    rows = [{"image_id": 139, "caption": "A man with a dog."}, {"image_id": 285, "caption": "A brown bear."}]
+    path.write_text(lines(rows))
+    for command in ("chair", "compare"):
+        assert run(command, path, "--coco", tmp_path) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "1 of 2 images have neither instances nor captions" in err
+    path.write_text(lines(rows[:1]))
+    assert run("chair", path, "--coco", tmp_path, "--format", "json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["chair_s"], figures["n"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        ({}, "line 2: a second answer to 'Is there a dog?' about image 1, after "),
+        ({"label": "no"}, "line 2: 'Is there a dog?' about image 1 has the labels yes and no"),
+        ({"image_id": "1"}, "line 2: a second answer"),
+        ({"image_id": None, "image": "COCO_val2014_000000000001.jpg"}, "line 2: a second answer"),
+        ({"split": "popular"}, None),
+        ({"image_id": 2}, None),
+        ({"image_id": None}, None),
+        ({"question": "Is there a cat?"}, None),
+        ({"question_id": 5}, "line 2: a second answer"),
+        ({"question_id": 6}, None),
+    ],
+)
+def test_a_question_answered_twice_about_an_image_is_refused(
+    again: dict[str, Any], said: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"image_id": 1, "question": "Is there a dog?", "label": "yes", "answer": "Yes"}
+    row |= {"question_id": 5} if "question_id" in again else {}
+    path = tmp_path / "answers.jsonl"
+    path.write_text(lines([row, row | again]))
+    for command in ("pope", "compare"):
+        assert run(command, path) == (0 if said is None else 1)
+        assert said is None or said in capsys.readouterr().err
+
+
+def test_rows_that_name_no_image_may_repeat_a_question_but_no_question_id(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"question": "Is there a dog?", "label": "yes", "answer": "Yes"}
+    path = tmp_path / "answers.jsonl"
+    path.write_text(lines([row, row]))
+    assert run("pope", path, "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 2
+    for origin in ({"question_id": 5}, {"image": "kitchen.jpg"}):
+        path.write_text(lines([row | origin, row | origin]))
+        assert run("pope", path) == 1
+        assert "line 2: a second answer" in capsys.readouterr().err
+
+
+def test_what_was_taken_for_captions_and_image_ids_is_said(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text(lines([{"image_id": "COCO_val2014_000000000007.jpg", "text": "A dog and a car."}]))
+    assert run("chair", path, "--ground-truth", truth, "--format", "json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["chair_i"] == 50
+    assert "captions were taken from the key 'text'" in err
+    assert "1 image ids were read from file names, such as 7 from 'COCO_val2014_000000000007.jpg'" in err
+
+
+def test_a_file_name_is_read_as_an_id_only_where_the_coco_folder_agrees(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file_name, given, status in (
+        ("COCO_{split}_{image_id:012d}.png", "000000000007.jpg", 0),
+        ("{image_id:04d}.png", "0007.png", 0),
+        ("picture {image_id}.png", "0007.png", 1),
+        ("cam1/{image_id:04d}.png", "cam2/0007.png", 1),
+    ):
+        write_coco(tmp_path, {7: ["dog"]}, {7: ["A dog."]}, file_name=file_name, pictures=False)
+        path = tmp_path / "c.jsonl"
+        path.write_text(lines([{"image": given, "caption": "A dog."}]))
+        for command in ("chair", "compare"):
+            assert run(command, path, "--coco", tmp_path) == status
+            assert ("was read as image 7, which is" in capsys.readouterr().err) is bool(status)
+
+
+def test_the_reference_scorers_own_figures_stand_beside_ours(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "reference.json"
+    metrics = {"CHAIRs": 0.5, "CHAIRi": 0.2, "Recall": 1.0, "Len": 0.065, "Bleu": None}
+    path.write_text(json.dumps({"sentences": CAPTIONS, "overall_metrics": metrics}))
+    assert run("chair", path, "--ground-truth", truth, "--format", "json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["chair_s"] == 50
+    assert "CHAIRs 50.00 (50.00), CHAIRi 20.00 (25.00), Recall 100.00 (100.00), Len 6.50 (6.50)" in err
+
+
+def test_captions_without_objects_are_scored_with_a_word_about_them(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text(lines([{"image_id": 7, "caption": ""}, {"image_id": 11, "caption": "Zwei Frauen, eine Katze."}]))
+    assert run("chair", path, "--ground-truth", truth, "--format", "json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["chair_s"] == 0
+    assert "1 of 2 captions are empty (image 7) and 1 of 2 captions name none of the 80 objects (image 11)" in err
+
+
 def test_pope_scores_with_the_parser_that_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "answers.jsonl"
     path.write_text(lines(ANSWERS))
     found = {}
-    for parser in ("official", "pai", "exact"):
+    for parser in ("official", "pai", "vcd", "exact"):
         assert run("pope", path, "--parser", parser, "--format", "json") == 0
         figures = json.loads(capsys.readouterr().out)
         assert list(figures) == POPE_KEYS
         assert figures["parser"] == parser
         found[parser] = [figures[key] for key in ("tp", "fp", "tn", "fn")]
-    assert found == {"official": [1, 1, 1, 0], "pai": [1, 0, 2, 0], "exact": [0, 0, 0, 0]}
+        assert figures["read_differently"] == 3
+    assert found == {"official": [1, 1, 1, 0], "pai": [1, 0, 2, 0], "vcd": [1, 1, 1, 0], "exact": [0, 0, 0, 0]}
     assert run("pope", path) == 0
     table = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in table] == POPE_KEYS
@@ -168,7 +282,7 @@ GOOD = lines(CAPTIONS)
         ("c.jsonl", GOOD + '{"image_id": 5,', "line 3"),
         ("c.json", '[\n{"image_id": 5,\n"caption" "x"}]', "line 3"),
         ("c.json", '{"7": "A dog"}', "expected a list"),
-        ("c.jsonl", "[1, 2]\n", "line 1: expected a"),
+        ("c.jsonl", "[1, 2]\n", "entry 1: expected a"),
         ("c.jsonl", '{"image_id": 7, "captoin": "x"}\n', "'caption'"),
         ("c.jsonl", '{"id": 7, "caption": "x"}\n', "'image_id'"),
         ("c.jsonl", '{"image_id": 7, "caption": null}\n', "must be text, not null"),
@@ -177,7 +291,7 @@ GOOD = lines(CAPTIONS)
         ("c.jsonl", '{"image_id": 7, "caption": "x", "terminated": "yes"}\n', "'terminated'"),
         ("c.jsonl", GOOD + lines(CAPTIONS[:1]), "line 3: a second caption for image 7"),
         ("c.jsonl", lines([{"image_id": 5, "caption": "A dog."}]), "image 5"),
-        ("c.txt", GOOD, ".jsonl"),
+        ("c.txt", "A dog.\n", ".jsonl"),
         ("c.jsonl.gz", GOOD, "gzip"),
     ],
 )
@@ -201,6 +315,10 @@ def test_a_bad_caption_file_is_one_line_and_exit_status_one(
         ('{"7": "dog"}', "list of node words"),
         ('{"7": ["motorbike"]}', "did you mean 'motorcycle'"),
         ('{"seven": ["dog"]}', "whole number"),
+        ('{"7": ["dog"], "7": ["cat"]}', "has the key '7' twice"),
+        ('{"7": ["dog"], "07": ["cat"]}', "second truth of image 7"),
+        ('{"7": ["dog", null]}', "one that holds null"),
+        ('{"7": ["dog"]}{"11": []}', "not 2 values"),
     ],
 )
 def test_a_bad_truth_file_is_one_line_and_exit_status_one(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmms_fixattn.conversation import FORMS, IMAGE, SYSTEM, build_prompt
+from lmms_fixattn.conversation import FORMS, IMAGE, SYSTEM, build_prompt, check_template
 
 
 def user(text: str, *images: str) -> dict[str, Any]:
@@ -97,3 +98,12 @@ def test_chat_template_that_loses_an_image_raises() -> None:
 def test_unknown_form_names_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"got 'llava_v2' \(did you mean 'llava_v1'\?\)"):
         build_prompt(ONE, "llava_v2", template)
+
+
+def test_a_checkpoint_without_a_chat_template_is_told_the_forms_that_need_none() -> None:
+    check_template("default", SimpleNamespace(chat_template="{{ messages }}"))
+    bare = SimpleNamespace(chat_template=None)
+    with pytest.raises(ValueError, match=r"no chat template.*conversation=llava_v1 or conversation=pai"):
+        check_template("default", bare)
+    for form in ("llava_v1", "pai"):
+        check_template(form, bare)

@@ -12,7 +12,9 @@ from typing import Any
 from lmms_fixattn.commands.console import add_command, add_format, progress, remark, show
 from lmms_fixattn.commands.truth import add_analyser, add_truth, make_analyser, read_truth
 from lmms_fixattn.metrics import chair
-from lmms_fixattn.metrics.reading import FileError, read_captions
+from lmms_fixattn.metrics.entries import overall_metrics
+from lmms_fixattn.metrics.reading import FileError, caption_key, read_captions
+from lmms_fixattn.metrics.silence import said_of_silence
 
 _MEANINGS = {
     "chair_s": "% of captions with a hallucinated object",
@@ -37,7 +39,7 @@ def add(commands: Any) -> None:
         "captions",
         type=Path,
         metavar="CAPTIONS",
-        help='.json list or .jsonl of {"image_id", "caption"} objects, either also with .gz; a boolean "terminated" '
+        help='JSON lines, a JSON list or a table of {"image_id", "caption"}, also with .gz; a boolean "terminated" '
         "says whether the generator ended the caption",
     )
     add_truth(command, required=True)
@@ -49,7 +51,16 @@ def _chair(arguments: argparse.Namespace) -> None:
     captions = read_captions(arguments.captions)
     analyser = make_analyser(arguments.analyser)
     image_ids = [caption.image_id for caption in captions]
-    truth = read_truth(arguments, image_ids, analyser) or {}
+    key = caption_key(arguments.captions)
+    if key != "caption":
+        remark(f"{arguments.captions}: the captions were taken from the key {key!r}")
+    named = {caption.image_id: caption.file_name for caption in captions if caption.file_name is not None}
+    if named:
+        image_id, name = next(iter(named.items()))
+        remark(
+            f"{arguments.captions}: {len(named)} image ids were read from file names, such as {image_id} from {name!r}"
+        )
+    truth = read_truth(arguments, image_ids, analyser, named) or {}
     if arguments.ground_truth is not None:
         if lacking := [image_id for image_id in image_ids if image_id not in truth]:
             raise FileError(
@@ -62,9 +73,25 @@ def _chair(arguments: argparse.Namespace) -> None:
         chair.score_caption(caption.image_id, caption.text, truth[caption.image_id], analyser, caption.terminated)
         for caption in progress(captions, "captions")
     ]
+    if said := said_of_silence(rows):
+        remark(said)
     if arguments.per_caption is not None:
         _write_rows(arguments.per_caption, rows)
-    show(arguments, {**chair.corpus_figures(rows), "analyser": analyser.name}, _MEANINGS)
+    figures = chair.corpus_figures(rows)
+    if stated := _stated(arguments.captions, figures):
+        remark(f"{arguments.captions} states of itself, against ours: {stated}")
+    show(arguments, {**figures, "analyser": analyser.name}, _MEANINGS)
+
+
+# The reference scorer's names, and by what its values become ours: its length is in hundreds of words.
+_REFERENCE = {"CHAIRs": "chair_s", "CHAIRi": "chair_i", "Recall": "recall", "F1": "f1", "Len": "words"}
+
+
+def _stated(path: Path, figures: Mapping[str, float]) -> str:
+    """Return the reference scorer's own figures in a file beside ours, "" where it carries none."""
+    stated = overall_metrics(path)
+    found = [(name, 100 * stated[name], figures[ours]) for name, ours in _REFERENCE.items() if name in stated]
+    return ", ".join(f"{name} {theirs:.2f} ({ours:.2f})" for name, theirs, ours in found)
 
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

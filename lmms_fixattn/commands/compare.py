@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmms_fixattn.commands.console import add_command, natural, positive, progress, remark
+from lmms_fixattn.commands.console import add_command, add_questions, natural, positive, progress, remark
 from lmms_fixattn.commands.truth import add_analyser, add_truth, make_analyser, read_truth
 from lmms_fixattn.metrics import pope
 from lmms_fixattn.metrics.reading import FileError
@@ -35,6 +35,7 @@ def add(commands: Any) -> None:
         metavar="RUN",
         help="the run to compare with, by its name or as given (default: the one of method vanilla, or the first)",
     )
+    add_questions(command)
     add_truth(command)
     add_analyser(command)
     command.add_argument("--parser", choices=pope.PARSERS, default="official", help="as for `pope`")
@@ -61,10 +62,11 @@ def _compare(arguments: argparse.Namespace) -> None:
 
     if arguments.format == "html" and arguments.output is None:
         raise FileError("--format html writes a page: name a folder for it with --output DIR")
-    runs = [read_run(run) for run in arguments.runs]
+    runs = [read_run(run, arguments.questions) for run in arguments.runs]
     analyser = make_analyser(arguments.analyser)
-    captioned = {entry.image_id for run in runs for entries in run.captions.values() for entry in entries}
-    truth = read_truth(arguments, captioned, analyser)
+    captions = [entry for run in runs for entries in run.captions.values() for entry in entries]
+    named = {entry.image_id: entry.file_name for entry in captions if entry.file_name is not None}
+    truth = read_truth(arguments, {entry.image_id for entry in captions}, analyser, named)
     # A baseline may be given as it stands among the runs.
     named = dict(zip(arguments.runs, (run.name for run in runs), strict=True))
     comparison = compare(

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -19,6 +20,20 @@ def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], No
 def add_format(command: Any, forms: Sequence[str] = ("table", "json")) -> None:
     """Let a command print what it found in several forms, by default in the first."""
     command.add_argument("--format", choices=forms, default=forms[0], help=f"of the output (default: {forms[0]})")
+
+
+def add_questions(command: Any) -> None:
+    """Let a command take the questions and labels of yes/no answers from files of their own."""
+    command.add_argument(
+        "--questions",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help='question files {"question_id", "image", "text", "label"} of POPE, VCD or LLaVA that the answers are '
+        "joined to; several are several splits",
+    )
 
 
 def show(arguments: argparse.Namespace, figures: Mapping[str, Any], meanings: Mapping[str, str]) -> None:

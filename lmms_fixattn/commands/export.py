@@ -30,7 +30,8 @@ def _export(arguments: argparse.Namespace) -> None:
     from lmms_fixattn.report.runs import read_run
 
     run = read_run(arguments.a_run)
-    captioned = {entry.image_id for entries in run.captions.values() for entry in entries}
-    truth = read_truth(arguments, captioned, make_analyser("lexicon"))
+    captions = [entry for entries in run.captions.values() for entry in entries]
+    named = {entry.image_id: entry.file_name for entry in captions if entry.file_name is not None}
+    truth = read_truth(arguments, {entry.image_id for entry in captions}, make_analyser("lexicon"), named)
     for path in export(run, arguments.to, arguments.output, truth):
         print(path)

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lmms_fixattn.commands.console import add_command, add_format, show
+from lmms_fixattn.commands.console import add_command, add_format, add_questions, show
 from lmms_fixattn.metrics import pope
+from lmms_fixattn.metrics.questions import read_answers_to
 from lmms_fixattn.metrics.reading import read_answers
 
 _MEANINGS = {
@@ -22,6 +23,7 @@ _MEANINGS = {
     "fn": "no, but present",
     "unparsed": "answers with neither a yes nor a no word",
     "n": "answers",
+    "read_differently": f"answers that the parsers {', '.join(pope.PARSERS)} do not all read alike",
 }
 
 
@@ -33,16 +35,32 @@ def add(commands: Any) -> None:
         "answers",
         type=Path,
         metavar="ANSWERS",
-        help='.jsonl or .json list of {"question", "label", "answer"} objects, either also with .gz',
+        help='JSON lines, a JSON list or a table of {"question", "label", "answer"}, also with .gz; with --questions '
+        'LLaVA\'s {"question_id", "prompt", "text"}',
     )
+    add_questions(command)
     command.add_argument(
         "--parser",
         choices=pope.PARSERS,
         default="official",
-        help="how an answer's text becomes yes or no: POPE's own script (default), PAI's, or exact match",
+        help="how an answer's text becomes yes or no: POPE's own script (default), PAI's, VCD's, or exact match",
     )
 
 
 def _pope(arguments: argparse.Namespace) -> None:
-    figures = pope.figures(read_answers(arguments.answers), arguments.parser)
-    show(arguments, {**figures, "parser": arguments.parser}, _MEANINGS)
+    if arguments.questions:
+        rows = read_answers_to(arguments.answers, arguments.questions)
+    else:
+        rows = read_answers(arguments.answers)
+    figures = pope.figures(rows, arguments.parser)
+    splits = list(dict.fromkeys(row.get("split", "") for row in rows))
+    of_splits: dict[str, Any] = {}
+    for split in splits if len(splits) > 1 else ():
+        own = pope.figures([row for row in rows if row.get("split", "") == split], arguments.parser)
+        of_splits |= {f"{key}_{split or 'unnamed'}": own[key] for key in ("accuracy", "f1", "yes_ratio", "n")}
+    differently = pope.read_differently(rows)
+    show(
+        arguments,
+        {**figures, **of_splits, "read_differently": differently, "parser": arguments.parser},
+        _MEANINGS,
+    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from lmms_fixattn.metrics import chair
+from lmms_fixattn.metrics.entries import same_image
 from lmms_fixattn.metrics.reading import FileError, read_ground_truth
 
 
@@ -34,12 +35,18 @@ def add_analyser(command: Any) -> None:
 
 
 def read_truth(
-    arguments: argparse.Namespace, image_ids: Collection[int], analyser: chair.Analyser
+    arguments: argparse.Namespace,
+    image_ids: Collection[int],
+    analyser: chair.Analyser,
+    named: Mapping[int, str] | None = None,
 ) -> dict[int, frozenset[str]] | None:
-    """Return {image id: node words} of what add_truth was given, None where it was given nothing."""
+    """Return {image id: node words} of what add_truth was given, None where it was given nothing.
+
+    named: the file names of the images whose ids were read from them. A COCO folder has to know each by the same name.
+    """
     if arguments.ground_truth is not None:
         return read_ground_truth(arguments.ground_truth)
-    return None if arguments.coco is None else _of_coco(arguments.coco, image_ids, analyser)
+    return None if arguments.coco is None else _of_coco(arguments.coco, image_ids, analyser, named or {})
 
 
 def make_analyser(name: str) -> chair.Analyser:
@@ -50,14 +57,20 @@ def make_analyser(name: str) -> chair.Analyser:
         raise FileError(str(error)) from error
 
 
-def _of_coco(root: Path, image_ids: Collection[int], analyser: chair.Analyser) -> dict[int, frozenset[str]]:
+def _of_coco(
+    root: Path, image_ids: Collection[int], analyser: chair.Analyser, named: Mapping[int, str]
+) -> dict[int, frozenset[str]]:
     from lmms_fixattn.data import DataError
     from lmms_fixattn.data.coco import CocoFolder
 
     try:
         folder = CocoFolder(root)
-        found = chair.ground_truth(folder.instances(image_ids), folder.captions(image_ids), analyser)
+        for image_id, file_name in folder.file_names(named).items():
+            if not same_image(named[image_id], file_name):
+                raise FileError(
+                    f"{named[image_id]!r} was read as image {image_id}, which is {file_name!r} in {root}: give the "
+                    "captions' image ids as numbers"
+                )
+        return folder.truth(image_ids, analyser)
     except (DataError, ValueError) as error:
         raise FileError(str(error)) from error
-    # An annotated image may show none of the 80 objects.
-    return {image_id: found.get(image_id, frozenset()) for image_id in image_ids}

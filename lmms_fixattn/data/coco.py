@@ -1,4 +1,4 @@
-"""COCO-format folders: images, categories and reference captions, read with pycocotools."""
+"""COCO-format folders: images, categories and reference captions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.image_names import AmbiguousNameError, ImageNames, has_coco_name
 from lmms_fixattn.metrics.chair import Analyser, ground_truth
+from lmms_fixattn.metrics.entries import FileError, kind, read_object, text_of, whole_number
 
 DEMO_SCENES = Path(__file__).parent.parent / "demo" / "scenes"
 
@@ -116,6 +117,10 @@ class CocoFolder:
         found = {image_id: self._instances(split).sizes.get(image_id) for image_id, split in self._home(ids).items()}
         return {image_id: size for image_id, size in found.items() if size is not None}
 
+    def file_names(self, ids: Collection[int]) -> dict[int, str]:
+        """Return {image id: file name} of these images, as the annotations have it."""
+        return {image_id: self._instances(split).file_names[image_id] for image_id, split in self._home(ids).items()}
+
     def scorable(self, split: str) -> tuple[int, ...]:
         """Return the ids of a split's images that have an instance or a reference caption, ascending."""
         annotated = self._instances(split).objects.keys() | self._captions(split).keys()
@@ -184,7 +189,13 @@ class CocoFolder:
 
     def _captions(self, split: str) -> dict[int, tuple[str, ...]]:
         path = self._file("captions", split)
-        return _read_captions(path, *_version(path))
+        captions, listed = _read_captions(path, *_version(path))
+        if not listed and (lost := captions.keys() - self._instances(split).file_names.keys()):
+            raise DataError(
+                f"{path}: {len(lost)} of {len(captions)} captioned images are none of instances_{split}.json, the "
+                f"first is {min(lost)}"
+            )
+        return captions
 
     def _file(self, kind: str, split: str) -> Path:
         path = self._annotations / f"{kind}_{split}.json"
@@ -207,51 +218,112 @@ def _version(path: Path) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _coco(path: Path) -> Any:
-    from pycocotools.coco import COCO
-
+def _content(path: Path) -> dict[str, Any]:
     collecting = gc.isenabled()
     gc.disable()  # walking the growing tree of objects again and again takes 40% of the time
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # COCO() reports its progress with print
-            return COCO(str(path))
-    except Exception as error:
-        raise DataError(f"{path} is no COCO annotation file: {type(error).__name__}: {error}") from error
+        return read_object(path, '{"images": [...], "annotations": [...]}')
     finally:
         if collecting:
             gc.enable()
 
 
-# Several tasks of a run read the same folder; what is kept is a small part of what COCO() holds.
+def _list(path: Path, content: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (where it stands, entry) for the entries of one of a file's lists."""
+    if not isinstance(content.get(key), list):
+        raise FileError(f"{path}: {key!r} must be a list, not {kind(content[key]) if key in content else 'left out'}")
+    for number, entry in enumerate(content[key], start=1):
+        if not isinstance(entry, dict):
+            raise FileError(f"{path}, {key}, entry {number}: expected an object, not {kind(entry)}")
+        yield f"{path}, {key}, entry {number}", entry
+
+
+def _number(place: str, entry: dict[str, Any], key: str) -> int:
+    """Return a number of an entry; text of digits, which some converters write, is read as one."""
+    if key not in entry:
+        raise FileError(f"{place}: no key {key!r}")
+    return whole_number(entry[key], place, repr(key))
+
+
+def _named(place: str, entry: dict[str, Any], key: str) -> str:
+    if key not in entry:
+        raise FileError(f"{place}: no key {key!r}")
+    return text_of(entry[key], place, repr(key))
+
+
+def _images(path: Path, content: dict[str, Any]) -> dict[int, tuple[str, dict[str, Any]]]:
+    """Return {id: (where it stands, entry)} of a file's images."""
+    images: dict[int, tuple[str, dict[str, Any]]] = {}
+    for place, entry in _list(path, content, "images"):
+        image_id = entry["id"] = _number(place, entry, "id")
+        if image_id in images:
+            raise FileError(f"{place}: a second image {image_id}, after {images[image_id][0]}; keep one")
+        images[image_id] = place, entry
+    return images
+
+
+def _of_image(place: str, entry: dict[str, Any], images: Collection[int] | None) -> int:
+    """Return which image an annotation is of: one that is not there would take it along without a word."""
+    image_id = _number(place, entry, "image_id")
+    if images is not None and image_id not in images:
+        raise FileError(f"{place}: 'image_id' {image_id} is none of the file's {len(images)} images")
+    return image_id
+
+
+def _indexed(content: dict[str, Any]) -> Any:
+    """Return a file's content as pycocotools' index of it."""
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+# Several tasks of a run read the same folder; what is kept is a small part of what a file holds.
 @lru_cache(maxsize=4)
 def _read_instances(path: Path, _mtime: int, _size: int) -> _Instances:
-    coco = _coco(path)
     try:
-        names = {number: str(category["name"]) for number, category in coco.cats.items()}
-        file_names = {image_id: str(image["file_name"]) for image_id, image in coco.imgs.items()}
+        content = _content(path)
+        names: dict[int, str] = {}
+        for place, entry in _list(path, content, "categories"):
+            number = entry["id"] = _number(place, entry, "id")
+            if number in names:
+                raise FileError(f"{place}: a second category {number}, after {names[number]!r}; keep one")
+            names[number] = _named(place, entry, "name")
+        images = _images(path, content)
+        for number, (place, entry) in enumerate(_list(path, content, "annotations")):
+            entry["image_id"] = _of_image(place, entry, images)
+            entry["category_id"] = category = _number(place, entry, "category_id")
+            entry.setdefault("id", number)  # what COCO indexes by, and nothing here reads
+            if category not in names:
+                raise FileError(f"{place}: 'category_id' {category} is none of the file's {len(names)} categories")
+        annotations = _indexed(content).imgToAnns
+        file_names = {image_id: _named(*image, "file_name") for image_id, image in images.items()}
         return _Instances(
             file_names,
             ImageNames(file_names.items()),
+            {image_id: tuple(names[one["category_id"]] for one in found) for image_id, found in annotations.items()},
             {
-                image_id: tuple(names[annotation["category_id"]] for annotation in annotations)
-                for image_id, annotations in coco.imgToAnns.items()
-            },
-            {
-                image_id: (int(image["width"]), int(image["height"]))
-                for image_id, image in coco.imgs.items()
-                if "width" in image and "height" in image
+                image_id: (_number(*image, "width"), _number(*image, "height"))
+                for image_id, image in images.items()
+                if image[1].get("width") is not None and image[1].get("height") is not None
             },
         )
-    except KeyError as error:
-        raise DataError(f"{path} is no COCO instances file: an entry lacks {error}") from error
+    except FileError as error:
+        raise DataError(f"{path} is no COCO instances file: {error}") from None
 
 
 @lru_cache(maxsize=4)
-def _read_captions(path: Path, _mtime: int, _size: int) -> dict[int, tuple[str, ...]]:
+def _read_captions(path: Path, _mtime: int, _size: int) -> tuple[dict[int, tuple[str, ...]], bool]:
+    """Return a file's captions by image, and whether it lists its images."""
     try:
-        return {
-            image_id: tuple(str(annotation["caption"]) for annotation in annotations)
-            for image_id, annotations in _coco(path).imgToAnns.items()
-        }
-    except KeyError as error:
-        raise DataError(f"{path} is no COCO captions file: an entry lacks {error}") from error
+        content = _content(path)
+        images = _images(path, content) if "images" in content else None
+        captions: dict[int, list[str]] = {}
+        for place, entry in _list(path, content, "annotations"):
+            captions.setdefault(_of_image(place, entry, images), []).append(_named(place, entry, "caption"))
+        return {image_id: tuple(found) for image_id, found in captions.items()}, images is not None
+    except FileError as error:
+        raise DataError(f"{path} is no COCO captions file: {error}") from None

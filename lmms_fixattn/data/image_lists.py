@@ -15,6 +15,7 @@ HUB = "hub"
 OF_FOLDER = ("all", "sample")
 """In place of a list's name: the hub's own images; all that a COCO folder has, or some of them (task_glue.chair)."""
 
+_MOST_DIGITS = 19  # of what data sets hold, 2**63 - 1
 _SHIPPED = Path(__file__).with_name("lists")
 
 
@@ -63,15 +64,15 @@ def sample(name: str, ids: Collection[int], count: int = 500, seed: int = 0) -> 
 def _read(path: Path) -> tuple[int, ...]:
     first_line: dict[int, int] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected one image id a line, but this is no text file ({error})") from error
     for number, line in enumerate(lines, start=1):
         word = line.strip()
         if not word:
             continue
-        if not (word.isascii() and word.isdigit()):
-            raise DataError(f"{path}, line {number}: expected an image id such as 310196, not {word!r}")
+        if not (word.isascii() and word.isdigit() and len(word) < _MOST_DIGITS):
+            raise DataError(f"{path}, line {number}: expected an image id such as 310196, not {word[:80]!r}")
         if int(word) in first_line:
             raise DataError(f"{path}, line {number}: image id {int(word)} is already on line {first_line[int(word)]}")
         first_line[int(word)] = number

@@ -5,6 +5,8 @@ The positive class is "yes". Papers differ in how they read an answer's text, so
     official   up to the first period, commas removed; a word "No", "not" or "no" makes it no, else yes (RUCAIBox/POPE)
     pai        the whole text, periods and commas removed; a word "No", "not", "no", "NO" or one that ends in "n't"
                makes it no, else yes (LALBJ/PAI)
+    vcd        lower-cased; where the label is yes, an answer with "yes" anywhere in it is yes, else no; where it is no,
+               one with "no" anywhere in it is no, else yes (DAMO-NLP-SG/VCD): what is read depends on the label
     exact      stripped and lower-cased it must be "yes" or "no", else it is neither (lmms-eval's own task `pope`)
 
 Words are what stands between blanks, as in the released scripts; in "No\\nthere" no word is "No".
@@ -19,30 +21,48 @@ from typing import Any
 from lmms_fixattn.hints import did_you_mean
 
 
-def _official(answer: str) -> str:
+def _official(answer: str, _label: str | None) -> str:
     words = answer.split(".")[0].replace(",", "").split(" ")
     return "no" if {"No", "not", "no"} & set(words) else "yes"
 
 
-def _pai(answer: str) -> str:
+def _pai(answer: str, _label: str | None) -> str:
     words = answer.replace(".", "").replace(",", "").split(" ")
     negative = {"No", "not", "no", "NO"} & set(words) or any(word.endswith("n't") for word in words)
     return "no" if negative else "yes"
 
 
-def _exact(answer: str) -> str | None:
+def _vcd(answer: str, label: str | None) -> str:
+    lowered = answer.strip().lower()
+    if label == "yes":
+        return "yes" if "yes" in lowered else "no"
+    if label == "no":
+        return "no" if "no" in lowered else "yes"
+    raise ValueError(f"POPE parser 'vcd' reads an answer by its question's label, yes or no, not {label!r}")
+
+
+def _exact(answer: str, _label: str | None) -> str | None:
     stripped = answer.strip().lower()
     return stripped if stripped in ("yes", "no") else None
 
 
-PARSERS: dict[str, Callable[[str], str | None]] = {"official": _official, "pai": _pai, "exact": _exact}
+_Parser = Callable[[str, str | None], str | None]
+PARSERS: dict[str, _Parser] = {"official": _official, "pai": _pai, "vcd": _vcd, "exact": _exact}
 
 _YES_OR_NO_WORD = re.compile(r"\b(?:yes|no|not|cannot|\w+n['’]t)\b", re.IGNORECASE)
 
 
-def parse_answer(answer: str, parser: str = "official") -> str | None:
-    """Return "yes" or "no", or None where the parser "exact" finds neither; ValueError for an unknown parser."""
-    return _parser(parser)(answer)
+def parse_answer(answer: str, parser: str = "official", label: str | None = None) -> str | None:
+    """Return "yes" or "no", or None where the parser "exact" finds neither; ValueError for an unknown parser.
+
+    label: of the question, which "vcd" needs; ValueError without it.
+    """
+    return _parser(parser)(answer, label)
+
+
+def read_differently(rows: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many answers, of rows as for figures, the parsers do not all read alike."""
+    return sum(len({parse(row["answer"], row["label"]) for parse in PARSERS.values()}) > 1 for row in rows)
 
 
 def is_unparsed(answer: str) -> bool:
@@ -71,7 +91,7 @@ def figures(rows: Iterable[Mapping[str, Any]], parser: str = "official") -> dict
         if not isinstance(answer, str):
             raise ValueError(f"POPE answer of row {n} must be text, not {type(answer).__name__}")
         unparsed += is_unparsed(answer)
-        predicted = parse(answer)
+        predicted = parse(answer, label)
         if predicted is not None:
             counts[("t" if predicted == label else "f") + ("p" if predicted == "yes" else "n")] += 1
     if not n:
@@ -90,7 +110,7 @@ def figures(rows: Iterable[Mapping[str, Any]], parser: str = "official") -> dict
     }
 
 
-def _parser(name: str) -> Callable[[str], str | None]:
+def _parser(name: str) -> _Parser:
     if name not in PARSERS:
         raise ValueError(f"POPE parser {name!r} is none of {', '.join(PARSERS)}{did_you_mean(name, PARSERS)}")
     return PARSERS[name]

@@ -195,14 +195,19 @@ def split_names(tasks: Iterable[str]) -> dict[str, str]:
     return short if len({short[task] for task in ours}) == len(ours) else names
 
 
-def _by_question(name: str, entries: Sequence[AnswerEntry]) -> dict[tuple[int | None, str], AnswerEntry]:
-    by_question: dict[tuple[int | None, str], AnswerEntry] = {}
+def _by_question(name: str, entries: Sequence[AnswerEntry]) -> dict[tuple[int | None, str, int], AnswerEntry]:
+    """Return answers by image, question and how often it was asked before: A-OKVQA's and GQA's files repeat a few."""
+    asked: dict[tuple[int | None, str], dict[int | None, AnswerEntry]] = {}
     for entry in entries:
-        key = (entry.image_id, entry.question)
-        if key in by_question:
+        again = asked.setdefault((entry.image_id, entry.question), {})
+        if entry.question_id in again or (again and None in (entry.question_id, *again)):
             raise FileError(f"{name}: two answers to {entry.question!r} about image {entry.image_id}; keep one")
-        by_question[key] = entry
-    return by_question
+        again[entry.question_id] = entry
+    return {
+        (*key, number): again[question_id]
+        for key, again in asked.items()
+        for number, question_id in enumerate(sorted(again, key=lambda question_id: question_id or 0))
+    }
 
 
 def _check_order(having: Mapping[str, Sequence[AnswerEntry]], what: str) -> None:

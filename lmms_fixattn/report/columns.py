@@ -130,7 +130,7 @@ def times(run: Run) -> dict[str, Interval]:
 
 def _counts(answer: AnswerEntry, parser: str) -> tuple[bool, bool, bool, bool, bool]:
     """Return tp, fp, tn, fn and 1: what "exact" reads as neither yes nor no is in none of the four."""
-    predicted, label = pope.parse_answer(answer.answer, parser), answer.label
+    predicted, label = pope.parse_answer(answer.answer, parser, answer.label), answer.label
     right = predicted == label
     return (
         right and predicted == "yes",

@@ -15,6 +15,7 @@ from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.metrics import bootstrap, chair, pope
 from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.metrics.reading import FileError
+from lmms_fixattn.metrics.silence import said_of_silence
 from lmms_fixattn.metrics.truncation import Curve, PrefixCounts, Truncation, TruncationControl, count_prefixes
 from lmms_fixattn.report import recorded
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
@@ -340,8 +341,8 @@ def _remarks(
 ) -> list[str]:
     notes = []
     for name, rows in scored.items():
-        if empty := sum(not row["caption"].strip() for row in rows):
-            notes.append(f"{name}: {empty} of {len(rows)} captions are empty, which CHAIR takes for honest")
+        if said := said_of_silence(rows):
+            notes.append(f"{name}: {said}")
     for split, having in agreement.answers.items():
         for name, answers in having.items():
             if empty := sum(pope.is_unparsed(answer.answer) for answer in answers):

@@ -123,7 +123,8 @@ def _lmms_eval(run: Run, folder: Path, truth: Truth | None, analyser: str, parse
         for number, answer in enumerate(answers):
             # A conversation is one document of several turns, any other question a document of its own.
             key = ("chat", answer.image_id) if "_chat" in task else ("question", number)
-            asked = _answer(answer, "") | {"predicted": pope.parse_answer(answer.answer, parser), "parser": parser}
+            predicted = pope.parse_answer(answer.answer, parser, answer.label)
+            asked = _answer(answer, "") | {"predicted": predicted, "parser": parser}
             documents.setdefault(key, []).append(asked)
         samples[name] = [
             {"doc_id": number, "filtered_resps": [row["answer"] for row in rows], "n": rows}

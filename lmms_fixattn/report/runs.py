@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmms_fixattn.metrics.reading import FileError, read_answers, read_captions, read_entries, what_is_in
+from lmms_fixattn.metrics.lmms_samples import plain
+from lmms_fixattn.metrics.questions import read_answers_to
+from lmms_fixattn.metrics.reading import Caption, FileError, read_answers, read_captions, read_entries, what_is_in
 
 _RESULTS = "_results.json"
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -24,6 +26,7 @@ class CaptionEntry:
         tokens: generated tokens, None where the run does not say.
         truth: the true node words that the run logged beside it, None where it logged none.
         image: the picture, where the run logged a path that is still there.
+        file_name: of the picture, where a file says by it which image this is.
     """
 
     image_id: int
@@ -32,6 +35,7 @@ class CaptionEntry:
     tokens: int | None = None
     truth: frozenset[str] | None = None
     image: Path | None = None
+    file_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,14 @@ class Run:
     requests: int | None = None
 
 
-def read_run(text: str) -> Run:
+def read_run(text: str, questions: Sequence[Path] = ()) -> Run:
     """Read a run from a path, or from NAME=path; without a name it is called as its folder or file is.
 
     A folder holds the output of one lmms-eval run with --log_samples: *_results.json and the samples beside it. Where
-    several runs wrote to it, one is named by its *_results.json, and called as that file. Another file is .json or
-    .jsonl (or either with .gz): {"image_id", "caption"} objects, or {"question", "label", "answer"} objects, which may
-    carry "image_id" and "split".
+    several runs wrote to it, one is named by its *_results.json, and called as that file. Another file holds
+    {"image_id", "caption"} objects, or {"question", "label", "answer"} objects, which may carry "image_id" and "split"
+    (metrics.reading); the answers of a file are joined to the questions of these files, if any are given
+    (metrics.questions).
 
     Raises FileError for a path that is not there, of another form, or that lacks entries.
     """
@@ -86,14 +91,29 @@ def read_run(text: str) -> Run:
     if path.is_file() and path.name.endswith(_RESULTS):
         return _read_result(name or path.name.removesuffix(_RESULTS), path)
     name = name or path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
-    if what_is_in(path) == "captions":
-        entries = tuple(CaptionEntry(*caption) for caption in read_captions(path))
+    if not questions and what_is_in(path) == "captions":
+        entries = tuple(_captioned(caption) for caption in read_captions(path))
         return Run(name, path, captions={"": entries})
     answers: dict[str, list[AnswerEntry]] = {}
-    for row in read_answers(path):
-        entry = AnswerEntry(row.get("image_id"), row["question"], row["label"], row["answer"])
-        answers.setdefault(row.get("split", ""), []).append(entry)
+    for row in read_answers_to(path, questions) if questions else read_answers(path):
+        answers.setdefault(row.get("split", ""), []).append(_asked(row))
     return Run(name, path, answers={split: tuple(entries) for split, entries in answers.items()})
+
+
+def _captioned(caption: Caption) -> CaptionEntry:
+    return CaptionEntry(*caption[:4], truth=caption.truth, file_name=caption.file_name)
+
+
+def _asked(row: Mapping[str, Any]) -> AnswerEntry:
+    return AnswerEntry(row.get("image_id"), row["question"], row["label"], row["answer"], row.get("question_id"))
+
+
+def _is_known(place: str, row: Mapping[str, Any]) -> bool:
+    """Return whether a sample is of a task of lmms-eval's own whose captions or answers can be read."""
+    try:
+        return "n" not in row and bool(list(plain(place, row)))
+    except FileError:
+        return False
 
 
 def _named(text: str) -> tuple[str, Path]:
@@ -154,14 +174,20 @@ def _read_result(name: str, path: Path) -> Run:
                     split = _split(task, entry)
                     task_of[split] = task
                     answers.setdefault(split, []).append(_answer(place, entry))
+        elif rows and _is_known(*rows[0]):
+            task_of[task] = task
+            if what_is_in(samples[task]) == "captions":
+                captions[task] = tuple(map(_captioned, read_captions(samples[task])))
+            else:
+                answers[task] = [_asked(row) for row in read_answers(samples[task])]
     if not captions and not answers:
         if predicted := [task for task, config in configs.items() if _only_predicted(config)]:
             raise FileError(
                 f"{path}: --predict_only left out what {', '.join(predicted)} scores by; run lmms-eval again without it"
             )
         raise FileError(
-            f"{path}: none of its tasks ({', '.join(configs)}) is one of ours (chair_... or pope_...), or a pope that "
-            "llava_fixattn answered"
+            f"{path}: none of its tasks ({', '.join(configs)}) is one of ours (chair_... or pope_...), nor lmms-eval's "
+            "coco_cap_chair or pope"
         )
     throughput = content.get("throughput") or {}
     seconds, each = throughput.get("total_elapsed_time") or 0.0, throughput.get("avg_latency") or 0.0

@@ -46,7 +46,7 @@ def _row(doc: dict[str, Any], question_id: int, question: str, label: str, answe
         "question": question,
         "label": label,
         "answer": text,
-        "predicted": pope.parse_answer(text, doc["parser"]),
+        "predicted": pope.parse_answer(text, doc["parser"], label),
         "parser": doc["parser"],
     }
 

@@ -48,7 +48,7 @@ class PopeDocuments(Documents):
         """Return the questions: from the setting's source, else from the hub, else built from the annotations."""
         settings = Settings.of_environment()
         self.parser = settings.pope_parser
-        pope.parse_answer("yes", self.parser)  # an unknown parser stops here and not after the run
+        pope.parse_answer("yes", self.parser, "yes")  # an unknown parser stops here and not after the run
         if self.demo:
             demo = CocoFolder(DEMO_SCENES)
             ids = sorted(image_id for split in demo.splits for image_id in demo.image_ids(split))

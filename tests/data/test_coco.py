@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from coco_folders import write_coco
@@ -12,6 +14,7 @@ from coco_folders import write_coco
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import CocoFolder
 from lmms_fixattn.data.image_names import AmbiguousNameError
+from lmms_fixattn.metrics import chair
 
 
 @pytest.mark.parametrize("below", ["val2014", "images/val2014", "images", "."])
@@ -60,7 +63,7 @@ def test_train_serves_the_ids_that_val_lacks_and_is_not_read_before(tmp_path: Pa
     assert [image.objects for image in folder.images([1])] == [("cat",)]
     assert folder.holds_any([1, 2])
     assert folder.image_id("COCO_val2014_000000000001.png") == 1
-    with pytest.raises(DataError, match=r"instances_train2014.json is no COCO annotation file"):
+    with pytest.raises(DataError, match=r"instances_train2014.json is no COCO instances file"):
         folder.images([2])
 
 
@@ -136,3 +139,110 @@ def test_reading_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert folder.images([1])
     assert list(folder.captions([1]))
     assert capsys.readouterr() == ("", "")
+
+
+def edited(root: Path, kind: str, change: Callable[[Any], None]) -> CocoFolder:
+    """Write a folder of two images whose instances or captions file was changed."""
+    write_coco(root, {139: ["person", "dog"], 285: ["bear"]}, {139: ["A man and a dog."], 285: ["An animal."]})
+    path = root / "annotations" / f"{kind}_val2014.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return CocoFolder(root)
+
+
+def as_text(lists: Sequence[str], keys: Sequence[str]) -> Callable[[Any], None]:
+    def change(content: Any) -> None:
+        for name in lists:
+            for entry in content[name]:
+                entry.update({key: str(entry[key]) for key in keys if key in entry})
+
+    return change
+
+
+@pytest.mark.parametrize("kind", ["instances", "captions"])
+@pytest.mark.parametrize(
+    ("lists", "keys"),
+    [
+        (["annotations"], ["image_id"]),
+        (["images"], ["id", "width", "height"]),
+        (["images", "annotations"], ["id", "image_id", "category_id"]),
+    ],
+)
+def test_numbers_written_as_text_are_the_same_numbers(
+    tmp_path: Path, kind: str, lists: Sequence[str], keys: Sequence[str]
+) -> None:
+    folder = edited(tmp_path, kind, as_text(lists, keys))
+    truth = {139: {"person", "dog"}, 285: {"bear"}}
+    assert folder.truth([139, 285], chair.make_analyser()) == truth
+    assert sorted(folder.captions()) == [(139, "A man and a dog."), (285, "An animal.")]
+    assert folder.sizes([285]) == {285: (7, 5)}
+
+
+def test_categories_numbered_in_text_are_found(tmp_path: Path) -> None:
+    folder = edited(tmp_path, "instances", as_text(["categories"], ["id"]))
+    assert sorted(folder.instances([285])) == [(285, "bear")]
+
+
+def put(where: str, key: str, value: Any) -> Callable[[Any], None]:
+    def change(content: Any) -> None:
+        content[where][1][key] = value
+
+    return change
+
+
+@pytest.mark.parametrize("value", [None, 139.0, float("nan"), True, [139], "x", "", -1, 2**63, 7])
+@pytest.mark.parametrize("kind", ["instances", "captions"])
+def test_an_annotation_of_no_image_is_named(tmp_path: Path, kind: str, value: Any) -> None:
+    folder = edited(tmp_path, kind, put("annotations", "image_id", value))
+    with pytest.raises(DataError, match=rf"{kind}_val2014.json, annotations, entry 2: 'image_id' "):
+        folder.truth([139], chair.make_analyser())
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "key", "value"),
+    [
+        ("instances", "images", "id", None),
+        ("instances", "images", "file_name", 7),
+        ("instances", "images", "width", "wide"),
+        ("instances", "annotations", "category_id", None),
+        ("instances", "annotations", "category_id", 99),
+        ("instances", "categories", "id", 1.5),
+        ("instances", "categories", "name", None),
+        ("captions", "images", "id", "x"),
+        ("captions", "annotations", "caption", None),
+        ("captions", "annotations", "caption", ["A dog."]),
+    ],
+)
+def test_a_value_of_another_type_is_named(tmp_path: Path, kind: str, where: str, key: str, value: Any) -> None:
+    folder = edited(tmp_path, kind, put(where, key, value))
+    with pytest.raises(DataError, match=rf"{kind}_val2014.json, {where}, entry 2: '{key}' "):
+        folder.truth([139], chair.make_analyser())
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"), [("instances", "images"), ("instances", "categories"), ("captions", "images")]
+)
+def test_what_is_there_twice_is_named(tmp_path: Path, kind: str, where: str) -> None:
+    folder = edited(tmp_path, kind, lambda content: content[where].append(content[where][0]))
+    with pytest.raises(DataError, match=rf"{kind}_val2014.json, {where}, entry \d: a second "):
+        folder.truth([139], chair.make_analyser())
+
+
+def test_captions_of_no_image_are_counted_where_their_file_lists_none(tmp_path: Path) -> None:
+    def change(content: Any) -> None:
+        del content["images"]
+        content["annotations"][0]["image_id"] = 140
+
+    folder = edited(tmp_path, "captions", change)
+    with pytest.raises(
+        DataError, match=r"1 of 2 captioned images are none of instances_val2014.json, the first is 140"
+    ):
+        folder.truth([139], chair.make_analyser())
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    folder = CocoFolder(write_coco(tmp_path, {1: ["cat"]}, {1: ["A cat."]}))
+    for path in (tmp_path / "annotations").iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert folder.truth([1], chair.make_analyser()) == {1: {"cat"}}

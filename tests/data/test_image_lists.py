@@ -86,3 +86,18 @@ def test_a_sample_depends_on_the_ids_and_the_seed_alone() -> None:
     assert image_lists.sample("other", sorted(ids)).sha256 == drawn.sha256
     assert image_lists.sample("mine", ids, seed=1).sha256 != drawn.sha256
     assert image_lists.sample("few", [7, 5], count=3).ids == (5, 7)
+
+
+def test_a_list_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_bytes(b"\xef\xbb\xbf7\r\n3\r\n")
+    assert image_lists.load(path).ids == (3, 7)
+
+
+@pytest.mark.parametrize("word", ["9" * 19, "9" * 5000, "1.0", "-1", "nan"])
+def test_a_line_that_no_data_set_can_hold_is_named(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_text(f"7\n{word}\n")
+    with pytest.raises(DataError, match=r"line 2: expected an image id such as 310196") as caught:
+        image_lists.load(path)
+    assert len(str(caught.value)) < len(str(path)) + 200

@@ -37,6 +37,31 @@ def test_parsers(answer: str, official: str, pai: str, exact: str | None, unpars
     assert pope.is_unparsed(answer) is unparsed
 
 
+@pytest.mark.parametrize(
+    ("answer", "of_yes", "of_no"),
+    [
+        ("Yes", "yes", "yes"),
+        (" NO \n", "no", "no"),
+        ("No, but yes there is a cat.", "yes", "no"),
+        ("I do not know", "no", "no"),
+        ("There is none.", "no", "no"),
+        ("Perhaps", "no", "yes"),
+        ("", "no", "yes"),
+    ],
+)
+def test_vcds_parser_reads_by_the_label(answer: str, of_yes: str, of_no: str) -> None:
+    assert pope.parse_answer(answer, "vcd", "yes") == of_yes
+    assert pope.parse_answer(answer, "vcd", "no") == of_no
+    with pytest.raises(ValueError, match="'vcd' reads an answer by its question's label"):
+        pope.parse_answer(answer, "vcd")
+
+
+def test_answers_that_parsers_read_differently_are_counted() -> None:
+    rows = [{"label": "yes", "answer": answer} for answer in ("Yes", "no", "Yes, it is.", "Yes. It is not red.", "Hm")]
+    assert pope.read_differently(rows) == 3
+    assert pope.read_differently([{"label": "yes", "answer": "yes"}, {"label": "no", "answer": "No"}]) == 0
+
+
 def test_figures_by_hand() -> None:
     rows = [
         *[{"label": "yes", "answer": "yes"}] * 5,
@@ -71,7 +96,7 @@ def test_figures_agree_with_one_pass_a_figure(parser: str) -> None:
         rows = [
             {"label": draw.choice(["yes", "no"]), "answer": draw.choice(ANSWERS)[0]} for _ in range(draw.randint(1, 23))
         ]
-        pairs = [(row["label"], pope.parse_answer(row["answer"], parser)) for row in rows]
+        pairs = [(row["label"], pope.parse_answer(row["answer"], parser, row["label"])) for row in rows]
         said_yes = [label for label, said in pairs if said == "yes"]
         present = [said for label, said in pairs if label == "yes" and said is not None]
         read = pope.figures(rows, parser)
@@ -101,7 +126,7 @@ def test_bad_input_is_named() -> None:
         pope.figures([{"label": "yes", "answer": None}])
     with pytest.raises(ValueError, match="did you mean 'official'"):
         pope.parse_answer("yes", "offical")
-    with pytest.raises(ValueError, match="official, pai, exact"):
+    with pytest.raises(ValueError, match="official, pai, vcd, exact"):
         pope.figures([{"label": "yes", "answer": "yes"}], "llm")
 
 

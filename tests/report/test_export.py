@@ -109,7 +109,7 @@ def test_captions_read_back_to_the_same_figures(run: Run, form: str, tmp_path: P
     truth = {entry.image_id: entry.truth or frozenset() for entry in run.captions["chair_coco"]}
     captions_alone = Run("mine", run.path, run.captions)
     assert figures(again, truth) == figures(captions_alone)
-    assert [tuple(caption) for caption in read_captions(written)] == [
+    assert [tuple(caption)[:4] for caption in read_captions(written)] == [
         (entry.image_id, entry.text, entry.terminated, entry.tokens) for entry in run.captions["chair_coco"]
     ]
     if form == "captions":

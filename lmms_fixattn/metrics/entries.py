@@ -1,0 +1,251 @@
+"""Read the entries of anybody's file, and the values in them, so that nothing of another type goes by unnoticed.
+
+The content decides what a file is, never its name: one JSON value, JSON values one after another (one a line, as in
+.jsonl and many a released .json), or a table of comma- or tab-separated columns under a header; any of them also
+gzipped, and with a byte order mark. Whatever is wrong becomes a FileError that names the file and the line or entry.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from math import isfinite
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+_LARGEST = 2**63 - 1  # what data sets and arrays can hold
+_COCO_NAME = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d+)(?:\.(?:jpe?g|png|webp))?", re.IGNORECASE | re.ASCII)
+
+
+class FileError(ValueError):
+    """A file that is missing, unreadable or not of the expected form."""
+
+
+class _MalformedError(ValueError):
+    """What is wrong with a JSON text that its parser takes."""
+
+
+def read_entries(path: Path, form: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (where it stands, object) for the objects of a file: of a JSON list, one a line, or the rows of a table.
+
+    The sentences of an object with "sentences", which is what the reference CHAIR scorer writes, are its entries.
+    """
+    text = _read(path)
+    if not text.strip():
+        return
+    entries = _json_entries(text, path, form) if text.lstrip()[0] in "[{" else _table(text, path)
+    for place, entry in entries:
+        if not isinstance(entry, dict):
+            raise FileError(f"{place}: expected a {form} object, not {kind(entry)}")
+        yield place, entry
+
+
+def read_object(path: Path, form: str) -> dict[str, Any]:
+    """Return the one JSON object that a file holds."""
+    content = _whole(_read(path), path)
+    if len(content) != 1 or not isinstance(content[0][1], dict):
+        found = kind(content[0][1]) if len(content) == 1 else f"{len(content)} values"
+        raise FileError(f"{path}: expected one object {form}, not {found}")
+    return dict(content[0][1])
+
+
+def overall_metrics(path: Path) -> dict[str, float]:
+    """Return the "overall_metrics" of an object with "sentences", those that are finite numbers; {} of another file."""
+    text = _read(path)
+    if not text.lstrip().startswith("{") or '"overall_metrics"' not in text:
+        return {}
+    values = _whole(text, path)
+    content = values[0][1]
+    if len(values) > 1 or not isinstance(content, dict) or not isinstance(content.get("sentences"), list):
+        return {}
+    metrics = content.get("overall_metrics")
+    if not isinstance(metrics, dict):
+        return {}
+    numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
+    return {key: float(value) for key, value in numbers.items() if not isinstance(value, bool) and isfinite(value)}
+
+
+def whole_number(value: Any, place: str, what: str) -> int:
+    """Return a whole number from 0 to 2**63 - 1, given as one or as text of digits; FileError for anything else."""
+    number: int | None = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str) and value.isascii() and value.strip().isdecimal() and len(value) < 100:
+        number = int(value)
+    if number is None or not 0 <= number <= _LARGEST:
+        raise FileError(f"{place}: {what} must be a whole number from 0 to 2**63 - 1, not {shown(value)}")
+    return number
+
+
+def image_number(value: Any, place: str) -> int:
+    """Return an image's id: a whole number, or a file name that is one, as COCO's are; FileError for anything else.
+
+    42, "42", "000000000042.jpg", "val2014/COCO_val2014_000000000042.jpg" are image 42; "cam1_0007.png" is no number.
+    """
+    if isinstance(value, str) and not value.strip().isdecimal():
+        match = _COCO_NAME.fullmatch(PurePosixPath(value.strip().replace("\\", "/")).name)
+        if match:
+            value = match[1]
+        else:
+            raise FileError(
+                f"{place}: an image id must be a whole number or a file name such as COCO_val2014_000000000042.jpg, "
+                f"not {shown(value)}"
+            )
+    return whole_number(value, place, "an image id")
+
+
+def same_image(name: str, other: str) -> bool:
+    """Return whether two file names are one image's: one is the end of the other, or both are the same COCO image's."""
+    ours, theirs = (PurePosixPath(text.strip().replace("\\", "/")) for text in (name, other))
+    shorter = min(len(ours.parts), len(theirs.parts))
+    if ours.parts[-shorter:] == theirs.parts[-shorter:]:
+        return True
+    numbers = [match[1] for path in (ours, theirs) if (match := _COCO_NAME.fullmatch(path.name))]
+    return len(numbers) == 2 and numbers[0] == numbers[1] and len(numbers[0]) == 12
+
+
+def text_of(value: Any, place: str, what: str) -> str:
+    """Return a text; FileError for anything else."""
+    if not isinstance(value, str):
+        raise FileError(f"{place}: {what} must be text, not {kind(value)}")
+    return value
+
+
+def kind(value: Any) -> str:
+    """Return what a JSON value is, in words."""
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number"}
+    return kinds.get(type(value), "null")
+
+
+def shown(value: Any) -> str:
+    """Return the beginning of a JSON value, for a message."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST:
+        return "a number beyond them"
+    if isinstance(value, dict | list):
+        return kind(value)
+    written = json.dumps(value)
+    return written if len(written) <= 80 else f"{written[:77]}..."
+
+
+def _json_entries(text: str, path: Path, form: str) -> Iterator[tuple[str, Any]]:
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if len(lines) > 1 and lines[0][1].lstrip().startswith("{") and _is_whole(lines[0][1]):
+        for number, line in lines:
+            ((_, value),) = _whole(line, path, number, 1)
+            yield f"{path}, line {number}", value
+        return
+    values = _whole(text, path)
+    if len(values) != 1:
+        yield from ((f"{path}, line {number}", value) for number, value in values)
+        return
+    number, value = values[0]
+    if isinstance(value, dict) and isinstance(value.get("sentences"), list):
+        yield from ((f"{path}, sentence {place}", entry) for place, entry in enumerate(value["sentences"], start=1))
+    elif isinstance(value, list):
+        yield from ((f"{path}, entry {place}", entry) for place, entry in enumerate(value, start=1))
+    elif isinstance(value, dict) and value and all(key.strip().isdecimal() for key in value):
+        raise FileError(f"{path}: expected a list of {form} objects, not one object by image id")
+    else:
+        yield f"{path}, line {number}", value
+
+
+def _table(text: str, path: Path) -> Iterator[tuple[str, Any]]:
+    header = text.lstrip().split("\n", 1)[0]
+    delimiter = "\t" if "\t" in header else ","
+    if delimiter not in header:
+        raise FileError(
+            f"{path}: expected a JSON list, JSON lines (.json or .jsonl), or a table (.csv, .tsv) whose first line "
+            f"names its columns, not {shown(header.strip())}"
+        )
+    rows = csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=delimiter, strict=True)
+    skipped = text[: len(text) - len(text.lstrip())].count("\n")
+    try:
+        columns = [column.strip() for column in next(rows)]
+        if twice := [column for column in columns if columns.count(column) > 1]:
+            raise FileError(f"{path}, line {skipped + 1}: two columns are called {twice[0]!r}")
+        first = skipped + rows.line_num + 1
+        for row in rows:
+            place, first = f"{path}, line {first}", skipped + rows.line_num + 1
+            if not row:
+                continue
+            if len(row) != len(columns):
+                raise FileError(f"{place}: {len(row)} cells under {len(columns)} columns")
+            yield place, {column: _cell(column, cell) for column, cell in zip(columns, row, strict=True)}
+    except csv.Error as error:
+        raise FileError(f"{path}, line {skipped + rows.line_num}: malformed table: {error}") from None
+
+
+def _cell(column: str, cell: str) -> Any:
+    """Return what a cell of a table says in the words of JSON; what is a text stays one, though it be empty."""
+    if column == "terminated":
+        return {"true": True, "false": False, "": None}.get(cell.strip().lower(), cell)
+    if column == "tokens" and cell.strip().isdecimal() and len(cell) < 20:
+        return int(cell)
+    return None if not cell and column in ("tokens", "image_id", "image", "question_id", "split", "category") else cell
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return not isinstance(error, json.JSONDecodeError)  # too long or too deep: said where it is read
+    return True
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _MalformedError(f"an object has the key {next(key for key in found if keys.count(key) > 1)!r} twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_BLANK = re.compile(r"[ \t\r\n]*")
+
+
+def _whole(text: str, path: Path, first_line: int = 1, most: int | None = None) -> list[tuple[int, Any]]:
+    """Return (line, value) of the JSON values of a text; FileError for a malformed one, or for more than most."""
+    found: list[tuple[int, Any]] = []
+    end, line = 0, first_line
+    try:
+        while True:
+            start = _BLANK.match(text, end).end()  # type: ignore[union-attr]  # it matches nothing, too
+            line += text.count("\n", end, start)
+            if found and start == len(text):
+                return found
+            if len(found) == most:
+                raise json.JSONDecodeError("Extra data", text, start)
+            value, end = _DECODER.raw_decode(text, start)
+            found.append((line, value))
+            line += text.count("\n", start, end)
+    except json.JSONDecodeError as error:
+        place = f"{path}, line {first_line + error.lineno - 1}, column {error.colno}"
+        raise FileError(f"{place}: malformed JSON: {error.msg}") from None
+    except _MalformedError as error:
+        raise FileError(f"{path}, line {line}: {error}; keep one") from None
+    except RecursionError:
+        raise FileError(f"{path}, line {line}: lists or objects are nested too deep to read") from None
+    except ValueError:
+        raise FileError(f"{path}, line {line}: a number has too many digits to read") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz" or content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise FileError(f"{path}: no such file or folder") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FileError(f"{path}: not a complete gzip file: {error}") from None
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path}: not UTF-8 at byte {error.start}") from None
