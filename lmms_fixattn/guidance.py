@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -184,7 +184,7 @@ def few_rows(text: torch.nn.Module) -> Iterator[None]:
     plain: list[Any] = [m for m in text.modules() if type(m) is torch.nn.Linear and "forward" not in vars(m)]
     modules = [module for module in plain if module.weight.device.type == "cpu"]
     for module in modules:
-        module.forward = partial(_product, module)  # of nothing else: a compiled step would not outlive it
+        module.forward = MethodType(_product, module)  # of nothing of this block: a compiled step would not outlive it
     try:
         yield
     finally:
