@@ -296,7 +296,7 @@ def _read_instances(path: Path, _mtime: int, _size: int) -> _Instances:
         for number, (place, entry) in enumerate(_list(path, content, "annotations")):
             entry["image_id"] = _of_image(place, entry, images)
             entry["category_id"] = category = _number(place, entry, "category_id")
-            entry.setdefault("id", number)  # what COCO indexes by, and nothing here reads
+            entry["id"] = number  # the index needs one each, whatever the file has; nothing here reads it
             if category not in names:
                 raise FileError(f"{place}: 'category_id' {category} is none of the file's {len(names)} categories")
         annotations = _indexed(content).imgToAnns

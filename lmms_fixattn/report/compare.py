@@ -342,7 +342,7 @@ def _remarks(
     notes = []
     for name, rows in scored.items():
         if said := said_of_silence(rows):
-            notes.append(f"{name}: {said}")
+            notes.append(f"{name}: {said.removeprefix('careful: ')}")
     for split, having in agreement.answers.items():
         for name, answers in having.items():
             if empty := sum(pope.is_unparsed(answer.answer) for answer in answers):
