@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lmms_fixattn.methods.base import Layers, Method, dimension_list, layer_range, number
 from lmms_fixattn.sinks import relative_size
 from lmms_fixattn.text_model import LLAVA_7B, LLAVA_13B
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from lmms_fixattn.attention import Rows
@@ -51,7 +53,6 @@ class VAR(Method):
     source: ClassVar[str] = "arXiv:2503.03321; github.com/seilk/VisAttnSink"
     verified: ClassVar[str] = "the released code's outputs"
     edits_text_rows: ClassVar[bool] = True
-    reads_inputs: ClassVar[bool] = True
 
     sink_dims: str | tuple[int, ...] = dimension_list(
         "dimensions in which sinks are massive; published: of LLaVA-1.5-7B or 13B, whichever the model is"
@@ -61,6 +62,11 @@ class VAR(Method):
     image_mass: float = number(0.2, "heads with less attention on the image stay", low=0, high=1)
     p: float = number(0.6, "share of its attention that a sink keeps; 1 turns the method off", low=0, high=1)
     layers: Layers = layer_range((2, None), "decoder layers to edit, end excluded")
+
+    @classmethod
+    def example(cls, text: TextModel, folder: Path) -> dict[str, Any]:
+        """Return two dimensions, and a size that ordinary states reach in them."""
+        return {**super().example(text, folder), "sink_dims": [0, text.hidden_size - 1], "tau": 1.6}
 
     def for_model(self, text: TextModel) -> VAR:
         dims = self.sink_dims
