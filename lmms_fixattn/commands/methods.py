@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 import inspect
 import json
+import re
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from lmms_fixattn.commands.console import add_command, add_format
@@ -32,7 +34,10 @@ HOOKS = (
 def add(commands: Any) -> None:
     """Describe the command."""
     command = add_command(
-        commands, "methods", _methods, "list the methods, or say of one its formula, source, hooks and hyper-parameters"
+        commands,
+        "methods",
+        _methods,
+        "list the methods, or say of one its formula, source, hooks, hyper-parameters and BibTeX entry",
     )
     command.add_argument("name", nargs="?", metavar="NAME", help="the method to tell about in full")
     add_format(command, ("text", "markdown", "json"))
@@ -51,7 +56,7 @@ def _methods(arguments: argparse.Namespace) -> None:
         width = max(map(len, shown))
         for entry in entries:
             print(f"{entry['name']:{width}}  {entry['summary']} ({entry['source']})")
-        print("`lmms-fixattn methods NAME` says of one its formula and its hyper-parameters.")
+        print("`lmms-fixattn methods NAME` says of one its formula, its hyper-parameters and how to cite it.")
     else:
         print(_described(method_class(arguments.name), entries[0]))
 
@@ -62,6 +67,7 @@ def _entry(method: type[Method]) -> dict[str, Any]:
         "name": method.name,
         "summary": method.summary,
         "source": method.source,
+        "cite": method.cite,
         "hooks": [hook for hook in HOOKS if method.has(hook)],
         "verified": method.verified,
         "parameters": [
@@ -101,7 +107,15 @@ def _described(method: type[Method], entry: dict[str, Any]) -> str:
         headed = [("parameter", "default", "expected", "meaning"), *rows]
         widths = [max(map(len, column)) for column in zip(*headed, strict=True)]
         lines += ["", *("  ".join(map(str.ljust, row, widths)).rstrip() for row in headed)]
+    if entry["cite"]:
+        lines += ["", _references().get(entry["cite"], f"cite: {entry['cite']}")]
     return "\n".join(lines)
+
+
+def _references() -> dict[str, str]:
+    """Return the BibTeX entries of references.bib, as they stand there, by their keys."""
+    text = (files("lmms_fixattn.methods") / "references.bib").read_text(encoding="utf-8")
+    return {found[1]: found[0] for found in re.finditer(r"^@\w+\{([^,\s]+),\n.*?^\}$", text, re.MULTILINE | re.DOTALL)}
 
 
 def _written(default: Any) -> str:

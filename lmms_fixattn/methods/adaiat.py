@@ -42,6 +42,7 @@ class AdaIAT(Method):
     name: ClassVar[str] = "adaiat"
     summary: ClassVar[str] = "amplify attention to the answer so far by measured ratios, when it is below a threshold"
     source: ClassVar[str] = "arXiv:2603.04908; github.com/XianguiKang/AdaIAT"
+    cite: ClassVar[str] = "zhong2026adaiat"
     verified: ClassVar[str] = "the released code's outputs"
 
     alpha: float = number(6.0, "amplification, times each head's M; 0 turns the method off", low=0)

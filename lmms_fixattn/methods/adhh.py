@@ -57,6 +57,7 @@ class ADHH(Method):
     name: ClassVar[str] = "adhh"
     summary: ClassVar[str] = "cut known hallucination heads off from text when they mostly read text"
     source: ClassVar[str] = "openreview.net/forum?id=Bjq4W7P2Us; github.com/TianyunYoung/Hallucination-Attribution"
+    cite: ClassVar[str] = "yang2025adhh"
     verified: ClassVar[str] = "the released code's outputs"
 
     heads: str | Heads = head_list("hallucination heads; published: of LLaVA-1.5-7B or 13B, whichever the model is")

@@ -54,6 +54,8 @@ class Method:
     name: ClassVar[str]
     summary: ClassVar[str]
     source: ClassVar[str]
+    cite: ClassVar[str] = ""
+    """The paper's key in references.bib, or in a bibliography of the method's own package; empty if there is none."""
     verified: ClassVar[str]
     """What the method's outputs were compared with."""
     edits_text_rows: ClassVar[bool] = False

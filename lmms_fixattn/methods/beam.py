@@ -19,6 +19,7 @@ class Beam(Method):
     name: ClassVar[str] = "beam"
     summary: ClassVar[str] = "beam search"
     source: ClassVar[str] = "arXiv:1409.3215"
+    cite: ClassVar[str] = "sutskever2014beam"
     verified: ClassVar[str] = "transformers asked for it directly"
 
     beams: int = count(5, "beams; 1 is greedy search", low=1)

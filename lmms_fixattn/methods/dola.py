@@ -36,6 +36,7 @@ class DoLa(Method):
     name: ClassVar[str] = "dola"
     summary: ClassVar[str] = "contrast the logits with those of the layer that differs most"
     source: ClassVar[str] = "arXiv:2309.03883; github.com/voidism/DoLa"
+    cite: ClassVar[str] = "chuang2024dola"
     verified: ClassVar[str] = "its formula, on LLaVA written out by hand"
 
     alpha: float = number(1.0, "strength of the contrast; 0 turns it off", low=0)

@@ -27,6 +27,7 @@ class HGAI(Method):
     name: ClassVar[str] = "hgai"
     summary: ClassVar[str] = "push every head of the middle layers towards the image by the heads' mean score"
     source: ClassVar[str] = "arXiv:2411.16724; github.com/ZhangqiJiang07/middle_layers_indicating_hallucinations"
+    cite: ClassVar[str] = "jiang2025hgai"
     verified: ClassVar[str] = "the released code's outputs"
 
     alpha: float = number(0.5, "amplification of the attention to image tokens", low=0)

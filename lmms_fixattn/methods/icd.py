@@ -35,6 +35,7 @@ class ICD(Method):
     name: ClassVar[str] = "icd"
     summary: ClassVar[str] = "contrast the logits with those after an instruction to be vague"
     source: ClassVar[str] = "arXiv:2403.18715; github.com/p1k0pan/ICD"
+    cite: ClassVar[str] = "wang2024icd"
     verified: ClassVar[str] = "its formula, on LLaVA written out by hand"
     needs_tokenizer: ClassVar[bool] = True
 

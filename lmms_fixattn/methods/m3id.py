@@ -38,6 +38,7 @@ class M3ID(Method):
     name: ClassVar[str] = "m3id"
     summary: ClassVar[str] = "contrast the logits with a text-only branch, more with every token"
     source: ClassVar[str] = "arXiv:2403.14003"
+    cite: ClassVar[str] = "favero2024m3id"
     verified: ClassVar[str] = "its formula, on LLaVA written out by hand"
 
     rate: float = number(0.02, "growth of the contrast with every token; 0 turns it off", low=0)

@@ -19,6 +19,7 @@ class NoRepeatNgram(Method):
     name: ClassVar[str] = "no_repeat_ngram"
     summary: ClassVar[str] = "exclude tokens that would repeat an n-gram"
     source: ClassVar[str] = "arXiv:1705.04304"
+    cite: ClassVar[str] = "paulus2018trigrams"
     verified: ClassVar[str] = "transformers asked for it directly"
 
     size: int = count(3, "length of the n-grams that may not come twice; 0 turns the method off", low=0)

@@ -19,6 +19,7 @@ class Nucleus(Method):
     name: ClassVar[str] = "nucleus"
     summary: ClassVar[str] = "nucleus sampling"
     source: ClassVar[str] = "arXiv:1904.09751"
+    cite: ClassVar[str] = "holtzman2020nucleus"
     verified: ClassVar[str] = "transformers asked for it directly"
 
     top_p: float = number(0.9, "probability that the nucleus holds", low=1e-6, high=1)

@@ -19,6 +19,7 @@ class RepetitionPenalty(Method):
     name: ClassVar[str] = "repetition_penalty"
     summary: ClassVar[str] = "lower the scores of tokens that were there before"
     source: ClassVar[str] = "arXiv:1909.05858"
+    cite: ClassVar[str] = "keskar2019ctrl"
     verified: ClassVar[str] = "transformers asked for it directly"
 
     penalty: float = number(1.2, "factor on the scores of tokens that were there before; 1 turns it off", low=1)

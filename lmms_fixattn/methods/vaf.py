@@ -32,6 +32,7 @@ class VAF(Method):
     name: ClassVar[str] = "vaf"
     summary: ClassVar[str] = "scale scores on the image up and on the system prompt down, for all text rows"
     source: ClassVar[str] = "arXiv:2503.13107; github.com/ustc-hyin/ClearSight"
+    cite: ClassVar[str] = "yin2025vaf"
     verified: ClassVar[str] = "the released code's outputs"
     edits_text_rows: ClassVar[bool] = True
 

@@ -51,6 +51,7 @@ class VAR(Method):
     name: ClassVar[str] = "var"
     summary: ClassVar[str] = "move attention from sink tokens to the rest of the image in image-centric heads"
     source: ClassVar[str] = "arXiv:2503.03321; github.com/seilk/VisAttnSink"
+    cite: ClassVar[str] = "kang2025var"
     verified: ClassVar[str] = "the released code's outputs"
     edits_text_rows: ClassVar[bool] = True
 

@@ -33,6 +33,7 @@ class VCD(Method):
     name: ClassVar[str] = "vcd"
     summary: ClassVar[str] = "contrast the logits with those for a noised image"
     source: ClassVar[str] = "arXiv:2311.16922; github.com/DAMO-NLP-SG/VCD"
+    cite: ClassVar[str] = "leng2024vcd"
     verified: ClassVar[str] = "its formula, on LLaVA written out by hand"
 
     alpha: float = number(1.0, "strength of the contrast; 0 turns it off", low=0)
