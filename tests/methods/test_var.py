@@ -10,7 +10,7 @@ from query_rows import make_rows
 from tiny_llava import build_llava, make_prompt
 
 from lmms_fixattn import make_method
-from lmms_fixattn.sinks import sink_dimensions
+from lmms_fixattn.inspection.sinks import sink_dimensions
 from lmms_fixattn.text_model import LLAVA_7B, LLAVA_13B, TextModel
 
 IMAGE = [[False, True, True, True, False]]
