@@ -45,7 +45,7 @@ class VAR(Method):
     ``image_mass`` is its summ. That code reuses the first question's sinks for all later ones and pools those of a
     batch; here each prompt has its own. It also edits the last layer, although asked not to, and so do we by default.
 
-    For another model, :func:`lmms_fixattn.sinks.sink_dimensions` finds the dimensions, and shows what tau parts.
+    For another model, ``inspection.sinks.sink_dimensions`` finds the dimensions, and shows what tau parts.
     """
 
     name: ClassVar[str] = "var"
@@ -72,7 +72,8 @@ class VAR(Method):
     def for_model(self, text: TextModel) -> VAR:
         dims = self.sink_dims
         if isinstance(dims, str):
-            instead = "find its own with lmms_fixattn.sinks.sink_dimensions, and give sink_dims=[D,D] and tau"
+            where = "lmms_fixattn.inspection.sinks"
+            instead = f"find its own with sink_dimensions of {where}, and give sink_dims=[D,D] and tau"
             dims = text.published(_DIMENSIONS, "var: sink_dims", instead)
         if max(dims) >= text.hidden_size:
             raise ValueError(f"var: sink_dims {max(dims)} lies outside the hidden state, of size {text.hidden_size}")
