@@ -6,22 +6,19 @@ whose mask and kernel it keeps. What to edit comes as a keyword argument of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
-from torch.nn.functional import pad
 
-from lmms_fixattn.methods.image_span import Columns
+from lmms_fixattn.engine.edit import Edit, LayerEdit
+from lmms_fixattn.methods.views import Columns, Rows
 from lmms_fixattn.models.transformers_api import EngineError, attention_function, known_attention, register_attention
 
 if TYPE_CHECKING:
-    from lmms_fixattn.engine.contrastive_branch import SecondBranch
-    from lmms_fixattn.engine.prefix_cache import Begun
-    from lmms_fixattn.methods.base import Method
+    pass
 
 EDIT = "lmms_fixattn_edit"
 """The keyword by which a forward call carries its :class:`Edit` down to the attention function."""
@@ -32,160 +29,13 @@ UNEDITED: Final = "unedited"
 _NO_COLUMNS = Columns.lay_out(torch.zeros(1, 0, dtype=torch.bool))
 
 
-@dataclass
-class Part:
-    """One method's share of an answer's edit: where it acts, and what it keeps of this prompt."""
-
-    method: Method
-    layers: Collection[int]
-    columns: Columns
-    noted: dict[int, torch.Tensor] = field(default_factory=dict)
-    """What ``Method.note_input`` kept, by layer; its first dimension is the prompts'."""
-    measured: dict[int, torch.Tensor] = field(default_factory=dict)
-    """What ``Rows.at_prefill`` measured, by layer; its first dimension is the prompts'."""
-
-    def settle(self, columns: int) -> None:
-        """Lay out what goes by column for a cache of this fixed length, once the prefill is over."""
-        self.columns = self.columns.widened(columns)
-        for layer, note in self.noted.items():
-            if note.dim() == 3:
-                self.noted[layer] = pad(note, (0, columns - note.shape[-1]))
-
-    def columns_on(self, device: torch.device) -> Columns:
-        """Return the columns on the device of a layer (a model may be spread over several)."""
-        if self.columns.device != device:
-            self.columns = self.columns.to(device)
-        return self.columns
-
-
-@dataclass
-class Edit:
-    """One answer's edit: built at prefill, kept with its cache, gone with it."""
-
-    parts: tuple[Part, ...]
-    """In the order in which the methods act."""
-    is_image: torch.Tensor
-    """bool [rows, prompt], True at image tokens."""
-    kept: torch.Tensor
-    """bool [rows, prompt], False at padding."""
-    noted: str = ""
-    """Which layers ``states`` are of. It tells compiled steps apart, which hold the hooks they were traced with."""
-    states: dict[int, torch.Tensor] = field(default_factory=dict)
-    """By layer, the newest state of each row as it enters it, for guiding: [rows, hidden size]."""
-    prefill: bool = True
-    second: SecondBranch | None = None
-    """A contrast's branch, whose rows follow the answers' own in every step after the prefill."""
-    begun: Begun | None = None
-    """At prefill, what was read before it of the prompts' shared beginnings."""
-    seen: str = ""
-    """What happened in the running pass, as :meth:`saw` wrote it down: see ``witness.py``."""
-    over: bool = False
-    """Whether a pass ended as it must since the witness last looked."""
-
-    def saw(self, kind: str, layer: int) -> None:
-        """Write down that something happened in a layer; ``kind`` is one of ``witness.KINDS``."""
-        self.seen += f"{kind} {layer}, "
-
-    @cached_property
-    def padded(self) -> bool:
-        """Whether any prompt of the batch is padded."""
-        return not bool(self.kept.all())
-
-    @cached_property
-    def has_image(self) -> torch.Tensor:
-        """Return which rows have an image: bool [rows, 1]."""
-        return self.is_image.any(dim=1, keepdim=True)
-
-    @cached_property
-    def text_rows(self) -> list[torch.Tensor]:
-        """The columns of each prompt's text after its image, but for the newest one: int64 [text] each."""
-        after = (self.is_image.cumsum(dim=1) > 0) & ~self.is_image
-        return [text[:-1].nonzero().flatten() for text in after]
-
-    def acting(self, layer: int, on_text_rows: bool = False) -> list[Part]:
-        """Return the parts that edit a layer in this phase: its newest row, or the rows of text before it."""
-        return [
-            part
-            for part in self.parts
-            if layer in part.layers
-            and part.method.needs_row(self.prefill)
-            and (part.method.edits_text_rows or not on_text_rows)
-        ]
-
-
-@dataclass
-class Rows:
-    """Query rows of one layer, as a method's hooks see them: the newest row of every prompt of the batch.
-
-    In the prefill of a method with ``edits_text_rows`` further ones follow, one prompt at a time: all other rows of its
-    text after the image.
-    """
-
-    scores: torch.Tensor
-    """Scaled scores before mask and softmax, float32 [rows, heads, keys]; ``edit_scores`` changes them in place."""
-    keep: torch.Tensor | None
-    """bool [rows, 1, keys], False at masked keys; None if every key counts."""
-    columns: Columns
-    """What the columns are, [rows or 1, 1, columns] each; keys behind them are of the generated text."""
-    prefill: bool
-    layer: int
-    noted: dict[int, torch.Tensor] = field(default_factory=dict)
-    """What ``Method.note_input`` kept when the prompt entered each layer: [rows or 1, ...]."""
-    measured: dict[int, torch.Tensor] = field(default_factory=dict)
-
-    def of(self, part: Part, sample: int | None = None) -> Rows:
-        """Return the same rows as a part's method sees them; all of one prompt, if a sample is given."""
-        columns, noted, measured = part.columns_on(self.scores.device), part.noted, part.measured
-        if sample is not None:
-            columns = columns.of(sample)
-            noted, measured = (
-                {self.layer: kept[self.layer][sample : sample + 1]} if self.layer in kept else {}
-                for kept in (noted, measured)
-            )
-        return Rows(self.scores, self.keep, columns, self.prefill, self.layer, noted, measured)
-
-    @property
-    def prompt(self) -> int:
-        """The number of columns: the prompt's, padding included; more on a cache of fixed length."""
-        return self.columns.image.shape[-1]
-
-    def generated(self) -> torch.Tensor:
-        """Return which keys are of the answer to a prompt with an image: bool [rows or 1, 1, keys]."""
-        behind = self.columns.has_image.expand(-1, -1, self.scores.shape[-1] - self.prompt)
-        return torch.cat([self.columns.generated, behind], dim=-1)
-
-    def after_image(self) -> torch.Tensor:
-        """Return which keys are text after the image, the prompt's and the answer's: bool [rows or 1, 1, keys]."""
-        behind = self.scores.shape[-1] - self.prompt
-        return self.generated() | pad(self.columns.after, (0, behind))
-
-    def amplify(self, gain: torch.Tensor) -> None:
-        """Add gain * |score| to the scores of the columns; gain broadcasts over [rows, heads, columns]."""
-        prompt = self.scores[..., : self.prompt]
-        prompt.addcmul_(prompt.abs(), gain.to(prompt.dtype))
-
-    def weights(self) -> torch.Tensor:
-        """Return the weights after softmax, with the scores as they are now: [rows, heads, keys]."""
-        return softmax_kept(self.scores, self.keep)
-
-    def image_mass(self) -> torch.Tensor:
-        """Return each head's attention weight on the image, with the scores as they are now: [rows, heads]."""
-        return (self.weights()[..., : self.prompt] * self.columns.image).sum(dim=-1)
-
-    def at_prefill(self, measure: Callable[[Rows], torch.Tensor]) -> torch.Tensor:
-        """Return what ``measure`` gave for this layer's newest rows at prefill; measures now if this is it."""
-        if self.layer not in self.measured:
-            self.measured[self.layer] = measure(self)
-        return self.measured[self.layer]
-
-
-def edited_weights(rows: Rows, parts: Sequence[Part], sample: int | None = None) -> torch.Tensor:
+def edited_weights(rows: Rows, parts: Sequence[LayerEdit], sample: int | None = None) -> torch.Tensor:
     """Let the parts edit the scores in turn, then the weights in turn, and return these: [rows, heads, keys].
 
     Args:
         sample: the prompt whose rows these are; None: each prompt of the batch has one.
     """
-    seen = [(part.method, rows.of(part, sample)) for part in parts]
+    seen = [(part.method, part.view(rows, sample)) for part in parts]
     for method, view in seen:
         method.edit_scores(view)
     weights = rows.weights()
@@ -349,11 +199,6 @@ def weighted(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     *batch, heads, rows, keys = weights.shape
     grouped = weights.reshape(*batch, value.shape[-3], heads * rows // value.shape[-3], keys)
     return (grouped @ value[..., :keys, :]).view(*batch, heads, rows, value.shape[-1])
-
-
-def softmax_kept(scores: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
-    """Return softmax over the kept keys; masked ones get weight 0, whatever was added to their scores."""
-    return (scores if keep is None else scores.masked_fill(~keep, -torch.inf)).softmax(dim=-1)
 
 
 def kept_keys(mask: torch.Tensor | None, keys: int) -> torch.Tensor | None:

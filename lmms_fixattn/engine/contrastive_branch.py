@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -21,35 +20,10 @@ from lmms_fixattn.engine.kv_cache import FixedCache, fixed_cache, reserved_cache
 from lmms_fixattn.models.transformers_api import CausalMask, EngineError, length_of, with_cache
 
 if TYPE_CHECKING:
-    from lmms_fixattn.engine.attention import Edit
+    from lmms_fixattn.engine.edit import Edit
     from lmms_fixattn.methods.base import Method
     from lmms_fixattn.methods.formulas.branches import Inputs
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a method's ``guide`` knows of the step, beside the scores."""
-
-    index: int
-    """Tokens of the answer so far."""
-    branch: Any = None
-    """The second branch's logits, float32 [rows, vocabulary]; None where the method has none."""
-    states: Any = None
-    """The newest state of each row as it enters each of the method's early layers, [layers, rows, hidden size]."""
-    norm: Callable[[torch.Tensor], torch.Tensor] = lambda states: states
-    """The norm that follows the last layer."""
-    head: Callable[[torch.Tensor], torch.Tensor] = lambda states: states
-    """What turns states into logits."""
-
-    def early(self, *, normed: bool, every: int = 1) -> torch.Tensor:
-        """Return the logits that states give before the rest of the layers, float32 [layers, rows, vocabulary].
-
-        Args:
-            normed: with the norm that the last layer's output passes, or without it.
-            every: of the method's early layers, in order, the first and each so many behind it.
-        """
-        states = self.states[::every]
-        return self.head(self.norm(states) if normed else states).float()
+    from lmms_fixattn.methods.views import Step
 
 
 class SecondBranch:

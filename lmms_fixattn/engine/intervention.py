@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from transformers import Cache, LlavaForConditionalGeneration
 
-from lmms_fixattn.engine.attention import EDIT, OURS, UNEDITED, Edit, Part, attention_over, kept_keys
-from lmms_fixattn.engine.contrastive_branch import EndWhen, Guidance, SecondBranch, Step, few_rows
+from lmms_fixattn.engine.attention import EDIT, OURS, UNEDITED, attention_over, kept_keys
+from lmms_fixattn.engine.contrastive_branch import EndWhen, Guidance, SecondBranch, few_rows
+from lmms_fixattn.engine.edit import Edit, LayerEdit
 from lmms_fixattn.engine.witness import Witness, check_calls, check_pass, must_happen
 from lmms_fixattn.methods.base import Layers, Method
 from lmms_fixattn.methods.formulas.branches import Prompt
-from lmms_fixattn.methods.image_span import Columns
 from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.methods.views import Columns, Step
 from lmms_fixattn.models.clip_attention import VisionWatch, watch_vision
 from lmms_fixattn.models.transformers_api import (
     EngineError,
@@ -309,7 +310,7 @@ class _Intervention:
                         f"{method.name} selects image tokens in the vision tower, which did not run; pass pixel_values"
                     )
                 gains = method.select(vision)
-            parts.append(Part(method, self.layers[method], Columns.lay_out(is_image, gains)))
+            parts.append(LayerEdit(method, self.layers[method], Columns.lay_out(is_image, gains)))
         return Edit(tuple(parts), is_image, kept, self.noted)
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:

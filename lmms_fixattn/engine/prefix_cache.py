@@ -11,7 +11,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicCache
 
-from lmms_fixattn.engine.attention import EDIT, UNEDITED, Edit, kept_keys
+from lmms_fixattn.engine.attention import EDIT, UNEDITED, kept_keys
+from lmms_fixattn.engine.edit import Edit
 from lmms_fixattn.lru import RecentlyUsed
 from lmms_fixattn.models.transformers_api import cache_of, text_model, with_cache
 

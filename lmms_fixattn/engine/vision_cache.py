@@ -11,7 +11,8 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from lmms_fixattn.lru import RecentlyUsed
-from lmms_fixattn.models.clip_attention import VisionAttention, watching
+from lmms_fixattn.methods.views import VisionAttention
+from lmms_fixattn.models.clip_attention import watching
 from lmms_fixattn.models.transformers_api import vision_tower
 
 

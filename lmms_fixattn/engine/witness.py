@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor
 
-from lmms_fixattn.engine.attention import Edit
+from lmms_fixattn.engine.edit import Edit
 from lmms_fixattn.models.transformers_api import EngineError
 
 KINDS = {

@@ -14,9 +14,10 @@ from lmms_fixattn.engine.generation import Settings, end_tokens, finish
 from lmms_fixattn.engine.intervention import intervene
 from lmms_fixattn.inspection.recording import Recording, record_attention
 from lmms_fixattn.methods import Method, make_method
+from lmms_fixattn.methods.views import VisionAttention
 from lmms_fixattn.models import arguments
 from lmms_fixattn.models.checkpoint import Checkpoint
-from lmms_fixattn.models.clip_attention import VisionAttention, watch_vision
+from lmms_fixattn.models.clip_attention import watch_vision
 from lmms_fixattn.models.encoding import Encoded, PromptEncoder
 from lmms_fixattn.models.transformers_api import text_model, vision_tower
 from lmms_fixattn.versions import installed

@@ -14,13 +14,13 @@ import torch
 
 from lmms_fixattn.data import DataError, image_lists
 from lmms_fixattn.data.coco import CocoFolder
-from lmms_fixattn.engine.attention import Rows
 from lmms_fixattn.engine.generation import Decode, end_tokens, finish
 from lmms_fixattn.engine.intervention import intervene
 from lmms_fixattn.inspection.asking import Subject
 from lmms_fixattn.methods.base import Layers, Method
 from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.methods.views import Rows
 from lmms_fixattn.scoring.chair import Analyser
 
 

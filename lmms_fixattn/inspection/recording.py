@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmms_fixattn.engine.attention import EDIT, OURS, Edit, edited_weights, newest_row
-from lmms_fixattn.methods.image_span import Columns
+from lmms_fixattn.engine.attention import EDIT, OURS, edited_weights, newest_row
+from lmms_fixattn.engine.edit import Edit
+from lmms_fixattn.methods.views import Columns
 from lmms_fixattn.models.transformers_api import (
     attention_function,
     attention_in_use,

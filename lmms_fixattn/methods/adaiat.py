@@ -14,8 +14,8 @@ from lmms_fixattn.methods.base import Layers, Method, file, layer_range, number,
 from lmms_fixattn.methods.statistics import AttentionStatistics
 
 if TYPE_CHECKING:
-    from lmms_fixattn.engine.attention import Rows
     from lmms_fixattn.methods.text_model import TextModel
+    from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)

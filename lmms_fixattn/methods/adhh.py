@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from lmms_fixattn.engine.attention import Rows
     from lmms_fixattn.methods.text_model import TextModel
+    from lmms_fixattn.methods.views import Rows
 
 Heads = tuple[tuple[int, int], ...]
 

@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from lmms_fixattn.engine.attention import Rows
-    from lmms_fixattn.engine.contrastive_branch import Step
     from lmms_fixattn.methods.formulas.branches import Branch
     from lmms_fixattn.methods.text_model import TextModel
-    from lmms_fixattn.models.clip_attention import VisionAttention
+    from lmms_fixattn.methods.views import Rows, Step, VisionAttention
 
 Layers = tuple[int, "int | None"]
 Parser = Callable[[Any], Any]

@@ -11,7 +11,7 @@ from lmms_fixattn.methods.base import Layers, Method, layer_range, number
 from lmms_fixattn.methods.formulas.contrast import jensen_shannon, plausible
 
 if TYPE_CHECKING:
-    from lmms_fixattn.engine.contrastive_branch import Step
+    from lmms_fixattn.methods.views import Step
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from lmms_fixattn.methods.refine import Refined
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.engine.attention import Rows
-    from lmms_fixattn.models.clip_attention import VisionAttention
+    from lmms_fixattn.methods.views import Rows, VisionAttention
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from lmms_fixattn.methods.formulas.contrast import contrast
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.engine.contrastive_branch import Step
+    from lmms_fixattn.methods.views import Step
 
 _LARGEST = 50.0
 """Of the exponent: from here on lc is lost beside the contrast, and a larger one would only overflow."""

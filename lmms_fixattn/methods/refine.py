@@ -12,7 +12,7 @@ from lmms_fixattn.methods.formulas.contrast import contrast
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.engine.contrastive_branch import Step
+    from lmms_fixattn.methods.views import Step
 
 
 @dataclass(frozen=True)

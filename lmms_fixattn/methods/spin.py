@@ -11,7 +11,7 @@ from lmms_fixattn.methods.formulas.selection import largest
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.engine.attention import Rows
+    from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)

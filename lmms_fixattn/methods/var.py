@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from lmms_fixattn.engine.attention import Rows
     from lmms_fixattn.methods.text_model import TextModel
+    from lmms_fixattn.methods.views import Rows
 
 _DIMENSIONS = {LLAVA_7B: (1415, 2533), LLAVA_13B: (2100, 4743)}
 _EPSILON = 1e-6  # added to each image token's weight in the sum below the line of portion, as released

@@ -4,33 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from lmms_fixattn.methods.views import VisionAttention
 from lmms_fixattn.models.transformers_api import EngineError, encoder_layers
-
-
-@dataclass
-class VisionAttention:
-    """What a run of the tower told: float32 [images, patches] each, or None for a part that nobody asked for."""
-
-    has_class_token: bool
-    """Whether CLS is among the image tokens that the decoder sees (vision_feature_select_strategy "full")."""
-    cls_first: Any = None
-    """Attention of CLS to each patch in the first layer, summed over heads."""
-    cls_second_last: Any = None
-    """The same in the second-last layer."""
-    received_first: Any = None
-    """Attention that each patch receives in the first layer, averaged over heads, summed over all queries."""
-    released_first: Any = None
-    """What FixAttn's released code sums instead: every query's own total, 1 up to rounding, starting at CLS."""
-
-    def per_token(self, per_patch: torch.Tensor) -> torch.Tensor:
-        """Lay values of patches out over image tokens: a leading 0 for CLS where the decoder sees it."""
-        return nn.functional.pad(per_patch, (1, 0)) if self.has_class_token else per_patch
 
 
 class VisionWatch:

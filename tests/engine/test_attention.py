@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lmms_fixattn.engine.attention import attention_over, kept_keys, kept_keys_of_rows, softmax_kept
+from lmms_fixattn.engine.attention import attention_over, kept_keys, kept_keys_of_rows
+from lmms_fixattn.methods.views import softmax_kept
 
 
 def test_all_kinds_of_masks_say_the_same():

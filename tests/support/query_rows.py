@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from lmms_fixattn.engine.attention import Rows
-from lmms_fixattn.methods.image_span import Columns
+from lmms_fixattn.methods.views import Columns, Rows
 
 
 def make_rows(

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmms_fixattn.methods.image_span import Columns, column_gains
+from lmms_fixattn.methods.views import Columns, column_gains
 
 TOKENS = 3
 
