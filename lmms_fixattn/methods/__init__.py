@@ -17,20 +17,17 @@ from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.methods.adaiat import AdaIAT
 from lmms_fixattn.methods.adhh import ADHH
 from lmms_fixattn.methods.base import Method
-from lmms_fixattn.methods.beam import Beam
 from lmms_fixattn.methods.brief import Brief
 from lmms_fixattn.methods.composition import Composition, distribute
 from lmms_fixattn.methods.deco import DeCo
+from lmms_fixattn.methods.decoding import Beam, NoRepeatNgram, Nucleus, RepetitionPenalty
 from lmms_fixattn.methods.dola import DoLa
 from lmms_fixattn.methods.fixattn import FixAttn
 from lmms_fixattn.methods.hgai import HGAI
 from lmms_fixattn.methods.iat import IAT
 from lmms_fixattn.methods.icd import ICD
 from lmms_fixattn.methods.m3id import M3ID
-from lmms_fixattn.methods.no_repeat_ngram import NoRepeatNgram
-from lmms_fixattn.methods.nucleus import Nucleus
 from lmms_fixattn.methods.pai import PAI
-from lmms_fixattn.methods.repetition_penalty import RepetitionPenalty
 from lmms_fixattn.methods.spin import SPIN
 from lmms_fixattn.methods.truncate import Truncate
 from lmms_fixattn.methods.vaf import VAF

@@ -118,7 +118,7 @@ def test_every_method_has_a_neutral_setting_and_a_test_file(request):
     assert set(NEUTRAL) == set(METHODS)
     assert set(EDITS) == editing
     files = {path.name for path in request.path.parent.glob("test_*.py")}
-    assert {f"test_{name}.py" for name in METHODS} <= files
+    assert {f"test_{method.__module__.rpartition('.')[2]}.py" for method in METHODS.values()} <= files
 
 
 @pytest.mark.parametrize("name", METHODS)
