@@ -5,6 +5,9 @@ Public names load on first use, so that importing the package (which lmms-eval d
     from lmms_fixattn import intervene, make_method
     with intervene(model, make_method("fixattn", alpha=0.5)):
         model.generate(**inputs)
+
+    from lmms_fixattn import compare, score_captions, to_frame
+    to_frame(compare({"vanilla": "out/vanilla", "fixattn": "out/fixattn"}))
 """
 
 from __future__ import annotations
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
     from lmms_fixattn.engine.intervention import intervene as intervene
     from lmms_fixattn.methods import METHODS as METHODS
     from lmms_fixattn.methods import make_method as make_method
+    from lmms_fixattn.report.api import compare as compare
+    from lmms_fixattn.report.api import score_answers as score_answers
+    from lmms_fixattn.report.api import score_captions as score_captions
+    from lmms_fixattn.report.api import to_frame as to_frame
 
 __version__ = "0.1.0"
 
@@ -25,14 +32,31 @@ _HOME = {
     "intervene": "lmms_fixattn.engine.intervention",
     "make_method": "lmms_fixattn.methods",
     "METHODS": "lmms_fixattn.methods",
+    "compare": "lmms_fixattn.report.api",
+    "score_answers": "lmms_fixattn.report.api",
+    "score_captions": "lmms_fixattn.report.api",
+    "to_frame": "lmms_fixattn.report.api",
 }
-__all__ = ["METHODS", "__version__", "intervene", "make_method"]
+__all__ = [
+    "METHODS",
+    "__version__",
+    "compare",
+    "intervene",
+    "make_method",
+    "score_answers",
+    "score_captions",
+    "to_frame",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 plugin.add_tasks()

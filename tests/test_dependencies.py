@@ -28,7 +28,7 @@ OURS = sorted((ROOT / "lmms_fixattn").rglob("*.py"))
 LOCK = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
 PYTHONS = ("3.10.13", "3.11.7", "3.12.1", "3.13.0")
 
-FOR_LMMS_EVAL = {"dill", "pandas", "pytz"}
+FOR_LMMS_EVAL = {"dill", "pytz"}
 """What lmms-eval 0.7.3 imports at start and does not declare: there only while others happen to need it."""
 
 

@@ -37,7 +37,7 @@ ROOMS: dict[str, set[str]] = {
         "harness.tasks",
     },
     "plugin": {"harness"},
-    "": {"plugin", "engine", "methods"},
+    "": {"plugin", "engine", "methods", "report"},
     "__main__": {"cli"},
     "demo": set(),
 }
