@@ -78,7 +78,7 @@ def compare(
     seed: int = 0,
     allow_differences: bool = False,
 ) -> Comparison:
-    """Set runs against a baseline: intervals over images, paired differences, and its captions cut short as the control.
+    """Set runs against a baseline: intervals over images, paired differences, and cuts of its captions as the control.
 
     >>> to_frame(compare({"vanilla": "out/vanilla", "pai": "out/pai"}))
 
