@@ -20,8 +20,8 @@ from lmms_fixattn.metrics.truncation import Curve, PrefixCounts, Truncation, Tru
 from lmms_fixattn.report import recorded
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
 from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, pope_column, times
-from lmms_fixattn.report.runs import CaptionEntry, Run
-from lmms_fixattn.report.verdict import verdict
+from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
+from lmms_fixattn.report.verdict import Kind, kinds, verdict
 
 Scored = dict[str, Any]
 """A caption's row: metrics.chair.score_caption, and "task", "image", "tokens"."""
@@ -42,6 +42,7 @@ class Row:
             claim a family of its own: "chair_s" (the paired difference is not 0) and "beyond" (vs_truncation.chair_s is
             below 0). Intervals are raw. {} for the baseline, and without captions.
         verdict: what the intervals say, in words (report.verdict).
+        kinds: what that comes to, of "captions" and each "POPE split" (report.verdict.kinds); {} for the baseline.
         captions: its scored captions (metrics.chair.score_caption), with "task", "image" (path or None) and "tokens".
     """
 
@@ -51,6 +52,7 @@ class Row:
     vs_truncation: Truncation | None = None
     holm: dict[str, float] = field(default_factory=dict)
     verdict: str = ""
+    kinds: dict[str, Kind] = field(default_factory=dict)
     captions: tuple[dict[str, Any], ...] = ()
 
 
@@ -65,6 +67,7 @@ class Comparison:
         n: images that are captioned, or without captions answers that are compared.
         settings: analyser, parser, draws, seed, level.
         records: what each lmms-eval result states of itself (report.runs.Run.record), by run.
+        answers: POPE split -> run -> its answers, to the same questions in the same order.
     """
 
     baseline: str
@@ -75,6 +78,7 @@ class Comparison:
     n: int
     settings: dict[str, Any]
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    answers: Mapping[str, Mapping[str, tuple[AnswerEntry, ...]]] = field(default_factory=dict)
 
 
 def compare(
@@ -144,6 +148,7 @@ def compare(
             "level": bootstrap.LEVEL,
         },
         records={run.name: run.record for run in runs if run.record},
+        answers=agreement.answers,
     )
 
 
@@ -159,6 +164,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             "vs_truncation": beyond and asdict(beyond) | {"smallest_shown": beyond.chair_s.smallest_fall},
             "holm": one.holm,
             "verdict": one.verdict,
+            "kinds": one.kinds,
         }
 
     return {
@@ -327,7 +333,10 @@ def _rows(
         holm = {claim: of_run[row.name] for claim, of_run in adjusted.items() if row.name in of_run}
         tests = len(p_values["beyond"])
         said = verdict(row.columns, row.differences, row.vs_truncation, images, holm, tests)
-        return replace(row, holm=holm, verdict="the baseline" if row.name == first else said)
+        if row.name == first:
+            return replace(row, holm=holm, verdict="the baseline")
+        told = kinds(row.differences, row.vs_truncation, images, holm)
+        return replace(row, holm=holm, verdict=said, kinds=told)
 
     return tuple(judged(row, images) for row, images in rows), None if control is None else control.curve
 

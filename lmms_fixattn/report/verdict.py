@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from lmms_fixattn.metrics.bootstrap import LEVEL, POWER, Interval
 from lmms_fixattn.metrics.truncation import Truncation
 
 FEWEST_IMAGES = 30
 """Below this, percentile intervals are too narrow to conclude from (one image has an interval of width 0)."""
+
+Kind = Literal["better", "not told apart", "worse", "too few"]
 
 
 def verdict(
@@ -60,6 +63,40 @@ def verdict(
     return "; ".join(clauses)
 
 
+def kinds(
+    differences: Mapping[str, Interval],
+    beyond: Truncation | None,
+    images: Mapping[str, int],
+    holm: Mapping[str, float] | None = None,
+) -> dict[str, Kind]:
+    """Return what a verdict comes to, of "captions" and of each "POPE split", from the same intervals as its words.
+
+    Captions are "better" only where they are better than saying less and stay so after Holm, and "worse" where they are
+    worse than every cut, or have a higher CHAIR_s and no more recall for it. Arguments as for verdict.
+    """
+    found: dict[str, Kind] = {}
+    if "chair_s" in differences:
+        if images["chair_s"] < FEWEST_IMAGES:
+            found["captions"] = "too few"
+        elif beyond is not None and beyond.chair_s.below_zero and (holm or {}).get("beyond", 0.0) <= 1 - LEVEL:
+            found["captions"] = "better"
+        elif _worse_than_every_cut(differences, beyond) or (
+            differences["chair_s"].above_zero and not differences["recall"].above_zero
+        ):
+            found["captions"] = "worse"
+        else:
+            found["captions"] = "not told apart"
+    for name, accuracy in differences.items():
+        if name.startswith("pope_") and name.endswith("accuracy"):
+            told: Kind = "better" if accuracy.above_zero else "worse" if accuracy.below_zero else "not told apart"
+            found[_listed([_split(name)])] = told if images[name] >= FEWEST_IMAGES else "too few"
+    return found
+
+
+def _worse_than_every_cut(differences: Mapping[str, Interval], beyond: Truncation | None) -> bool:
+    return beyond is not None and beyond.chair_s_worst.above_zero and (differences["chair_s"].value or 0.0) > 0
+
+
 def _too_few(images: int) -> str:
     return f"too few images for a verdict ({images}; it takes {FEWEST_IMAGES})"
 
@@ -87,7 +124,7 @@ def _hallucination(
         return said
     delta, once = beyond.chair_s, beyond.chair_i_unique
     better = delta.below_zero
-    worse = beyond.chair_s_worst.above_zero and (difference.value or 0.0) > 0
+    worse = _worse_than_every_cut(differences, beyond)
     if better:
         said += f", and better than saying less ({beyond.cut}: CHAIR_s {_signed(delta)}{after('beyond')})"
     elif worse:
