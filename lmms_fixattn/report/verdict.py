@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
 
 from lmms_fixattn.metrics.bootstrap import LEVEL, POWER, Interval
 from lmms_fixattn.metrics.truncation import Truncation
 
 FEWEST_IMAGES = 30
 """Below this, percentile intervals are too narrow to conclude from (one image has an interval of width 0)."""
+
+
+Standing: TypeAlias = Literal["better", "not shown", "worse"]
+"""What a verdict says of a run beside saying less: better than it, not shown to be, or worse than every cut."""
+
+
+def standing(chair_s: Interval, beyond: Truncation) -> Standing:
+    """Return what the intervals of a run's paired difference of CHAIR_s and of its distance from the cuts bear."""
+    if beyond.chair_s.below_zero:
+        return "better"
+    return "worse" if beyond.chair_s_worst.above_zero and (chair_s.value or 0.0) > 0 else "not shown"
 
 
 def verdict(
@@ -86,11 +98,11 @@ def _hallucination(
     if beyond is None:
         return said
     delta, once = beyond.chair_s, beyond.chair_i_unique
-    better = delta.below_zero
-    worse = beyond.chair_s_worst.above_zero and (difference.value or 0.0) > 0
+    stands = standing(difference, beyond)
+    better = stands == "better"
     if better:
         said += f", and better than saying less ({beyond.cut}: CHAIR_s {_signed(delta)}{after('beyond')})"
-    elif worse:
+    elif stands == "worse":
         said += f", and worse than every cut of the baseline (CHAIR_s {_signed(beyond.chair_s_worst)} from the worst)"
     else:
         but = "but" if difference.below_zero else "and"
