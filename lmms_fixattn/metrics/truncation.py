@@ -34,18 +34,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmms_fixattn.metrics.bootstrap import Floats, Interval, corpus_weights, interval, p_below, share
+from lmms_fixattn.metrics.bootstrap import LEVEL, Floats, Interval, corpus_weights, interval, p_below, share
 from lmms_fixattn.metrics.chair import Analyser
 
 _WORD = re.compile(r"\S+")
 # As the method "truncate" has it: the dot of "3.5" or "U.S." ends no sentence.
 _SENTENCE_END = re.compile(r"(?<![A-Z\d])[.!?][\"')\]]*$")
+# A picture shows no more of a band than these give, and each costs time at every point.
+_BAND_DRAWS = 1000
 # Equal recalls may differ in their last bits: points far below one object of any corpus.
 _ROUNDING = 1e-9
 
@@ -165,11 +168,19 @@ def kept_words(counts: PrefixCounts) -> dict[str, NDArray[np.int64]]:
 
 @dataclass(frozen=True)
 class Curve:
-    """Figures of the baseline's captions over recall, percent; recall[i] belongs to chair_s[i] and chair_i[i]."""
+    """Figures of the baseline's captions over recall, percent; recall[i] belongs to the i-th of every other.
+
+    chair_s_low to chair_i_high: the pointwise 95% band, at each recall by itself: that two points lie in it at once has
+    a smaller chance. () where none was drawn.
+    """
 
     recall: tuple[float, ...]
     chair_s: tuple[float, ...]
     chair_i: tuple[float, ...]
+    chair_s_low: tuple[float, ...] = ()
+    chair_s_high: tuple[float, ...] = ()
+    chair_i_low: tuple[float, ...] = ()
+    chair_i_high: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -213,12 +224,22 @@ class TruncationControl:
             found[way] = Curve(*(tuple(map(float, values[0])) for values in columns))
         return found
 
-    @property
     def curve(self) -> Curve:
-        """The lowest of the curves at each recall, over the corpus."""
+        """Return the lowest of the curves at each recall, over the corpus, with its band.
+
+        A draw whose curves end below a recall stands there with the cut of most recall, as in compare.
+        """
         recall = np.unique(np.concatenate([curves.highest[0] for curves in self._corpus.values()]))
         best, _, _ = _envelope(self._corpus, recall)
-        columns = (recall, best["chair_s"], best["chair_i"])
+        drawn = {way: curves.first(_BAND_DRAWS) for way, curves in self._draws.items()}
+        draws = len(next(iter(drawn.values())).recall)
+        each = [_envelope(drawn, np.full(draws, point))[0] for point in recall]
+        bands = [
+            np.percentile([at[name] for at in each], bound, axis=1)
+            for name in ("chair_s", "chair_i")
+            for bound in (50 * (1 - LEVEL), 50 * (1 + LEVEL))
+        ]
+        columns = (recall, best["chair_s"], best["chair_i"], *bands)
         return Curve(*(tuple(map(float, values)) for values in columns))
 
     def compare(self, method: Mapping[str, tuple[float, Floats]]) -> Truncation:
@@ -286,6 +307,13 @@ class _Curves:
             "chair_i": 100 * share(total(counts.hallucinated), total(counts.mentioned)),
             "chair_i_unique": 100 * share(unique - found, unique),
         }
+
+    def first(self, rows: int) -> _Curves:
+        """Return the curves of the first rows alone."""
+        some = copy(self)
+        some.recall, some.highest = self.recall[:rows], self.highest[:rows]
+        some.chair = {name: curve[:rows] for name, curve in self.chair.items()}
+        return some
 
     def at(self, recall: Floats) -> tuple[NDArray[np.int64], dict[str, Floats], dict[str, Floats]]:
         """Return the first amount that reaches a recall a row, and the figures to beat and to be worse than there.

@@ -62,7 +62,7 @@ class Comparison:
 
     Attributes:
         by_task: rows of each caption task, where runs hold several; `rows` then pool all their captions.
-        curve: the best of the baseline's cuts at each recall; None without captions.
+        curve: the best of the baseline's cuts at each recall, with its 95% band; None without captions.
         notes: what a reader has to know beside the figures.
         n: images that are captioned, or without captions answers that are compared.
         settings: analyser, parser, draws, seed, level.
@@ -110,7 +110,7 @@ def compare(
         captions = [(row["caption"], frozenset(row["truth"])) for row in own]
         prefixes = count_prefixes(progress(captions, "captions cut short"), analyser)
     drawn = _Draws(draws, seed)
-    rows, curve = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), drawn)
+    rows, control = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), drawn)
     # Answers and times are of a whole run, not of a caption task.
     rows = tuple(
         replace(row, columns=row.columns | _counts(run.name, agreement) | times(run))
@@ -137,7 +137,7 @@ def compare(
         baseline=runs[0].name,
         rows=rows,
         by_task=by_task,
-        curve=curve,
+        curve=None if control is None else control.curve(),
         notes=tuple(notes),
         n=len(of_row) or sum(map(len, agreement.clusters.values())),
         settings={
@@ -174,12 +174,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "notes": list(comparison.notes),
         "rows": [row(one) for one in comparison.rows],
         "by_task": {task: [row(one) for one in rows] for task, rows in comparison.by_task.items()},
-        "curve": comparison.curve
-        and {
-            "recall": list(comparison.curve.recall),
-            "chair_s": list(comparison.curve.chair_s),
-            "chair_i": list(comparison.curve.chair_i),
-        },
+        "curve": comparison.curve and {name: list(values) for name, values in asdict(comparison.curve).items()},
     }
 
 
@@ -293,8 +288,8 @@ def _rows(
     prefixes: PrefixCounts | None,
     answers: Mapping[str, Sequence[Figures]],
     draws: _Draws,
-) -> tuple[tuple[Row, ...], Curve | None]:
-    """Return the runs' rows in order, and the curve of the first one's captions, whose prefixes are counted."""
+) -> tuple[tuple[Row, ...], TruncationControl | None]:
+    """Return the runs' rows in order, and the cuts of the first one's captions, whose prefixes are counted."""
     first = runs[0].name
     figures: dict[str, list[Figures]] = {run.name: list(answers.get(run.name, ())) for run in runs}
     control = None
@@ -338,7 +333,7 @@ def _rows(
         told = kinds(row.differences, row.vs_truncation, images, holm)
         return replace(row, holm=holm, verdict=said, kinds=told)
 
-    return tuple(judged(row, images) for row, images in rows), None if control is None else control.curve
+    return tuple(judged(row, images) for row, images in rows), control
 
 
 def _remarks(

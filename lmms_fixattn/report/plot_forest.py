@@ -60,7 +60,10 @@ def _forest(
     across = -(-len(panels) // down)
     line = 0.46 if narrow else 0.32
     with mpl.rc_context(STYLE):
-        size = (NARROW if narrow else 11 if across == 3 else 4.2 + 3.4 * (across - 1) + 2, 0.55 + down * (0.8 + line * most))
+        size = (
+            NARROW if narrow else 11 if across == 3 else 4.2 + 3.4 * (across - 1) + 2,
+            0.55 + down * (0.8 + line * most),
+        )
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(down, across, squeeze=False)
         for axes in grid.flat[len(panels) :]:
@@ -77,7 +80,10 @@ def _forest(
             axes.axvspan(*shaded, color=_GOOD, linewidth=0, zorder=-1)
             axes.set_xlim(low, high)
         figure.suptitle(
-            f"{title}\nFilled and bold: the 95% interval leaves out 0", fontsize=8 if narrow else 9, color=SOFT, wrap=narrow
+            f"{title}\nFilled and bold: the 95% interval leaves out 0",
+            fontsize=8 if narrow else 9,
+            color=SOFT,
+            wrap=narrow,
         )
         settle(figure)
     return figure

@@ -31,7 +31,9 @@ def recall_plot(comparison: Comparison, narrow: bool = False) -> Figure:
         below = 0.3 + 0.2 * len(keys) if narrow else 0.0
         size = (NARROW, 6.6 + below) if narrow else (7.4 + beside, max(4.0, 0.9 + 0.2 * len(keys)))
         figure = Figure(figsize=size, layout="constrained")
-        for axes, (column, label) in zip(figure.subplots(down, across, squeeze=False).flat, _CHAIR.items(), strict=True):
+        for axes, (column, label) in zip(
+            figure.subplots(down, across, squeeze=False).flat, _CHAIR.items(), strict=True
+        ):
             if comparison.curve is not None:
                 _curve(axes, comparison.curve, column)
             for row in rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from lmms_fixattn.metrics.bootstrap import LEVEL, POWER, Interval
 from lmms_fixattn.metrics.truncation import Truncation
@@ -11,7 +11,18 @@ from lmms_fixattn.metrics.truncation import Truncation
 FEWEST_IMAGES = 30
 """Below this, percentile intervals are too narrow to conclude from (one image has an interval of width 0)."""
 
-Kind = Literal["better", "not told apart", "worse", "too few"]
+Kind: TypeAlias = Literal["better", "not told apart", "worse", "too few"]
+
+
+Standing: TypeAlias = Literal["better", "not shown", "worse"]
+"""What a verdict says of a run beside saying less: better than it, not shown to be, or worse than every cut."""
+
+
+def standing(chair_s: Interval, beyond: Truncation) -> Standing:
+    """Return what the intervals of a run's paired difference of CHAIR_s and of its distance from the cuts bear."""
+    if beyond.chair_s.below_zero:
+        return "better"
+    return "worse" if beyond.chair_s_worst.above_zero and (chair_s.value or 0.0) > 0 else "not shown"
 
 
 def verdict(
@@ -78,23 +89,19 @@ def kinds(
     if "chair_s" in differences:
         if images["chair_s"] < FEWEST_IMAGES:
             found["captions"] = "too few"
-        elif beyond is not None and beyond.chair_s.below_zero and (holm or {}).get("beyond", 0.0) <= 1 - LEVEL:
-            found["captions"] = "better"
-        elif _worse_than_every_cut(differences, beyond) or (
-            differences["chair_s"].above_zero and not differences["recall"].above_zero
-        ):
-            found["captions"] = "worse"
         else:
-            found["captions"] = "not told apart"
+            stands = "not shown" if beyond is None else standing(differences["chair_s"], beyond)
+            if stands == "better" and (holm or {}).get("beyond", 0.0) <= 1 - LEVEL:
+                found["captions"] = "better"
+            elif stands == "worse" or (differences["chair_s"].above_zero and not differences["recall"].above_zero):
+                found["captions"] = "worse"
+            else:
+                found["captions"] = "not told apart"
     for name, accuracy in differences.items():
         if name.startswith("pope_") and name.endswith("accuracy"):
             told: Kind = "better" if accuracy.above_zero else "worse" if accuracy.below_zero else "not told apart"
             found[_listed([_split(name)])] = told if images[name] >= FEWEST_IMAGES else "too few"
     return found
-
-
-def _worse_than_every_cut(differences: Mapping[str, Interval], beyond: Truncation | None) -> bool:
-    return beyond is not None and beyond.chair_s_worst.above_zero and (differences["chair_s"].value or 0.0) > 0
 
 
 def _too_few(images: int) -> str:
@@ -123,11 +130,11 @@ def _hallucination(
     if beyond is None:
         return said
     delta, once = beyond.chair_s, beyond.chair_i_unique
-    better = delta.below_zero
-    worse = _worse_than_every_cut(differences, beyond)
+    stands = standing(difference, beyond)
+    better = stands == "better"
     if better:
         said += f", and better than saying less ({beyond.cut}: CHAIR_s {_signed(delta)}{after('beyond')})"
-    elif worse:
+    elif stands == "worse":
         said += f", and worse than every cut of the baseline (CHAIR_s {_signed(beyond.chair_s_worst)} from the worst)"
     else:
         but = "but" if difference.below_zero else "and"
