@@ -36,14 +36,21 @@ def pope_plot(comparison: Comparison, narrow: bool = False) -> Figure:
             [(row.name, row.differences[column]) for row in comparison.rows if column in row.differences],
         )
         for column in columns
+        if any(_some(row.differences.get(column)) for row in comparison.rows)
     ]
     title = f"POPE's accuracy minus that of {short(comparison.baseline)}"
     return _forest(comparison, panels, title, "above", "better", narrow)
 
 
 def has_pope(comparison: Comparison) -> bool:
-    """Return whether there is a difference of POPE's accuracy to draw."""
-    return any(_is_accuracy(name) for row in comparison.rows for name in row.differences)
+    """Return whether there is a difference of POPE's accuracy to draw: one that is not 0 in every draw."""
+    return any(
+        _is_accuracy(name) and _some(found) for row in comparison.rows for name, found in row.differences.items()
+    )
+
+
+def _some(difference: Interval | None) -> bool:
+    return difference is not None and not difference.value == difference.low == difference.high == 0
 
 
 def _is_accuracy(column: str) -> bool:
@@ -53,38 +60,29 @@ def _is_accuracy(column: str) -> bool:
 def _forest(
     comparison: Comparison, panels: Sequence[Panel], title: str, good_side: str, good: str, narrow: bool
 ) -> Figure:
-    """Draw panels of differences; the good side of 0 is shaded, and an interval that leaves 0 out has a filled marker."""
+    """Draw panels of differences: the good side of 0 shaded, markers filled where the interval leaves out 0."""
     most = max(len(lines) for _, lines in panels)
-    across = 1 if narrow else min(3, len(panels))
-    down = -(-len(panels) // across)
+    down = len(panels) if narrow else -(-len(panels) // 3)
     across = -(-len(panels) // down)
-    line = 0.46 if narrow else 0.32
+    width = NARROW if narrow else 2.6 + 2.8 * across
+    height = 0.7 + down * (0.8 + (0.46 if narrow else 0.32) * most)
     with mpl.rc_context(STYLE):
-        size = (
-            NARROW if narrow else 11 if across == 3 else 4.2 + 3.4 * (across - 1) + 2,
-            0.55 + down * (0.8 + line * most),
-        )
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.12, rect=(0, 0, 1 - 0.12 / width, 1))  # type: ignore[union-attr, call-arg]
         grid = figure.subplots(down, across, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.remove()
         for number, (axes, (name, lines)) in enumerate(zip(grid.flat, panels, strict=False)):
             _panel(axes, comparison, lines, narrow)
-            arrow = f"← {good}" if good_side == "below" else f"{good} →"
-            axes.set(title=name, xlabel=f"points; {arrow}")
+            axes.set(title=name, xlabel=f"points; ← {good}" if good_side == "below" else f"points; {good} →")
             named = number % across == 0 and not narrow
             axes.set_yticks(range(len(lines)), [short(run) for run, _ in lines] if named else [])
             axes.tick_params(left=named)
             low, high = axes.get_xlim()
-            shaded = (low, 0) if good_side == "below" else (0, high)
-            axes.axvspan(*shaded, color=_GOOD, linewidth=0, zorder=-1)
+            axes.axvspan(*((low, 0) if good_side == "below" else (0, high)), color=_GOOD, linewidth=0, zorder=-1)
             axes.set_xlim(low, high)
-        figure.suptitle(
-            f"{title}\nFilled and bold: the 95% interval leaves out 0",
-            fontsize=8 if narrow else 9,
-            color=SOFT,
-            wrap=narrow,
-        )
+        told = "Filled and bold: the 95% interval leaves out 0"
+        figure.suptitle(f"{title}\n{told}", fontsize=8 if narrow else 9, color=SOFT, wrap=narrow)
         settle(figure)
     return figure
 
@@ -106,7 +104,8 @@ def _panel(axes: Any, comparison: Comparison, lines: Sequence[tuple[str, Interva
         if narrow:
             axes.annotate(
                 short(run), (0, place), (3, 8), xycoords=("axes fraction", "data"), textcoords="offset points",
-                va="center", fontsize=8, color=style["color"], weight="bold", annotation_clip=False,
+                va="center", fontsize=8, annotation_clip=False,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
             )  # fmt: skip
     low, high = axes.get_xlim()
     room = max(0.5, 0.04 * (max(high, 0) - min(low, 0)))

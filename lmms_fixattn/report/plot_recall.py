@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from lmms_fixattn.metrics.truncation import Curve
 from lmms_fixattn.report.compare import Comparison, Row
 from lmms_fixattn.report.plot_style import GREY, GRID, NARROW, SOFT, STYLE, look, reach, settle, short, value
 
@@ -31,9 +32,8 @@ def recall_plot(comparison: Comparison, narrow: bool = False) -> Figure:
         below = 0.3 + 0.2 * len(keys) if narrow else 0.0
         size = (NARROW, 6.6 + below) if narrow else (7.4 + beside, max(4.0, 0.9 + 0.2 * len(keys)))
         figure = Figure(figsize=size, layout="constrained")
-        for axes, (column, label) in zip(
-            figure.subplots(down, across, squeeze=False).flat, _CHAIR.items(), strict=True
-        ):
+        panels = figure.subplots(down, across).flat
+        for axes, (column, label) in zip(panels, _CHAIR.items(), strict=True):
             if comparison.curve is not None:
                 _curve(axes, comparison.curve, column)
             for row in rows:
@@ -51,21 +51,22 @@ def recall_plot(comparison: Comparison, narrow: bool = False) -> Figure:
             if comparison.curve is not None:
                 axes.text(
                     0.98, 0.03, "below the curve:\nbetter than saying less", transform=axes.transAxes, ha="right",
-                    va="bottom", fontsize=8, style="italic", color=SOFT, zorder=0,
+                    va="bottom", fontsize=8, style="italic", color=SOFT, zorder=2,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
                 )  # fmt: skip
         place = "outside lower left" if narrow else "outside right center"
         drawn = figure.legend(handles=keys, loc=place, frameon=False, fontsize=8, labelspacing=0.6)
         for text in drawn.get_texts():
             if text.get_text() == short(comparison.baseline):
-                text.set_weight("bold")
+                text.set_fontweight("bold")
         settle(figure)
     return figure
 
 
-def _curve(axes: Any, curve: Any, column: str) -> None:
+def _curve(axes: Any, curve: Curve, column: str) -> None:
     axes.plot(curve.recall, getattr(curve, column), color=GREY, linewidth=1.6, label="curve", zorder=1)
-    low, high = getattr(curve, f"{column}_low", None), getattr(curve, f"{column}_high", None)
-    if low is not None and high is not None:
+    if curve.chair_s_low:
+        low, high = getattr(curve, f"{column}_low"), getattr(curve, f"{column}_high")
         axes.fill_between(curve.recall, low, high, color=GREY, alpha=0.2, linewidth=0, zorder=0, label="band")
 
 
@@ -81,8 +82,8 @@ def _keys(comparison: Comparison, rows: Sequence[Row]) -> list[Any]:
     keys.append(Line2D([], [], color="black", linewidth=1, label="bars: 95% intervals"))
     if comparison.curve is not None:
         keys.append(Line2D([], [], color=GREY, linewidth=1.6, label="the baseline cut short, the best way"))
-        if getattr(comparison.curve, "chair_s_low", None) is not None:
-            keys.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="its 95% band"))
+        if comparison.curve.chair_s_low:
+            keys.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="its 95% band, point by point"))
     return keys
 
 

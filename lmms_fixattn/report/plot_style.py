@@ -24,7 +24,7 @@ STYLE = {
     "svg.hashsalt": "lmms-fixattn",
     "text.parse_math": False,
 }
-NARROW = 4.2
+NARROW = 3.6
 """Inches: the width of a plot for a telephone, which is about 400 of a page's pixels."""
 _LONGEST_NAME = 36
 

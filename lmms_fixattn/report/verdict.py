@@ -186,4 +186,6 @@ def _told(name: str, difference: Interval, below: str, above: str, neither: str,
 
 
 def _signed(found: Interval) -> str:
-    return f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
+    # Rounded first, and 0.0 added: there is no -0.0.
+    value, low, high = (round(bound or 0.0, 1) + 0.0 for bound in (found.value, found.low, found.high))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
