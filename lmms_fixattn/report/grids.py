@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lmms_fixattn.metrics.bootstrap import Interval
@@ -33,11 +33,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A run's cells; baseline: whether it is that one's."""
+    """A run's cells; part: of what they are, where a table has several; baseline: whether the run is that one."""
 
     name: str
     cells: tuple[Cell, ...]
     baseline: bool = False
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def grids(comparison: Comparison, rows: Sequence[Row] | None = None) -> list[Gri
             found.append(Grid(title, tuple(map(display, shown)), lines, _said_of(empty, len(rows))))
         elif empty:
             found.append(Grid(title, (), (), _said_of(empty, len(rows))))
-    found += _of_pope(comparison, rows)
+    if answered := _of_pope(comparison, rows):
+        found.append(answered)
     beyond = [(row, row.vs_truncation) for row in rows if row.vs_truncation is not None]
     if beyond:
         header = (
@@ -97,13 +99,18 @@ def grids(comparison: Comparison, rows: Sequence[Row] | None = None) -> list[Gri
     return found
 
 
-def _of_pope(comparison: Comparison, rows: Sequence[Row]) -> Iterable[Grid]:
+def _of_pope(comparison: Comparison, rows: Sequence[Row]) -> Grid | None:
+    """Return the table of POPE, a line a split and run."""
+    figures = ("n", *POPE_FIGURES)
     names = dict.fromkeys(name for row in rows for name in row.columns if _is_pope(name))
+    lines = []
     for stem in [name.removesuffix("_accuracy") for name in names if name.endswith("_accuracy")]:
-        columns = [f"{stem}_{name}" for name in ("n", *POPE_FIGURES)]
-        lines = tuple(_line(comparison, row, columns) for row in rows if columns[1] in row.columns)
+        columns = [f"{stem}_{name}" for name in figures]
         split = stem.removeprefix("pope").strip("_").replace("_", " ")
-        yield Grid(f"POPE {split}".strip(), tuple(map(display, columns)), lines)
+        lines += [
+            replace(_line(comparison, row, columns), part=split) for row in rows if f"{stem}_accuracy" in row.columns
+        ]
+    return Grid("POPE", tuple(display(f"pope_{name}") for name in figures), tuple(lines)) if lines else None
 
 
 def _is_pope(column: str) -> bool:
@@ -111,6 +118,9 @@ def _is_pope(column: str) -> bool:
 
 
 def _is_nought(rows: Sequence[Row], name: str) -> bool:
+    """Return whether a column and its differences are printed as 0.0 in every run; a time never is."""
+    if any(name in row.columns and row.columns[name].low is None for row in rows):
+        return False
     ends = [
         bound
         for row in rows

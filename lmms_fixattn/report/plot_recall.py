@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,8 +44,8 @@ def recall_plot(comparison: Comparison, narrow: bool = False) -> Figure:
                     markeredgecolor="white", markeredgewidth=0.6, label=row.name, zorder=4 if baseline else 3,
                 )  # fmt: skip
             axes.set(xlabel="recall, % of true objects →", ylabel=f"← {label}", title=label.partition(",")[0])
-            axes.set_xlim(*_span(rows, "recall", 100))
-            axes.set_ylim(*_span(rows, column, math.inf))
+            axes.set_xlim(*_span(rows, "recall"))
+            axes.set_ylim(*_span(rows, column))
             axes.grid(color=GRID, linewidth=0.6)
             if comparison.curve is not None:
                 axes.text(
@@ -87,8 +86,8 @@ def _keys(comparison: Comparison, rows: Sequence[Row]) -> list[Any]:
     return keys
 
 
-def _span(rows: Sequence[Row], column: str, most: float) -> tuple[float, float]:
-    """Return the axis that shows every run's interval of a column, with some room and nothing below 0 or above most."""
+def _span(rows: Sequence[Row], column: str) -> tuple[float, float]:
+    """Return the axis that shows every run's interval of a column, with some room but nothing below 0."""
     ends = [
         bound
         for row in rows
@@ -97,4 +96,4 @@ def _span(rows: Sequence[Row], column: str, most: float) -> tuple[float, float]:
     ]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     room = max(0.08 * (high - low), 0.5)
-    return max(0.0, low - room), min(most, high + room)
+    return max(0.0, low - room), high + room
