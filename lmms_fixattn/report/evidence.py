@@ -1,7 +1,8 @@
 """Set released runs against the baselines that were released with them: an index of files, group by group.
 
 An index is a JSON list of files. Each has a "group", whose files are compared with each other and with no other, a
-"name" in it, its "file" under one folder and the "method" that made it: "baseline" for exactly one file of every group.
+"name" in it, its "file" under one folder and the "method" that made it: "baseline" for exactly one file of every group;
+those of report.controls.CONTROLS are its control runs.
 It may have a "note" for the reader, "lines" (how many captions there must be), the "sha256" of the content, unpacked
 where it is gzipped, and where it was released: "repository" (owner/name on GitHub), "commit" and "path". The captions
 themselves can stay where their authors put them.
@@ -24,6 +25,7 @@ from lmms_fixattn.metrics import bootstrap, chair
 from lmms_fixattn.metrics.reading import FileError, read_entries
 from lmms_fixattn.metrics.truncation import Truncation
 from lmms_fixattn.report.compare import Comparison, Progress, Row, compare, to_json
+from lmms_fixattn.report.controls import CONTROLS
 from lmms_fixattn.report.runs import Run, read_run
 from lmms_fixattn.report.verdict import FEWEST_IMAGES, Standing, standing
 
@@ -211,9 +213,10 @@ def gather(
         for entry in files:
             _check_images(group, having[baseline], having[entry])
         named = [having[entry] for entry in files]
+        trivial = [entry.name for entry in files if entry.method in CONTROLS]
         try:
             compared[group] = compare(
-                named, baseline.name, truth, analyser, draws, seed, parser="official", progress=progress
+                named, baseline.name, truth, analyser, draws, seed, progress=progress, controls=trivial
             )
         except FileError as error:
             raise FileError(f"group {group!r}: {error}") from None
