@@ -7,7 +7,7 @@ that a difference to the baseline is paired. What the intervals say in words com
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,10 +16,12 @@ from lmms_fixattn.metrics import bootstrap, chair, pope
 from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.metrics.silence import said_of_silence
-from lmms_fixattn.metrics.truncation import Curve, PrefixCounts, Truncation, TruncationControl, count_prefixes
+from lmms_fixattn.metrics.staircase import Staircase
+from lmms_fixattn.metrics.truncation import Curve, PrefixCounts, Truncation, count_prefixes
 from lmms_fixattn.report import recorded
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
 from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, pope_column, times
+from lmms_fixattn.report.controls import BESIDE, BaselineControls, control_runs
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
 from lmms_fixattn.report.verdict import Kind, kinds, verdict
 
@@ -41,6 +43,12 @@ class Row:
         holm: the p of its two claims on CHAIR_s after Holm over the rows that are compared with the baseline, each
             claim a family of its own: "chair_s" (the paired difference is not 0) and "beyond" (vs_truncation.chair_s is
             below 0). Intervals are raw. {} for the baseline, and without captions.
+        length_matched: CHAIR_s minus that of the best of the baseline's cuts with as many mean words; None for the
+            baseline, without captions, and for a run of more words than the baseline's.
+        rate_ratio: hallucinated objects for one of the baseline's in captions of equal length, by a count model
+            (metrics.count_model), 1 is no difference; None for the baseline, and without captions.
+        vs_controls: CHAIR_s minus the staircase of the control runs at its recall (metrics.staircase); None for the
+            baseline and the control runs, and where there is no control run.
         verdict: what the intervals say, in words (report.verdict).
         kinds: what that comes to, of "captions" and each "POPE split" (report.verdict.kinds); {} for the baseline.
         captions: its scored captions (metrics.chair.score_caption), with "task", "image" (path or None) and "tokens".
@@ -51,6 +59,9 @@ class Row:
     differences: dict[str, Interval] = field(default_factory=dict)
     vs_truncation: Truncation | None = None
     holm: dict[str, float] = field(default_factory=dict)
+    length_matched: Interval | None = None
+    rate_ratio: Interval | None = None
+    vs_controls: Interval | None = None
     verdict: str = ""
     kinds: dict[str, Kind] = field(default_factory=dict)
     captions: tuple[dict[str, Any], ...] = ()
@@ -63,6 +74,7 @@ class Comparison:
     Attributes:
         by_task: rows of each caption task, where runs hold several; `rows` then pool all their captions.
         curve: the best of the baseline's cuts at each recall, with its 95% band; None without captions.
+        staircase: of the control runs and the baseline; None where there is no control run.
         notes: what a reader has to know beside the figures.
         n: images that are captioned, or without captions answers that are compared.
         settings: analyser, parser, draws, seed, level.
@@ -79,6 +91,7 @@ class Comparison:
     settings: dict[str, Any]
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     answers: Mapping[str, Mapping[str, tuple[AnswerEntry, ...]]] = field(default_factory=dict)
+    staircase: Staircase | None = None
 
 
 def compare(
@@ -91,12 +104,14 @@ def compare(
     allow_differences: bool = False,
     parser: str = "official",
     progress: Progress = lambda items, _unit: items,
+    controls: Collection[str] | None = None,
 ) -> Comparison:
     """Compare runs with a baseline over the images that they share.
 
     baseline: a run's name; None for the one run whose method is "vanilla", or else the first run. truth: image id ->
     true node words; None for what the runs logged beside their captions. analyser, parser: how captions become objects
-    and answers yes or no, the same for every run. progress: wraps what takes long, as (items, unit).
+    and answers yes or no, the same for every run. progress: wraps what takes long, as (items, unit). controls: the
+    control runs, by name; None for those whose record says so (report.controls).
 
     Raises FileError where runs may not be compared (agreement.agree), for two runs of one name, an unknown baseline,
     captions without truth, and runs that disagree about the truth of an image.
@@ -109,8 +124,8 @@ def compare(
     if own := scored.get(runs[0].name):
         captions = [(row["caption"], frozenset(row["truth"])) for row in own]
         prefixes = count_prefixes(progress(captions, "captions cut short"), analyser)
-    drawn = _Draws(draws, seed)
-    rows, control = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), drawn)
+    drawn = _Draws(draws, seed, frozenset(control_runs(runs) if controls is None else controls))
+    rows, held = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), drawn)
     # Answers and times are of a whole run, not of a caption task.
     rows = tuple(
         replace(row, columns=row.columns | _counts(run.name, agreement) | times(run))
@@ -126,6 +141,8 @@ def compare(
         by_task[task], _ = _rows(having, chosen, cut_short, {}, drawn)
     notes = [*recorded.misnamed(runs), *recorded.methods(runs), *recorded.alike(runs), *agreement.notes]
     notes += _remarks(runs, scored, agreement, analyser, parser)
+    if longer := [row.name for row in rows if row.vs_truncation and row.length_matched is None]:
+        notes.append(f"no cut of {runs[0].name} has as many words as {', '.join(longer)}: no length-matched difference")
     notes += [f"{row.name}: {row.vs_truncation.note}" for row in rows if row.vs_truncation and row.vs_truncation.note]
     if (several := sum(row.vs_truncation is not None for row in rows)) > 1:
         notes.append(
@@ -137,7 +154,7 @@ def compare(
         baseline=runs[0].name,
         rows=rows,
         by_task=by_task,
-        curve=None if control is None else control.curve(),
+        curve=None if held is None else held.cuts.curve(),
         notes=tuple(notes),
         n=len(of_row) or sum(map(len, agreement.clusters.values())),
         settings={
@@ -149,6 +166,7 @@ def compare(
         },
         records={run.name: run.record for run in runs if run.record},
         answers=agreement.answers,
+        staircase=None if held is None else held.staircase,
     )
 
 
@@ -162,6 +180,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             **{name: asdict(column) for name, column in one.columns.items()},
             "differences": {name: asdict(column) for name, column in one.differences.items()},
             "vs_truncation": beyond and asdict(beyond) | {"smallest_shown": beyond.chair_s.smallest_fall},
+            **{name: None if (held := getattr(one, name)) is None else asdict(held) for name in BESIDE},
             "holm": one.holm,
             "verdict": one.verdict,
             "kinds": one.kinds,
@@ -175,6 +194,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "rows": [row(one) for one in comparison.rows],
         "by_task": {task: [row(one) for one in rows] for task, rows in comparison.by_task.items()},
         "curve": comparison.curve and {name: list(values) for name, values in asdict(comparison.curve).items()},
+        "staircase": comparison.staircase and asdict(comparison.staircase),
     }
 
 
@@ -280,6 +300,7 @@ def _counts(name: str, agreement: Agreement) -> dict[str, Interval]:
 class _Draws:
     count: int
     seed: int
+    controls: frozenset[str]
 
 
 def _rows(
@@ -288,17 +309,18 @@ def _rows(
     prefixes: PrefixCounts | None,
     answers: Mapping[str, Sequence[Figures]],
     draws: _Draws,
-) -> tuple[tuple[Row, ...], TruncationControl | None]:
-    """Return the runs' rows in order, and the cuts of the first one's captions, whose prefixes are counted."""
+) -> tuple[tuple[Row, ...], BaselineControls | None]:
+    """Return the runs' rows in order, and the controls of the first one's captions, whose prefixes are counted."""
     first = runs[0].name
     figures: dict[str, list[Figures]] = {run.name: list(answers.get(run.name, ())) for run in runs}
-    control = None
+    controls = None
     if scored:
         weights = bootstrap.draw_weights(len(next(iter(scored.values()))), draws.count, draws.seed)
-        for name, captions in scored.items():
-            figures[name].insert(0, caption_figures(captions, weights))
+        of_captions = {name: caption_figures(captions, weights) for name, captions in scored.items()}
+        for name, found in of_captions.items():
+            figures[name].insert(0, found)
         if prefixes is not None:
-            control = TruncationControl(prefixes, weights)
+            controls = BaselineControls(first, prefixes, scored, of_captions, weights, draws.controls)
     rows = []
     p_values: dict[str, dict[str, float]] = {"chair_s": {}, "beyond": {}}
     for run in runs:
@@ -307,18 +329,18 @@ def _rows(
         columns: dict[str, Interval] = {"n": Interval(len(captions) or sum(part.entries for part in parts))}
         for part in parts:
             columns |= part.intervals()
-        differences: dict[str, Interval] = {}
-        beyond = None
+        row = Row(run.name, columns, captions=captions)
         shared = [(part, other) for part in parts for other in figures[first] if part.names == other.names]
         if run.name != first:
             for part, other in shared:
-                differences |= part.minus(other)
-            if control is not None and captions:
-                beyond = control.compare({name: parts[0].column(name) for name in parts[0].names})
-                p_values["beyond"][run.name] = beyond.p
+                row.differences.update(part.minus(other))
+            if controls is not None and captions:
+                held = controls.hold(run.name)
+                row = replace(row, **held)
+                p_values["beyond"][run.name] = held["vs_truncation"].p
                 p_values["chair_s"][run.name] = parts[0].p_minus(figures[first][0], "chair_s")
         images = {name: part.images for part, _ in shared for name in part.names}
-        rows.append((Row(run.name, columns, differences, beyond, captions=captions), images))
+        rows.append((row, images))
     adjusted = {
         claim: dict(zip(of_run, bootstrap.holm(list(of_run.values())), strict=True))
         for claim, of_run in p_values.items()
@@ -333,7 +355,7 @@ def _rows(
         told = kinds(row.differences, row.vs_truncation, images, holm)
         return replace(row, holm=holm, verdict=said, kinds=told)
 
-    return tuple(judged(row, images) for row, images in rows), control
+    return tuple(judged(row, images) for row, images in rows), controls
 
 
 def _remarks(

@@ -133,20 +133,20 @@ def _hallucination(
     stands = standing(difference, beyond)
     better = stands == "better"
     if better:
-        said += f", and better than saying less ({beyond.cut}: CHAIR_s {_signed(delta)}{after('beyond')})"
+        said += f", and better than saying less ({beyond.cut}: CHAIR_s {delta.signed}{after('beyond')})"
     elif stands == "worse":
-        said += f", and worse than every cut of the baseline (CHAIR_s {_signed(beyond.chair_s_worst)} from the worst)"
+        said += f", and worse than every cut of the baseline (CHAIR_s {beyond.chair_s_worst.signed} from the worst)"
     else:
         but = "but" if difference.below_zero else "and"
         least = f", where a gain of {delta.smallest_fall:.1f} would show in {10 * POWER:.0f} of 10 samples"
-        said += f", {but} not shown to be better than saying less ({beyond.cut}: CHAIR_s {_signed(delta)}{least})"
+        said += f", {but} not shown to be better than saying less ({beyond.cut}: CHAIR_s {delta.signed}{least})"
     if better and beyond.chair_i_worst.above_zero and (differences["chair_i"].value or 0.0) > 0:
-        return f"{said}, but worse than every cut in CHAIR_i ({_signed(beyond.chair_i_worst)})"
+        return f"{said}, but worse than every cut in CHAIR_i ({beyond.chair_i_worst.signed})"
     if beyond.chair_i.below_zero and not better:
         if once.below_zero:
-            return f"{said}, though better in CHAIR_i ({_signed(beyond.chair_i)})"
-        repeats = f"with each object counted once not shown to be ({_signed(once)})"
-        return f"{said}; better in CHAIR_i ({_signed(beyond.chair_i)}) only by repeats, {repeats}"
+            return f"{said}, though better in CHAIR_i ({beyond.chair_i.signed})"
+        repeats = f"with each object counted once not shown to be ({once.signed})"
+        return f"{said}; better in CHAIR_i ({beyond.chair_i.signed}) only by repeats, {repeats}"
     return said
 
 
@@ -154,9 +154,9 @@ def _manner(columns: Mapping[str, Interval], differences: Mapping[str, Interval]
     said = []
     recall = differences["recall"]
     if recall.below_zero:
-        said.append(f"loses recall ({_signed(recall)})")
+        said.append(f"loses recall ({recall.signed})")
     elif recall.above_zero:
-        said.append(f"gains recall ({_signed(recall)})")
+        said.append(f"gains recall ({recall.signed})")
     for name, more, less in (
         ("looped", "loops more often", "loops less often"),
         ("unterminated", "ends less often by itself", "ends more often by itself"),
@@ -174,7 +174,7 @@ def _pope(accuracies: Mapping[str, Interval]) -> list[str]:
     said, same = [], []
     for split, found in accuracies.items():
         if found.above_zero or found.below_zero:
-            said.append(f"{_listed([split])} {'better' if found.above_zero else 'worse'} (accuracy {_signed(found)})")
+            said.append(f"{_listed([split])} {'better' if found.above_zero else 'worse'} (accuracy {found.signed})")
         else:
             same.append(split)
     return said + ([f"{_listed(same)} not told apart"] if same else [])
@@ -182,10 +182,4 @@ def _pope(accuracies: Mapping[str, Interval]) -> list[str]:
 
 def _told(name: str, difference: Interval, below: str, above: str, neither: str, after: str) -> str:
     word = below if difference.below_zero else above if difference.above_zero else neither
-    return f"{name} {word} ({_signed(difference)}{'' if word == neither else after})"
-
-
-def _signed(found: Interval) -> str:
-    # Rounded first, and 0.0 added: there is no -0.0.
-    value, low, high = (round(bound or 0.0, 1) + 0.0 for bound in (found.value, found.low, found.high))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{name} {word} ({difference.signed}{'' if word == neither else after})"

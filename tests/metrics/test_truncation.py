@@ -485,3 +485,57 @@ def test_of_pure_brevity_nothing_is_said_and_what_does_more_is_found(reference: 
         assert found[name].better == found[name].worse == found[name].worse_chair_i == 0, found[name]
     assert found["a tenth cured, whole"].better >= 95
     assert found["a fifth cured, 60% of the words"].better >= 95
+
+
+def naive_at_length(method: Pairs, baseline: Pairs) -> tuple[float, bool]:
+    """The definition: (CHAIR_s minus the lowest of the curves at the method's mean words, whether none has so many)."""
+
+    def mean_words(pairs: Pairs) -> float:
+        return sum(len(caption.split()) for caption, _ in pairs) / len(pairs)
+
+    words = mean_words(method)
+    longest = max(len(caption.split()) for caption, _ in baseline)
+    heights = []
+    for way in WAYS:
+        cuts = [
+            [(naive_cut(caption, way, amount), truth) for caption, truth in baseline]
+            for amount in range(101 if way == "share" else longest + 1)
+        ]
+        # With words for recall, which grow with the amount, the curve is read off in the same way.
+        curve = [naive_figures(pairs) | {"recall": mean_words(pairs)} for pairs in cuts]
+        heights.append(naive_at(curve, words)[1]["chair_s"])
+    return naive_figures(method)["chair_s"] - min(heights), words > mean_words(baseline) + 1e-9
+
+
+def shorter_or_longer(seed: int) -> tuple[Pairs, Pairs]:
+    """A baseline, and a method that mostly says less."""
+    draw = random.Random(seed)
+    baseline, method = corpus(draw, draw.choice([2, 5, 9]))
+    return (method, baseline) if seed % 5 == 4 else (baseline, method)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_difference_at_equal_length_is_the_definition_in_the_corpus_and_in_every_draw(seed: int) -> None:
+    baseline, method = shorter_or_longer(seed)
+    n = len(baseline)
+    weights = bootstrap.draw_weights(n, 13, seed)
+    control = TruncationControl(count_prefixes(baseline, LEXICON), weights)
+    own = drawn_figures(method, weights)["chair_s"]
+    lengths = np.array([len(caption.split()) for caption, _ in method], dtype=float)
+    found = control.at_length((float(lengths.mean()), weights @ lengths / n), own)
+    value, longer = naive_at_length(method, baseline)
+    if longer:
+        assert found is None
+        return
+    drawn = []
+    for counts in weights:
+        images = [image for image, count in enumerate(counts) for _ in range(int(count))]
+        drawn.append(naive_at_length([method[image] for image in images], [baseline[image] for image in images])[0])
+    assert found is not None
+    assert found.value == pytest.approx(value)
+    assert [found.low, found.high] == pytest.approx(np.percentile(drawn, [2.5, 97.5]))
+
+
+def test_at_equal_length_both_cases_occur() -> None:
+    seen = {naive_at_length(method, baseline)[1] for baseline, method in map(shorter_or_longer, range(10))}
+    assert seen == {True, False}
