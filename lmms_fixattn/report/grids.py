@@ -85,11 +85,11 @@ def grids(comparison: Comparison, rows: Sequence[Row] | None = None) -> list[Gri
                 row.name,
                 (
                     Cell(control.cut),
-                    _difference(control.chair_s, "chair_s"),
+                    _beyond(control.chair_s),
                     Cell(f"{row.holm['beyond']:.3f}" if "beyond" in row.holm else ""),
                     Cell("" if control.chair_s.smallest_fall is None else figure(control.chair_s.smallest_fall)),
-                    _difference(control.chair_i, "chair_i"),
-                    _difference(control.chair_i_unique, "chair_i_unique"),
+                    _beyond(control.chair_i),
+                    _beyond(control.chair_i_unique),
                 ),
             )
             for row, control in beyond
@@ -123,7 +123,7 @@ def _control(row: Row, name: str) -> Cell:
     if found is None or found.value is None:
         return Cell("")
     if name != "rate_ratio":
-        return _difference(found, "chair_s")
+        return _beyond(found)
     if found.low is None or found.high is None:
         return Cell(f"{found.value:.2f}")
     mark: Mark = "better" if found.high < 1 else "worse" if found.low > 1 else ""
@@ -187,6 +187,12 @@ def _cell(row: Row, name: str) -> Cell:
         return Cell(figure(column.value), bounds(column), "the same")
     told = _difference(change, name)
     return Cell(figure(column.value), bounds(column), told.value, told.bounds, told.mark)
+
+
+def _beyond(distance: Interval) -> Cell:
+    """Return a distance from what saying less gives: above 0 it is not worse, for unequal lengths alone lie there."""
+    cell = _difference(distance, "chair_s")
+    return replace(cell, mark="differs") if cell.mark == "worse" else cell
 
 
 def _difference(change: Interval, name: str) -> Cell:

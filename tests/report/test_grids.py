@@ -79,6 +79,9 @@ def test_the_table_beyond_brevity_names_the_cut_and_has_no_line_of_the_baseline(
         assert one.vs_truncation is not None
         assert line.cells[0].value == one.vs_truncation.cut
         assert line.cells[2].value == f"{one.holm['beyond']:.3f}"
+        # Captions of unequal lengths lie above the best cut though nothing but brevity made them.
+        assert line.cells[1].mark == ("better" if one.vs_truncation.chair_s.below_zero else
+                                      "differs" if one.vs_truncation.chair_s.above_zero else "")  # fmt: skip
     bare = replace(comparison, rows=comparison.rows[:1])
     assert not [grid for grid in grids(bare) if "Beyond" in grid.title]
 
