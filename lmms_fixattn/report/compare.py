@@ -22,8 +22,8 @@ from lmms_fixattn.report import recorded
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
 from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, pope_column, times
 from lmms_fixattn.report.controls import BESIDE, BaselineControls, control_runs
-from lmms_fixattn.report.runs import CaptionEntry, Run
-from lmms_fixattn.report.verdict import verdict
+from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
+from lmms_fixattn.report.verdict import Kind, kinds, verdict
 
 Scored = dict[str, Any]
 """A caption's row: metrics.chair.score_caption, and "task", "image", "tokens"."""
@@ -43,14 +43,15 @@ class Row:
         holm: the p of its two claims on CHAIR_s after Holm over the rows that are compared with the baseline, each
             claim a family of its own: "chair_s" (the paired difference is not 0) and "beyond" (vs_truncation.chair_s is
             below 0). Intervals are raw. {} for the baseline, and without captions.
+        verdict: what the intervals say, in words (report.verdict).
+        kinds: what that comes to, of "captions" and each "POPE split" (report.verdict.kinds); {} for the baseline.
+        captions: its scored captions (metrics.chair.score_caption), with "task", "image" (path or None) and "tokens".
         length_matched: CHAIR_s minus that of the best of the baseline's cuts with as many mean words; None for the
             baseline, without captions, and for a run of more words than the baseline's.
         rate_ratio: hallucinated objects for one of the baseline's in captions of equal length, by a count model
             (metrics.count_model), 1 is no difference; None for the baseline, and without captions.
         vs_controls: CHAIR_s minus the staircase of the control runs at its recall (metrics.staircase); None for the
             baseline and the control runs, and where there is no control run.
-        verdict: what the intervals say, in words (report.verdict).
-        captions: its scored captions (metrics.chair.score_caption), with "task", "image" (path or None) and "tokens".
     """
 
     name: str
@@ -58,11 +59,12 @@ class Row:
     differences: dict[str, Interval] = field(default_factory=dict)
     vs_truncation: Truncation | None = None
     holm: dict[str, float] = field(default_factory=dict)
+    verdict: str = ""
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    captions: tuple[dict[str, Any], ...] = ()
     length_matched: Interval | None = None
     rate_ratio: Interval | None = None
     vs_controls: Interval | None = None
-    verdict: str = ""
-    captions: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Comparison:
         n: images that are captioned, or without captions answers that are compared.
         settings: analyser, parser, draws, seed, level.
         records: what each lmms-eval result states of itself (report.runs.Run.record), by run.
+        answers: POPE split -> run -> its answers, to the same questions in the same order.
     """
 
     baseline: str
@@ -87,6 +90,7 @@ class Comparison:
     n: int
     settings: dict[str, Any]
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    answers: Mapping[str, Mapping[str, tuple[AnswerEntry, ...]]] = field(default_factory=dict)
     staircase: Staircase | None = None
 
 
@@ -161,6 +165,7 @@ def compare(
             "level": bootstrap.LEVEL,
         },
         records={run.name: run.record for run in runs if run.record},
+        answers=agreement.answers,
         staircase=None if held is None else held.staircase,
     )
 
@@ -178,6 +183,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             **{name: None if (held := getattr(one, name)) is None else asdict(held) for name in BESIDE},
             "holm": one.holm,
             "verdict": one.verdict,
+            "kinds": one.kinds,
         }
 
     return {
@@ -344,7 +350,10 @@ def _rows(
         holm = {claim: of_run[row.name] for claim, of_run in adjusted.items() if row.name in of_run}
         tests = len(p_values["beyond"])
         said = verdict(row.columns, row.differences, row.vs_truncation, images, holm, tests)
-        return replace(row, holm=holm, verdict="the baseline" if row.name == first else said)
+        if row.name == first:
+            return replace(row, holm=holm, verdict="the baseline")
+        told = kinds(row.differences, row.vs_truncation, images, holm)
+        return replace(row, holm=holm, verdict=said, kinds=told)
 
     return tuple(judged(row, images) for row, images in rows), controls
 

@@ -11,6 +11,8 @@ from lmms_fixattn.metrics.truncation import Truncation
 FEWEST_IMAGES = 30
 """Below this, percentile intervals are too narrow to conclude from (one image has an interval of width 0)."""
 
+Kind: TypeAlias = Literal["better", "not told apart", "worse", "too few"]
+
 
 Standing: TypeAlias = Literal["better", "not shown", "worse"]
 """What a verdict says of a run beside saying less: better than it, not shown to be, or worse than every cut."""
@@ -70,6 +72,36 @@ def verdict(
     if few:
         clauses.append(f"{_listed(few)}: {_too_few(min(few.values()))}")
     return "; ".join(clauses)
+
+
+def kinds(
+    differences: Mapping[str, Interval],
+    beyond: Truncation | None,
+    images: Mapping[str, int],
+    holm: Mapping[str, float] | None = None,
+) -> dict[str, Kind]:
+    """Return what a verdict comes to, of "captions" and of each "POPE split", from the same intervals as its words.
+
+    Captions are "better" only where they are better than saying less and stay so after Holm, and "worse" where they are
+    worse than every cut, or have a higher CHAIR_s and no more recall for it. Arguments as for verdict.
+    """
+    found: dict[str, Kind] = {}
+    if "chair_s" in differences:
+        if images["chair_s"] < FEWEST_IMAGES:
+            found["captions"] = "too few"
+        else:
+            stands = "not shown" if beyond is None else standing(differences["chair_s"], beyond)
+            if stands == "better" and (holm or {}).get("beyond", 0.0) <= 1 - LEVEL:
+                found["captions"] = "better"
+            elif stands == "worse" or (differences["chair_s"].above_zero and not differences["recall"].above_zero):
+                found["captions"] = "worse"
+            else:
+                found["captions"] = "not told apart"
+    for name, accuracy in differences.items():
+        if name.startswith("pope_") and name.endswith("accuracy"):
+            told: Kind = "better" if accuracy.above_zero else "worse" if accuracy.below_zero else "not told apart"
+            found[_listed([_split(name)])] = told if images[name] >= FEWEST_IMAGES else "too few"
+    return found
 
 
 def _too_few(images: int) -> str:
