@@ -8,6 +8,10 @@ Of caption j of image i, y is how many objects it hallucinates, each counted onc
 exp(c) is the rate ratio: how many objects the run hallucinates for one of the baseline's, in captions of equal length.
 b is estimated from both, so nothing says that twice the words bring twice the hallucinations. The errors are clustered
 by image, of which both runs have a caption, and robust to counts that vary more than a Poisson's do.
+
+It decides nothing. Words need not bring objects: a caption that repeats itself is long, and its rate falls though it
+hallucinates what it did before. And b is mostly told by which images have long captions, where hallucinations grow
+faster than along a caption: brevity alone lies above 1.
 """
 
 from __future__ import annotations

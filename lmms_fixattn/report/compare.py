@@ -43,15 +43,15 @@ class Row:
         holm: the p of its two claims on CHAIR_s after Holm over the rows that are compared with the baseline, each
             claim a family of its own: "chair_s" (the paired difference is not 0) and "beyond" (vs_truncation.chair_s is
             below 0). Intervals are raw. {} for the baseline, and without captions.
+        verdict: what the intervals say, in words (report.verdict).
+        kinds: what that comes to, of "captions" and each "POPE split" (report.verdict.kinds); {} for the baseline.
+        captions: its scored captions (metrics.chair.score_caption), with "task", "image" (path or None) and "tokens".
         length_matched: CHAIR_s minus that of the best of the baseline's cuts with as many mean words; None for the
             baseline, without captions, and for a run of more words than the baseline's.
         rate_ratio: hallucinated objects for one of the baseline's in captions of equal length, by a count model
             (metrics.count_model), 1 is no difference; None for the baseline, and without captions.
         vs_controls: CHAIR_s minus the staircase of the control runs at its recall (metrics.staircase); None for the
             baseline and the control runs, and where there is no control run.
-        verdict: what the intervals say, in words (report.verdict).
-        kinds: what that comes to, of "captions" and each "POPE split" (report.verdict.kinds); {} for the baseline.
-        captions: its scored captions (metrics.chair.score_caption), with "task", "image" (path or None) and "tokens".
     """
 
     name: str
@@ -59,12 +59,12 @@ class Row:
     differences: dict[str, Interval] = field(default_factory=dict)
     vs_truncation: Truncation | None = None
     holm: dict[str, float] = field(default_factory=dict)
-    length_matched: Interval | None = None
-    rate_ratio: Interval | None = None
-    vs_controls: Interval | None = None
     verdict: str = ""
     kinds: dict[str, Kind] = field(default_factory=dict)
     captions: tuple[dict[str, Any], ...] = ()
+    length_matched: Interval | None = None
+    rate_ratio: Interval | None = None
+    vs_controls: Interval | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ stop. What they achieve is to be had without a fix."""
 
 BESIDE = {
     "length_matched": "CHAIR_s minus that of the best of the baseline's cuts with as many words",
-    "rate_ratio": "objects hallucinated for one of the baseline's, at equal length; 1 is no difference",
+    "rate_ratio": "objects hallucinated for one of the baseline's at equal words, by a count model: 1 is none more",
     "vs_controls": "CHAIR_s minus the staircase of the control runs at its recall",
 }
 """Further controls of a row (report.compare.Row), none of which decides its verdict, with what they are."""

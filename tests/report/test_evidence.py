@@ -18,7 +18,7 @@ from lmms_fixattn import cli
 from lmms_fixattn.metrics import bootstrap, chair
 from lmms_fixattn.metrics.coco_objects import CATEGORIES
 from lmms_fixattn.metrics.reading import FileError, read_ground_truth
-from lmms_fixattn.report import forest
+from lmms_fixattn.report import plot_evidence
 from lmms_fixattn.report.compare import compare
 from lmms_fixattn.report.evidence import (
     Evidence,
@@ -221,7 +221,7 @@ def test_tables_hold_every_method_and_every_baseline(folder: Path) -> None:
 
 def test_the_picture_shows_every_interval_and_its_word(folder: Path) -> None:
     evidence = made(folder)
-    (axes,) = forest.forest(evidence).axes
+    (axes,) = plot_evidence.forest(evidence).axes
     lines = [line for group in evidence.groups for line in group.lines]
     intervals = [found for found in axes.lines if len(found.get_xdata()) == 2 and found.get_linewidth() == 2]
     assert [tuple(found.get_xdata()) for found in intervals] == [
@@ -230,11 +230,12 @@ def test_the_picture_shows_every_interval_and_its_word(folder: Path) -> None:
     words = {found.get_text(): found for found in axes.texts}
     assert words["better"].get_color() != words["not shown"].get_color()
     assert {"one: against base (greedy), n = 40", "two: against base, n = 40"} <= words.keys()
-    png = forest.draw(evidence, "png")
-    assert png == forest.draw(evidence, "png")
+    assert any("After Holm over all 3 methods so do" in found.get_text() for found in axes.figure.texts)
+    png = plot_evidence.draw(evidence, "png")
+    assert png == plot_evidence.draw(evidence, "png")
     with Image.open(io.BytesIO(png)) as picture:
-        assert picture.info["Description"] == forest.described(evidence)
-    assert "<svg" in forest.draw(evidence, "svg").decode()
+        assert picture.info["Description"] == plot_evidence.described(evidence)
+    assert "<svg" in plot_evidence.draw(evidence, "svg").decode()
 
 
 def test_the_command_writes_tables_numbers_and_picture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,7 +280,7 @@ def test_the_shipped_table_and_picture_are_those_of_the_released_captions(releas
     )[0]
     assert block == markdown(released)
     with Image.open(DOCS / "images" / "evidence.png") as picture:
-        assert picture.info["Description"] == forest.described(released)
+        assert picture.info["Description"] == plot_evidence.described(released)
     assert (DOCS / "images" / "evidence.png").stat().st_size < 200_000
     shipped = json.loads((DOCS / "evidence" / "evidence.json").read_text(encoding="utf-8"))
     found = json.loads(json.dumps(evidence_json(released)))
@@ -305,18 +306,21 @@ def test_what_the_page_says_in_words_is_what_the_table_shows(released: Evidence,
     assert not any(line.stands == "worse" for line in lines.values())
     assert {round(lines[name].holm_of_all, 3) for name in better} == {0.160, 0.088}
     assert all(lines[name].holm < 0.05 for name in better)
+    eos = lines["Less is more", "selective EOS, trained"].row
+    assert eos.length_matched is not None
+    page = " ".join((DOCS / "evidence.md").read_text(encoding="utf-8").split())
+    assert f"of equal *length* have its CHAIR_s as well ({eos.length_matched.signed}), at 4 points less recall" in page
     # DeCo against greedy decoding of the same images.
     truth = read_ground_truth(reference / "chair" / "ground_truth_all.json.gz")
     folder = reference / "captions"
     runs = [read_run(f"greedy={folder / 'opera/greedy.jsonl.gz'}"), read_run(f"deco={folder / 'deco/deco.jsonl.gz'}")]
     row = compare(runs, "greedy", truth, LEXICON).rows[1]
     assert row.vs_truncation is not None
-    page = (DOCS / "evidence.md").read_text(encoding="utf-8")
     delta = row.vs_truncation.chair_s
     for said in (
         f"CHAIR_s is not told apart ({row.differences['chair_s'].signed})",
         f"recall lower ({row.differences['recall'].signed})",
         f"by {delta.value:.1f} points [{delta.low:.1f}, {delta.high:.1f}]",
     ):
-        assert said in " ".join(page.split())
+        assert said in page
     assert np.isfinite([line.beyond.chair_s.smallest_fall or 0.0 for line in lines.values()]).all()

@@ -10,19 +10,16 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from lmms_fixattn.metrics.bootstrap import LEVEL
 from lmms_fixattn.report.evidence import Evidence, Line
+from lmms_fixattn.report.plot_style import STYLE, short
 
 # Okabe and Ito's green and vermilion, darker for text on white; the word stands beside each, for who cannot tell them.
 _COLOURS: Mapping[str | None, str] = {"better": "#00735a", "worse": "#b84300"}
 _GREY = "#5f5f5f"
-_STYLE = {
-    "font.size": 10,
-    "font.family": "DejaVu Sans",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lmms-fixattn",
-    "text.parse_math": False,
-}
+_STYLE = STYLE | {"font.size": 10}
 _ROW = 0.25  # inches
+_LONGEST = 112  # characters of a group's heading
 # Where the picture begins and ends, in widths of the axes.
 _LEFT, _RIGHT = -2.4 / 3.9, 7.0 / 3.9
 
@@ -63,16 +60,17 @@ def forest(evidence: Evidence) -> Figure:
         note = f" ({group.baseline.note})" if group.baseline.note else ""
         rows += [f"{group.name}: against {group.baseline.name}{note}, n = {group.comparison.n}", *group.lines]
     with mpl.rc_context(_STYLE):
-        width, height = 9.6, 1.75 + _ROW * len(rows)
+        width, height = 9.6, 1.95 + _ROW * len(rows)
         figure = Figure(figsize=(width, height))
-        axes = figure.add_axes((2.5 / width, 0.75 / height, 3.9 / width, _ROW * len(rows) / height))
+        axes = figure.add_axes((2.5 / width, 0.95 / height, 3.9 / width, _ROW * len(rows) / height))
         axes.axvline(0, color="black", linewidth=1)
         for place, row in enumerate(rows):
             if isinstance(row, str):
                 band = Rectangle((_LEFT, place - 0.5), _RIGHT - _LEFT, 1, transform=axes.get_yaxis_transform())
                 band.set(facecolor="#ededed", linewidth=0, clip_on=False, zorder=2.5)
                 axes.add_patch(band)
-                _write(axes, _LEFT + 0.02, place, _short(row, 112), weight="bold", fontsize=9)
+                heading = row if len(row) <= _LONGEST else f"{row[: _LONGEST - 1]}…"
+                _write(axes, _LEFT + 0.02, place, heading, weight="bold", fontsize=9)
             else:
                 _line(axes, place, row)
         for side in ("top", "left", "right"):
@@ -89,6 +87,14 @@ def forest(evidence: Evidence) -> Figure:
             "with 95% intervals. A group is one release with a baseline of its own: between groups nothing compares.",
             fontsize=9, color="#333333", linespacing=1.4,
         )  # fmt: skip
+        better = [line for group in evidence.groups for line in group.lines if line.word == "better"]
+        kept = sum(line.holm_of_all <= 1 - LEVEL for line in better)
+        figure.text(
+            0.1 / width, 0.14 / height,
+            "Better: the interval lies below 0, also after Holm over the group. After Holm over all "
+            f"{evidence.methods} methods so {'does' if kept == 1 else 'do'} {kept} of the {len(better)}.",
+            fontsize=9, color="#333333",
+        )  # fmt: skip
     return figure
 
 
@@ -98,14 +104,10 @@ def _line(axes: Any, place: int, line: Line) -> None:
     colour = _COLOURS.get(line.stands, _GREY)
     axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
     axes.plot([value], [place], "o", color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.6)
-    _write(axes, -0.04, place, _short(line.entry.name, 34), horizontalalignment="right")
+    _write(axes, -0.04, place, short(line.entry.name), horizontalalignment="right")
     _write(axes, 1.03, place, delta.signed.replace("-", "−"), fontsize=9)
     weight = "normal" if colour == _GREY else "bold"
     _write(axes, 1.47, place, line.word, color=colour, weight=weight)
-
-
-def _short(words: str, most: int) -> str:
-    return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
 def _write(axes: Any, x: float, place: int, words: str, **look: Any) -> None:
