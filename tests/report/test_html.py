@@ -272,7 +272,7 @@ def test_one_run_reads_as_one_run(comparison: Comparison, tmp_path: Path) -> Non
     assert place(dom) == f"Image {first} of chair, 1 of 40"
 
 
-@pytest.mark.parametrize("width", [500, 1280])
+@pytest.mark.parametrize("width", [500, 750, 1280])
 def test_nothing_is_wider_than_the_screen(written: Path, width: int) -> None:
     path = written.with_name("measured.html")
     measure = "document.body.dataset.sizes = [innerWidth, document.documentElement.scrollWidth,"
