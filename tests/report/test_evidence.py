@@ -318,7 +318,7 @@ def test_what_the_page_says_in_words_is_what_the_table_shows(released: Evidence,
     assert row.vs_truncation is not None
     delta = row.vs_truncation.chair_s
     for said in (
-        f"CHAIR_s is not told apart ({row.differences['chair_s'].signed})",
+        f"DeCo's CHAIR_s is not told apart ({row.differences['chair_s'].signed})",
         f"recall lower ({row.differences['recall'].signed})",
         f"by {delta.value:.1f} points [{delta.low:.1f}, {delta.high:.1f}]",
     ):
