@@ -7,9 +7,7 @@ attends to its own cache. Beams and sampling move both alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import MethodType
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -146,32 +144,6 @@ class SecondBranch:
         if isinstance(self.main, StaticCache):
             return StaticCache(config=self.config, max_cache_len=prompt + (length_of(self.main) or 0) - before)
         return reserved_cache(self.config)
-
-
-@contextmanager
-def few_rows(text: torch.nn.Module) -> Iterator[None]:
-    """Multiply two or three rows by a weight from its other side inside the block, on a CPU.
-
-    An answer and its branch are two rows, for which BLAS libraries read a weight at a fraction of the memory's speed
-    when the rows come first; the weight first, on two threads the product takes no longer than that of one row.
-    """
-    plain: list[Any] = [m for m in text.modules() if type(m) is torch.nn.Linear and "forward" not in vars(m)]
-    modules = [module for module in plain if module.weight.device.type == "cpu"]
-    for module in modules:
-        module.forward = MethodType(_product, module)  # of nothing of this block: a compiled step would not outlive it
-    try:
-        yield
-    finally:
-        for module in modules:
-            del module.forward
-
-
-def _product(module: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
-    rows = states.numel() // states.shape[-1]
-    if rows not in (2, 3) or module.bias is not None:
-        return torch.nn.Linear.forward(module, states)
-    product: torch.Tensor = module.weight @ states.reshape(rows, -1).t()
-    return product.t().reshape(*states.shape[:-1], -1)
 
 
 def _twice(mask: Any) -> Any:

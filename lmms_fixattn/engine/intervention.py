@@ -14,7 +14,7 @@ import torch
 from transformers import Cache, LlavaForConditionalGeneration
 
 from lmms_fixattn.engine.attention import EDIT, OURS, UNEDITED, attention_over, kept_keys
-from lmms_fixattn.engine.contrastive_branch import EndWhen, Guidance, SecondBranch, few_rows
+from lmms_fixattn.engine.contrastive_branch import EndWhen, Guidance, SecondBranch
 from lmms_fixattn.engine.edit import Edit, LayerEdit
 from lmms_fixattn.engine.witness import Witness, check_calls, check_pass, must_happen
 from lmms_fixattn.methods.base import Layers, Method
@@ -145,7 +145,6 @@ class _Intervention:
                     self._hook(stack, self.text.layers[layer], partial(self._note_layer_input, place, layer))
             if self.branch:
                 self._hook(stack, vision_tower(self.model), self._note_pixels)
-                stack.enter_context(few_rows(self.text))
             for layer in self.early_layers:
                 self._hook(stack, self.text.layers[layer], partial(self._note_state, layer))
             stack.enter_context(self._own_generate())

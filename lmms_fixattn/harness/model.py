@@ -69,8 +69,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         max_batch_size: for ``auto``, the most documents at once.
         load_in_4bit, load_in_8bit: quantise the weights while loading, by transformers and bitsandbytes.
         attn_implementation: transformers' attention backend of everything that the method does not edit.
-        compile: whether decoding runs on a static cache with compiled steps; ``auto`` on a single CUDA GPU. Where that
-            fails, or differs from plain steps by more than rounding, it ends with a warning.
+        compile: whether decoding runs on a static cache with compiled steps. Where that fails, or differs from plain
+            steps by more than rounding, it ends with a warning.
 
     Raises:
         ValueError: an unknown name or value, with the allowed ones; no checkpoint there, or no LLaVA; a method that
@@ -92,7 +92,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         attn_implementation: str | None = None,
         load_in_4bit: bool | str = False,
         load_in_8bit: bool | str = False,
-        compile: bool | str = "auto",
+        compile: bool | str = False,
         max_batch_size: int | None = None,
         **hyper_parameters: Any,
     ) -> None:
@@ -129,7 +129,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         several = self._world_size > 1 and not device_map
         self.device = self.accelerator.device if several else arguments.device(device)
 
-        self._compiles = arguments.compiled(compile, self.device, device_map)
+        self._compiles = arguments.flag("compile", compile)
         self._compiled = CompiledSteps(self._compiles)
 
         self._checkpoint = Checkpoint.find(pretrained, str(revision))

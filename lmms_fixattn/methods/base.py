@@ -227,18 +227,23 @@ def count(default: int, meaning: str, *, low: int = 0, high: int | None = None) 
     return _declare(default, meaning, f"a whole number {bounds}", parse)
 
 
+def boolean(value: Any) -> bool:
+    """Return what a word of ``--model_args`` says: true, 1, yes, on, or false, 0, no, off.
+
+    Raises:
+        ValueError: another word, or what is no word.
+    """
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.strip().lower() not in words:
+        raise ValueError(f"expected true or false, got {value!r}")
+    return words[value.strip().lower()]
+
+
 def switch(default: bool, meaning: str) -> Any:
     """Declare an on/off hyper-parameter."""
-    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-
-    def parse(value: Any) -> bool:
-        if isinstance(value, bool):
-            return value
-        if not isinstance(value, str) or value.strip().lower() not in words:
-            raise ValueError
-        return words[value.strip().lower()]
-
-    return _declare(default, meaning, "true or false", parse)
+    return _declare(default, meaning, "true or false", boolean)
 
 
 def choice(default: str, meaning: str, options: tuple[str, ...]) -> Any:

@@ -11,6 +11,7 @@ import torch
 
 from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.methods import METHODS, Method, make_method, parameters_of
+from lmms_fixattn.methods.base import boolean
 from lmms_fixattn.models.transformers_api import loadable_attention
 
 _DTYPES = {
@@ -117,12 +118,8 @@ def bits(load_in_4bit: Any, load_in_8bit: Any) -> int | None:
     Raises:
         ValueError: both at once, no yes or no, or bitsandbytes, which transformers needs for it, is not installed.
     """
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "none": False}
-    chosen = []
-    for name, value, number in (("load_in_4bit", load_in_4bit, 4), ("load_in_8bit", load_in_8bit, 8)):
-        if str(value).strip().lower() not in words:
-            raise ValueError(f"{name} must be true or false, got {value!r}")
-        chosen += [number] if words[str(value).strip().lower()] else []
+    given = (("load_in_4bit", load_in_4bit, 4), ("load_in_8bit", load_in_8bit, 8))
+    chosen = [number for name, value, number in given if flag(name, value)]
     if len(chosen) > 1:
         raise ValueError("load_in_4bit and load_in_8bit are both true; choose one")
     if chosen and find_spec("bitsandbytes") is None:
@@ -170,16 +167,12 @@ def device(value: Any) -> torch.device:
     return chosen
 
 
-def compiled(value: Any, device: torch.device, device_map: str) -> bool:
-    """Return whether to compile decoding: "auto" does on a CUDA GPU that holds the whole model.
-
-    Raises:
-        ValueError: neither auto nor true or false.
-    """
-    word = str(value).strip().lower()
-    if word not in ("auto", "true", "false"):
-        raise ValueError(f"compile must be auto, true or false, got {value!r}")
-    return word == "true" or (word == "auto" and device.type == "cuda" and not device_map)
+def flag(name: str, value: Any) -> bool:
+    """Return the value of an argument that is on or off; raise ValueError for anything else."""
+    try:
+        return boolean(value)
+    except ValueError:
+        raise ValueError(f"{name} must be true or false, got {value!r}") from None
 
 
 def attention(value: Any) -> str | None:

@@ -14,7 +14,7 @@ from transformers import CompileConfig, GenerationConfig
 
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.engine import compiled_decode, contrastive_branch
-from lmms_fixattn.models import arguments, transformers_api
+from lmms_fixattn.models import transformers_api
 
 
 @pytest.fixture(autouse=True)
@@ -193,22 +193,9 @@ def test_beams_are_not_compiled(graphs: list[Any]) -> None:
     assert not graphs
 
 
-@pytest.mark.parametrize(
-    ("value", "device", "device_map", "compiles"),
-    [
-        ("auto", "cuda", "", True),
-        ("auto", "cuda", "auto", False),
-        ("auto", "cpu", "", False),
-        ("True", "cpu", "", True),
-        (False, "cuda", "", False),
-    ],
-)
-def test_steps_are_compiled_by_themselves_on_a_single_gpu(
-    value: Any, device: str, device_map: str, compiles: bool
-) -> None:
-    assert arguments.compiled(value, torch.device(device), device_map) is compiles
-
-
-def test_another_word_is_refused() -> None:
-    with pytest.raises(ValueError, match="compile must be auto, true or false, got 'maybe'"):
-        arguments.compiled("maybe", torch.device("cpu"), "")
+def test_steps_are_compiled_where_that_is_asked_for() -> None:
+    assert [make(**{"compile": value} if value else {}).identity()["compile"] for value in ("", "on", "False")] == [
+        *(False, True, False),
+    ]
+    with pytest.raises(ValueError, match="compile must be true or false, got 'auto'"):
+        make(compile="auto")
