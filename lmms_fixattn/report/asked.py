@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lmms_fixattn.metrics.pope import parse_answer
 from lmms_fixattn.report.compare import Comparison
+from lmms_fixattn.scoring.pope import parse_answer
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lmms_fixattn.metrics import bootstrap, pope
-from lmms_fixattn.metrics.bootstrap import Floats, Interval
-from lmms_fixattn.metrics.degeneration import LOOPED_ABOVE
 from lmms_fixattn.report.runs import AnswerEntry, Run
+from lmms_fixattn.scoring import bootstrap, pope
+from lmms_fixattn.scoring.bootstrap import Floats, Interval
+from lmms_fixattn.scoring.repetition import LOOPED_ABOVE
 
 CAPTION_COLUMNS = (
     "chair_s",
@@ -72,7 +72,7 @@ class Figures:
 
 
 def caption_figures(rows: Sequence[Mapping[str, Any]], weights: Floats) -> Figures:
-    """Return CAPTION_COLUMNS of scored captions (metrics.chair.score_caption), drawn by weights [draws, captions]."""
+    """Return CAPTION_COLUMNS of scored captions (scoring.chair.score_caption), drawn by weights [draws, captions]."""
 
     def sums(count: Callable[[Mapping[str, Any]], float]) -> Floats:
         return np.array([count(row) for row in rows], dtype=np.float64)

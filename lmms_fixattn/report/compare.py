@@ -1,6 +1,6 @@
 """Set runs against a baseline: every column with its interval, paired differences, and the baseline cut short.
 
-Images are resampled (metrics.bootstrap), with one matrix of draws for the captions of all runs and one a POPE split, so
+Images are resampled (scoring.bootstrap), with one matrix of draws for the captions of all runs and one a POPE split, so
 that a difference to the baseline is paired. What the intervals say in words comes from report.verdict.
 """
 
@@ -11,19 +11,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from lmms_fixattn.hints import did_you_mean
-from lmms_fixattn.metrics import bootstrap, chair, pope
-from lmms_fixattn.metrics.bootstrap import Interval
-from lmms_fixattn.metrics.reading import FileError
-from lmms_fixattn.metrics.silence import said_of_silence
-from lmms_fixattn.metrics.staircase import Staircase
-from lmms_fixattn.metrics.truncation import Curve, PrefixCounts, Truncation, count_prefixes
+from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.report import recorded
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
 from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, pope_column, times
 from lmms_fixattn.report.controls import BESIDE, BaselineControls, control_runs
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
 from lmms_fixattn.report.verdict import Kind, kinds, verdict
+from lmms_fixattn.scoring import bootstrap, chair, pope
+from lmms_fixattn.scoring.bootstrap import Interval
+from lmms_fixattn.scoring.files.reading import FileError
+from lmms_fixattn.scoring.silence import said_of_silence
+from lmms_fixattn.scoring.staircase import Staircase
+from lmms_fixattn.scoring.truncation import Curve, PrefixCounts, Truncation, count_prefixes
 
 Scored = dict[str, Any]
 """A caption's row: metrics.chair.score_caption, and "task", "image", "tokens"."""
@@ -45,12 +45,12 @@ class Row:
             below 0). Intervals are raw. {} for the baseline, and without captions.
         verdict: what the intervals say, in words (report.verdict).
         kinds: what that comes to, of "captions" and each "POPE split" (report.verdict.kinds); {} for the baseline.
-        captions: its scored captions (metrics.chair.score_caption), with "task", "image" (path or None) and "tokens".
+        captions: its scored captions (scoring.chair.score_caption), with "task", "image" (path or None) and "tokens".
         length_matched: CHAIR_s minus that of the best of the baseline's cuts with as many mean words; None for the
             baseline, without captions, and for a run of more words than the baseline's.
         rate_ratio: hallucinated objects for one of the baseline's in captions of equal length, by a count model
-            (metrics.count_model), 1 is no difference; None for the baseline, and without captions.
-        vs_controls: CHAIR_s minus the staircase of the control runs at its recall (metrics.staircase); None for the
+            (scoring.count_model), 1 is no difference; None for the baseline, and without captions.
+        vs_controls: CHAIR_s minus the staircase of the control runs at its recall (scoring.staircase); None for the
             baseline and the control runs, and where there is no control run.
     """
 

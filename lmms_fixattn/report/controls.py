@@ -7,12 +7,12 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from lmms_fixattn.metrics.bootstrap import Floats, Interval, ratios
-from lmms_fixattn.metrics.count_model import rate_ratio
-from lmms_fixattn.metrics.staircase import Staircase, StaircaseControl
-from lmms_fixattn.metrics.truncation import PrefixCounts, Truncation, TruncationControl
 from lmms_fixattn.report.columns import Figures
 from lmms_fixattn.report.runs import Run
+from lmms_fixattn.scoring.bootstrap import Floats, Interval, ratios
+from lmms_fixattn.scoring.count_model import rate_ratio
+from lmms_fixattn.scoring.staircase import Staircase, StaircaseControl
+from lmms_fixattn.scoring.truncation import PrefixCounts, Truncation, TruncationControl
 
 CONTROLS = ("vanilla", "truncate", "brief", "beam", "nucleus", "repetition_penalty", "no_repeat_ngram")
 """Methods of this package that change neither attention nor logits by what the model sees: they ask, choose tokens or

@@ -20,14 +20,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from lmms_fixattn.hints import did_you_mean
-from lmms_fixattn.metrics import bootstrap, chair
-from lmms_fixattn.metrics.reading import FileError, read_entries
-from lmms_fixattn.metrics.truncation import Truncation
+from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.report.compare import Comparison, Progress, Row, compare, to_json
 from lmms_fixattn.report.controls import CONTROLS
 from lmms_fixattn.report.runs import Run, read_run
 from lmms_fixattn.report.verdict import FEWEST_IMAGES, Standing, standing
+from lmms_fixattn.scoring import bootstrap, chair
+from lmms_fixattn.scoring.files.reading import FileError, read_entries
+from lmms_fixattn.scoring.truncation import Truncation
 
 BASELINE = "baseline"
 _NEEDED = ("group", "name", "file", "method")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from lmms_fixattn.metrics.bootstrap import LEVEL, Interval
-from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report.evidence import Evidence, Group, Line, evidence_json
 from lmms_fixattn.report.plot_evidence import draw
+from lmms_fixattn.scoring.bootstrap import LEVEL, Interval
+from lmms_fixattn.scoring.files.reading import FileError
 
 _FULL = (
     "run",

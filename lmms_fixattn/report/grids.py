@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.report.columns import POPE_FIGURES
 from lmms_fixattn.report.compare import Comparison, Row
 from lmms_fixattn.report.display_names import Display, display
 from lmms_fixattn.report.signed import bounds, figure, signed
+from lmms_fixattn.scoring.bootstrap import Interval
 
 _OBJECTS = ("chair_s", "chair_i", "chair_i_unique", "recall", "precision", "f1")
 _MANNER = ("words", "rep_4", "looped", "unterminated", "seconds", "tokens_per_second")

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from lmms_fixattn.metrics.chair import make_analyser
-from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report import plots
 from lmms_fixattn.report.asked import asked
 from lmms_fixattn.report.cards import cards
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.grids import grids
 from lmms_fixattn.report.samples import samples
+from lmms_fixattn.scoring.chair import make_analyser
+from lmms_fixattn.scoring.files.reading import FileError
 
 _CAPTIONS = {
     "truncation": "Beyond brevity: each method minus the best cut of the baseline at the same recall. An interval "

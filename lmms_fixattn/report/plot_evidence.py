@@ -10,9 +10,9 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lmms_fixattn.metrics.bootstrap import LEVEL
 from lmms_fixattn.report.evidence import Evidence, Line
 from lmms_fixattn.report.plot_style import STYLE, short
+from lmms_fixattn.scoring.bootstrap import LEVEL
 
 # Okabe and Ito's green and vermilion, darker for text on white; the word stands beside each, for who cannot tell them.
 _COLOURS: Mapping[str | None, str] = {"better": "#00735a", "worse": "#b84300"}

@@ -8,10 +8,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.plot_style import GRID, NARROW, SOFT, STYLE, look, reach, settle, short, value
 from lmms_fixattn.report.signed import bounds, signed
+from lmms_fixattn.scoring.bootstrap import Interval
 
 _BEYOND = {"chair_s": "CHAIR_s", "chair_i": "CHAIR_i", "chair_i_unique": "CHAIR_i, each object once"}
 _GOOD = "#e8f1f8"

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lmms_fixattn.metrics.staircase import Staircase
-from lmms_fixattn.metrics.truncation import Curve
 from lmms_fixattn.report.compare import Comparison, Row
 from lmms_fixattn.report.plot_style import GREY, GRID, NARROW, SOFT, STYLE, look, reach, settle, short, value
+from lmms_fixattn.scoring.staircase import Staircase
+from lmms_fixattn.scoring.truncation import Curve
 
 _CHAIR = {"chair_s": "CHAIR_s, % of captions", "chair_i": "CHAIR_i, % of mentions"}
 

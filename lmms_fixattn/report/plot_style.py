@@ -7,8 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.report.compare import Comparison
+from lmms_fixattn.scoring.bootstrap import Interval
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; black is the baseline's.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

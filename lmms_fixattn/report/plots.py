@@ -12,14 +12,14 @@ from typing import NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from lmms_fixattn.metrics.chair import make_analyser
-from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.plot_forest import has_pope, pope_plot, truncation_plot
 from lmms_fixattn.report.plot_positions import position_plot
 from lmms_fixattn.report.plot_recall import recall_plot
 from lmms_fixattn.report.plot_style import STYLE
 from lmms_fixattn.report.positions import Rate, positions
+from lmms_fixattn.scoring.chair import make_analyser
+from lmms_fixattn.scoring.files.reading import FileError
 
 
 class Plot(NamedTuple):

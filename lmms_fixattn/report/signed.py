@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmms_fixattn.metrics.bootstrap import Interval
+from lmms_fixattn.scoring.bootstrap import Interval
 
 
 def figure(number: float) -> str:

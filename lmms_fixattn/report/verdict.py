@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
-from lmms_fixattn.metrics.bootstrap import LEVEL, POWER, Interval
-from lmms_fixattn.metrics.truncation import Truncation
+from lmms_fixattn.scoring.bootstrap import LEVEL, POWER, Interval
+from lmms_fixattn.scoring.truncation import Truncation
 
 FEWEST_IMAGES = 30
 """Below this, percentile intervals are too narrow to conclude from (one image has an interval of width 0)."""
@@ -40,7 +40,7 @@ def verdict(
     that these images would have shown in 8 of 10 samples.
 
     hallucination   the paired difference of CHAIR_s
-    brevity         the distance of CHAIR_s from the best of the baseline's cuts at its recall (metrics.truncation):
+    brevity         the distance of CHAIR_s from the best of the baseline's cuts at its recall (scoring.truncation):
                     only below 0 is "better than saying less". "Worse than every cut" takes a distance from the worst of
                     them above 0, and a CHAIR_s above the baseline's own: captions of unequal lengths lie above the best
                     cut though only brevity made them, but no cut raises CHAIR_s. Of CHAIR_i is said only what points

@@ -15,9 +15,6 @@ import pytest
 from PIL import Image
 
 from lmms_fixattn import cli
-from lmms_fixattn.metrics import bootstrap, chair
-from lmms_fixattn.metrics.coco_objects import CATEGORIES
-from lmms_fixattn.metrics.reading import FileError, read_ground_truth
 from lmms_fixattn.report import plot_evidence
 from lmms_fixattn.report.compare import compare
 from lmms_fixattn.report.evidence import (
@@ -30,6 +27,9 @@ from lmms_fixattn.report.evidence import (
 )
 from lmms_fixattn.report.evidence_table import markdown, text
 from lmms_fixattn.report.runs import read_run
+from lmms_fixattn.scoring import bootstrap, chair
+from lmms_fixattn.scoring.files.reading import FileError, read_ground_truth
+from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
 
 LEXICON = chair.make_analyser()
 DOCS = Path(__file__).parents[2] / "docs"
@@ -318,7 +318,7 @@ def test_what_the_page_says_in_words_is_what_the_table_shows(released: Evidence,
     assert row.vs_truncation is not None
     delta = row.vs_truncation.chair_s
     for said in (
-        f"CHAIR_s is not told apart ({row.differences['chair_s'].signed})",
+        f"DeCo's CHAIR_s is not told apart ({row.differences['chair_s'].signed})",
         f"recall lower ({row.differences['recall'].signed})",
         f"by {delta.value:.1f} points [{delta.low:.1f}, {delta.high:.1f}]",
     ):

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from lmms_fixattn.metrics import chair
-from lmms_fixattn.metrics.reading import read_ground_truth
-from lmms_fixattn.metrics.truncation import cut
 from lmms_fixattn.report.compare import Row, compare
 from lmms_fixattn.report.runs import Run, read_run
+from lmms_fixattn.scoring import chair
+from lmms_fixattn.scoring.files.reading import read_ground_truth
+from lmms_fixattn.scoring.truncation import cut
 
 PAGE = Path(__file__).parents[2] / "docs" / "report.md"
 

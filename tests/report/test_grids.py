@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.report.compare import Comparison, Row
 from lmms_fixattn.report.grids import Cell, grids
 from lmms_fixattn.report.signed import bounds, figure, signed
+from lmms_fixattn.scoring.bootstrap import Interval
 
 
 def test_a_true_minus_and_no_minus_before_a_nought() -> None:
