@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from lmms_fixattn.scoring.count_model import rate_ratio
 
 from lmms_fixattn.scoring.bootstrap import NO_INTERVAL, Floats
+from lmms_fixattn.scoring.count_model import rate_ratio
 
 
 def naive(run: tuple[Floats, Floats], baseline: tuple[Floats, Floats]) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+
 from lmms_fixattn.scoring.staircase import StaircaseControl
 
 Points = list[tuple[float, float]]
