@@ -96,5 +96,5 @@ def _badges(kinds: Mapping[str, Kind], baseline: str) -> tuple[Badge, ...]:
     pope = {name.removeprefix("POPE").strip(): kind for name, kind in kinds.items() if name != "captions"}
     for kind, word in _WORDS.items():
         if splits := [split for split, one in pope.items() if one == kind]:
-            found.append(Badge(kind, _SIGNS[kind], word, f"POPE {', '.join(splits)}".strip()))
+            found.append(Badge(kind, _SIGNS[kind], word, f"in POPE {', '.join(splits)}".strip()))
     return tuple(found)

@@ -85,18 +85,49 @@ def grids(comparison: Comparison, rows: Sequence[Row] | None = None) -> list[Gri
                 row.name,
                 (
                     Cell(control.cut),
-                    _difference(control.chair_s, "chair_s"),
+                    _beyond(control.chair_s),
                     Cell(f"{row.holm['beyond']:.3f}" if "beyond" in row.holm else ""),
                     Cell("" if control.chair_s.smallest_fall is None else figure(control.chair_s.smallest_fall)),
-                    _difference(control.chair_i, "chair_i"),
-                    _difference(control.chair_i_unique, "chair_i_unique"),
+                    _beyond(control.chair_i),
+                    _beyond(control.chair_i_unique),
                 ),
             )
             for row, control in beyond
         )
         remark = "Shown from: the gain in CHAIR_s that these images would show in 8 of 10 samples."
         found.append(Grid(f"Beyond brevity: minus the best cut of {comparison.baseline}", header, lines, remark))
-    return found
+    return [*found, *_of_other_controls(rows)]
+
+
+def _of_other_controls(rows: Sequence[Row]) -> list[Grid]:
+    """Return the table of what stands beside the verdict, of the controls that some run has."""
+    others = [row for row in rows if row.vs_truncation is not None]
+    columns = {
+        "length_matched": Display("CHAIR_s, at as many words", "lower"),
+        "rate_ratio": Display("unsupported objects a word, × baseline", "lower"),
+        "vs_controls": Display("CHAIR_s, beside control runs", "lower"),
+    }
+    shown = [name for name in columns if any(_held(row, name) is not None for row in others)]
+    lines = [Line(row.name, tuple(_control(row, name) for name in shown)) for row in others]
+    remark = "None of these decides the verdict. At as many words: minus the baseline cut to the run's mean length."
+    return [Grid("Other controls", tuple(columns[name] for name in shown), tuple(lines), remark)] if shown else []
+
+
+def _held(row: Row, name: str) -> Interval | None:
+    found: Interval | None = getattr(row, name)
+    return None if found is None or found.value is None else found
+
+
+def _control(row: Row, name: str) -> Cell:
+    found = _held(row, name)
+    if found is None or found.value is None:
+        return Cell("")
+    if name != "rate_ratio":
+        return _beyond(found)
+    if found.low is None or found.high is None:
+        return Cell(f"{found.value:.2f}")
+    mark: Mark = "better" if found.high < 1 else "worse" if found.low > 1 else ""
+    return Cell(f"{found.value:.2f}", f"[{found.low:.2f}, {found.high:.2f}]", mark=mark)
 
 
 def _of_pope(comparison: Comparison, rows: Sequence[Row]) -> Grid | None:
@@ -156,6 +187,12 @@ def _cell(row: Row, name: str) -> Cell:
         return Cell(figure(column.value), bounds(column), "the same")
     told = _difference(change, name)
     return Cell(figure(column.value), bounds(column), told.value, told.bounds, told.mark)
+
+
+def _beyond(distance: Interval) -> Cell:
+    """Return a distance from what saying less gives: above 0 it is not worse, for unequal lengths alone lie there."""
+    cell = _difference(distance, "chair_s")
+    return replace(cell, mark="differs") if cell.mark == "worse" else cell
 
 
 def _difference(change: Interval, name: str) -> Cell:

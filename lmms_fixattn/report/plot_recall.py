@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 
 from lmms_fixattn.report.compare import Comparison, Row
 from lmms_fixattn.report.plot_style import GREY, GRID, NARROW, SOFT, STYLE, look, reach, settle, short, value
+from lmms_fixattn.scoring.staircase import Staircase
 from lmms_fixattn.scoring.truncation import Curve
 
 _CHAIR = {"chair_s": "CHAIR_s, % of captions", "chair_i": "CHAIR_i, % of mentions"}
@@ -35,6 +36,8 @@ def recall_plot(comparison: Comparison, narrow: bool = False) -> Figure:
         for axes, (column, label) in zip(panels, _CHAIR.items(), strict=True):
             if comparison.curve is not None:
                 _curve(axes, comparison.curve, column)
+            if comparison.staircase is not None and column == "chair_s":
+                _stairs(axes, comparison.staircase)
             for row in rows:
                 x, y = row.columns["recall"], row.columns[column]
                 baseline = row.name == comparison.baseline
@@ -69,6 +72,14 @@ def _curve(axes: Any, curve: Curve, column: str) -> None:
         axes.fill_between(curve.recall, low, high, color=GREY, alpha=0.2, linewidth=0, zorder=0, label="band")
 
 
+def _stairs(axes: Any, steps: Staircase) -> None:
+    """Draw the least CHAIR_s of the control runs at each recall or more, with its band."""
+    recall = [0.0, *steps.recall]
+    low, height, high = ([values[0], *values] for values in (steps.low, steps.chair_s, steps.high))
+    axes.step(recall, height, where="pre", color=SOFT, linewidth=1.2, linestyle="--", label="staircase", zorder=1)
+    axes.fill_between(recall, low, high, step="pre", hatch="///", facecolor="none", edgecolor=GRID, zorder=0)
+
+
 def _keys(comparison: Comparison, rows: Sequence[Row]) -> list[Any]:
     """Return what the markers and lines mean, as a legend's handles."""
     keys: list[Any] = [
@@ -83,6 +94,9 @@ def _keys(comparison: Comparison, rows: Sequence[Row]) -> list[Any]:
         keys.append(Line2D([], [], color=GREY, linewidth=1.6, label="the baseline cut short, the best way"))
         if comparison.curve.chair_s_low:
             keys.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="its 95% band, point by point"))
+    if comparison.staircase is not None:
+        keys.append(Line2D([], [], color=SOFT, linewidth=1.2, linestyle="--", label="the best control run"))
+        keys.append(Patch(facecolor="none", edgecolor=GREY, hatch="///", linewidth=0, label="its 95% band"))
     return keys
 
 

@@ -36,8 +36,8 @@ def test_every_word_stands_there_with_what_it_is_said_of(comparison: Comparison)
     [card] = cards(replace(comparison, rows=(comparison.rows[0], of(comparison, kinds))))
     assert [(badge.sign, badge.word, badge.of) for badge in card.badges] == [
         ("✗", "Worse", "than base"),
-        ("✓", "Better", "POPE random, popular"),
-        ("?", "Too few images", "POPE"),
+        ("✓", "Better", "in POPE random, popular"),
+        ("?", "Too few images", "in POPE"),
     ]
 
 

@@ -73,11 +73,31 @@ def test_pope_has_a_line_a_split_and_run(answers_alone: Comparison) -> None:
 
 
 def test_the_table_beyond_brevity_names_the_cut_and_has_no_line_of_the_baseline(comparison: Comparison) -> None:
-    beyond = grids(comparison)[-1]
+    [beyond] = [grid for grid in grids(comparison) if "Beyond" in grid.title]
     assert [line.name for line in beyond.lines] == [one.name for one in comparison.rows[1:]]
     for line, one in zip(beyond.lines, comparison.rows[1:], strict=True):
         assert one.vs_truncation is not None
         assert line.cells[0].value == one.vs_truncation.cut
         assert line.cells[2].value == f"{one.holm['beyond']:.3f}"
+        # Captions of unequal lengths lie above the best cut though nothing but brevity made them.
+        assert line.cells[1].mark == ("better" if one.vs_truncation.chair_s.below_zero else
+                                      "differs" if one.vs_truncation.chair_s.above_zero else "")  # fmt: skip
     bare = replace(comparison, rows=comparison.rows[:1])
     assert not [grid for grid in grids(bare) if "Beyond" in grid.title]
+
+
+def test_other_controls_stand_apart_each_where_a_run_has_it(comparison: Comparison) -> None:
+    first, second, third = comparison.rows
+    held = {
+        "length_matched": Interval(-3.0, -4.0, -2.0),
+        "rate_ratio": Interval(0.714, 0.6, 0.9),
+        "vs_controls": None,
+    }
+    second = replace(second, **held)
+    third = replace(third, length_matched=None, rate_ratio=Interval(None), vs_controls=None)
+    [others] = [grid for grid in grids(replace(comparison, rows=(first, second, third))) if "Other" in grid.title]
+    assert len(others.header) == 2
+    assert [line.cells for line in others.lines] == [
+        (Cell("−3.0", "[−4.0, −2.0]", mark="better"), Cell("0.71", "[0.60, 0.90]", mark="better")),
+        (Cell(""), Cell("")),
+    ]

@@ -17,6 +17,7 @@ from lmms_fixattn.report.positions import positions
 from lmms_fixattn.scoring.bootstrap import Interval
 from lmms_fixattn.scoring.chair import make_analyser
 from lmms_fixattn.scoring.files.reading import FileError
+from lmms_fixattn.scoring.staircase import Staircase
 
 
 def bars(axes: object, label: str) -> tuple[float, float, list[tuple[float, ...]]]:
@@ -79,6 +80,16 @@ def test_the_curve_has_its_band_and_no_line_but_intervals_and_the_curve_is_drawn
     bare = replace(comparison, curve=replace(curve, chair_s_low=(), chair_s_high=(), chair_i_low=(), chair_i_high=()))
     for axes in plots.recall_plot(bare).axes:
         assert "band" not in {one.get_label() for one in axes.collections}
+
+
+def test_the_staircase_of_control_runs_is_drawn_where_there_are_some(comparison: Comparison) -> None:
+    steps = Staircase(("short", "base"), (30.0, 70.0), (20.0, 60.0), (10.0, 50.0), (30.0, 70.0))
+    chair_s, chair_i = plots.recall_plot(replace(comparison, staircase=steps)).axes
+    [drawn] = [line for line in chair_s.lines if line.get_label() == "staircase"]
+    # Up to each step's recall its height, from the step before.
+    assert (list(drawn.get_xdata()), list(drawn.get_ydata())) == ([0, 30, 70], [20, 20, 60])
+    assert drawn.get_drawstyle() == "steps-pre"
+    assert "staircase" not in {line.get_label() for line in chair_i.lines}
 
 
 @pytest.mark.parametrize("narrow", [False, True])

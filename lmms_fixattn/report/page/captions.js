@@ -112,7 +112,8 @@
   addEventListener("hashchange", follow);
   addEventListener("keydown", (event) => {
     const busy = event.altKey || event.ctrlKey || event.metaKey || /^(INPUT|SELECT)$/.test(event.target.tagName);
-    if (busy) return;
+    const scrolls = event.target.closest && event.target.closest(".wide");
+    if (busy || scrolls) return;
     if (event.key === "ArrowLeft") go(place - 1);
     if (event.key === "ArrowRight") go(place + 1);
   });
