@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class RecentlyUsed(Generic[Value]):
+class LRUCache(Generic[Value]):
     """Values by key, of which the longest unused ones go when the bound is passed.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 from transformers import GenerationConfig
 
 from lmms_fixattn.bench import released
-from lmms_fixattn.bench.clock import Rounds, Times, in_turns, median, ratio, time_answer
+from lmms_fixattn.bench.clock import Rounds, Times, interleave, median, ratio, time_answer
 from lmms_fixattn.bench.limit import mean_keys, step_bytes
 from lmms_fixattn.bench.shapes import Subject
 from lmms_fixattn.engine.compiled_decode import FixedSteps, generate_growing
@@ -114,7 +114,7 @@ def measure(
         for refines, name in released.NAMES.items():
             loop = released.ReleasedLoop(subject.model, gamma=1.1 if refines else 1, start=start)
             ways[name] = _way(loop.installed, partial(loop.answer, single, 1 + plan.new_tokens), subject.model.device)
-    times = in_turns(ways, plan.rounds, plan.warm_up, progress)
+    times = interleave(ways, plan.rounds, plan.warm_up, progress)
     keys = mean_keys(prompt, plan.new_tokens)
     rows = []
     for label, mine in times.items():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lmms_fixattn.methods.views import Step
 
 
-class SecondBranch:
+class ContrastiveBranch:
     """A branch's cache and state beside an answer's.
 
     Args:
@@ -76,7 +76,7 @@ class SecondBranch:
             for name in ("update", "reorder_cache"):
                 vars(layer).pop(name, None)
 
-    def joined(self, kwargs: dict[str, Any], edit: Edit) -> dict[str, Any]:
+    def with_branch_rows(self, kwargs: dict[str, Any], edit: Edit) -> dict[str, Any]:
         """Return a step's arguments of the text model with the branch's rows behind the answer's."""
         self.edit = edit
         embeds = kwargs["inputs_embeds"]
@@ -95,7 +95,7 @@ class SecondBranch:
             "attention_mask": _twice(kwargs.get("attention_mask")),
         }
 
-    def parted(self, output: Any) -> Any:
+    def split_branch_rows(self, output: Any) -> Any:
         """Keep the branch's rows of the text model's output, and return the answer's."""
         states = output.last_hidden_state
         rows = len(states) // 2

@@ -13,8 +13,8 @@ from torch.nn.functional import pad
 from lmms_fixattn.methods.views import Columns, Rows
 
 if TYPE_CHECKING:
-    from lmms_fixattn.engine.contrastive_branch import SecondBranch
-    from lmms_fixattn.engine.prefix_cache import Begun
+    from lmms_fixattn.engine.contrastive_branch import ContrastiveBranch
+    from lmms_fixattn.engine.prefix_cache import PrefixPrefill
     from lmms_fixattn.methods.base import Method
 
 
@@ -70,9 +70,9 @@ class Edit:
     states: dict[int, torch.Tensor] = field(default_factory=dict)
     """By layer, the newest state of each row as it enters it, for guiding: [rows, hidden size]."""
     prefill: bool = True
-    second: SecondBranch | None = None
+    second: ContrastiveBranch | None = None
     """A contrast's branch, whose rows follow the answers' own in every step after the prefill."""
-    begun: Begun | None = None
+    begun: PrefixPrefill | None = None
     """At prefill, what was read before it of the prompts' shared beginnings."""
     seen: str = ""
     """What happened in the running pass, as :meth:`saw` wrote it down: see ``witness.py``."""

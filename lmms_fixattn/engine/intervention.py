@@ -14,7 +14,7 @@ import torch
 from transformers import Cache, LlavaForConditionalGeneration
 
 from lmms_fixattn.engine.attention import EDIT, OURS, UNEDITED, attention_over, kept_keys
-from lmms_fixattn.engine.contrastive_branch import EndWhen, Guidance, SecondBranch
+from lmms_fixattn.engine.contrastive_branch import ContrastiveBranch, EndWhen, Guidance
 from lmms_fixattn.engine.edit import Edit, LayerEdit
 from lmms_fixattn.engine.witness import Witness, check_calls, check_pass, must_happen
 from lmms_fixattn.methods.base import Layers, Method
@@ -226,7 +226,7 @@ class _Intervention:
         if edit.noted != self.noted:
             raise ValueError("the cache was filled inside another intervene block; start from an empty one")
         edit.seen = ""  # of a pass that broke off
-        return args, {**(kwargs if edit.second is None else edit.second.joined(kwargs, edit)), EDIT: edit}
+        return args, {**(kwargs if edit.second is None else edit.second.with_branch_rows(kwargs, edit)), EDIT: edit}
 
     def _note_layer_input(
         self, place: int, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -253,7 +253,7 @@ class _Intervention:
             return output
         check_pass(edit, self.expected[edit.prefill, edit.second is not None], self.name)
         if not edit.prefill:
-            return output if edit.second is None else edit.second.parted(output)
+            return output if edit.second is None else edit.second.split_branch_rows(output)
         past = kwargs[self.cache_name]
         check_cache(past, len(module.layers), edit.is_image.shape[1])
         if self.branch is not None and bool(edit.has_image.any()):
@@ -269,7 +269,7 @@ class _Intervention:
         prompt = Prompt(edit.is_image, self._is_bos(), edit.kept, self.embeds, self.pixels, self._encode, self._embed)
         self.branching = True
         try:
-            edit.second = SecondBranch(self.text, self.branch.inputs(prompt), past)
+            edit.second = ContrastiveBranch(self.text, self.branch.inputs(prompt), past)
         finally:
             self.branching = False
         self.pixels = self.embeds = None

@@ -26,7 +26,7 @@ _KEPT = 0.1
 _KEPT_ON_CPU = 1 << 30
 
 
-class Room:
+class MemoryBudget:
     """The size of batches.
 
     Args:
@@ -48,7 +48,7 @@ class Room:
         """Return what further batches depend on, for a journal."""
         return {"rows": self.rows, "positions": self.positions, "fitting": self.fitting}
 
-    def takes(self, rows: int, longest: int) -> bool:
+    def fits(self, rows: int, longest: int) -> bool:
         """Say whether so many prompts of up to so many positions may be planned as one batch."""
         return rows <= self.rows and rows * longest <= self.positions
 
@@ -92,7 +92,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def estimate(model: Any, most: int | None, branches: int = 1) -> Room:
+def estimate(model: Any, most: int | None, branches: int = 1) -> MemoryBudget:
     """Estimate the largest batch that fits, from the free memory of the model's devices; nothing is run.
 
     A position takes its keys and values in every layer, the states and the widest activations of one layer at prefill,
@@ -105,17 +105,17 @@ def estimate(model: Any, most: int | None, branches: int = 1) -> Room:
     """
     devices = accelerators(model)
     if not devices:
-        return Room(most or ROWS_ON_CPU)
+        return MemoryBudget(most or ROWS_ON_CPU)
     text = model.config.text_config
     size = model.get_input_embeddings().weight.element_size()
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     cached = 2 * text.num_hidden_layers * text.num_key_value_heads * head * size / len(devices)
     passing = 2 * (3 * text.intermediate_size + 8 * text.hidden_size) * size
     free = min(_free(device) for device in devices)
-    return Room(most or MOST_ROWS, math.floor(_SHARE * free / ((cached + passing) * branches)))
+    return MemoryBudget(most or MOST_ROWS, math.floor(_SHARE * free / ((cached + passing) * branches)))
 
 
-def to_keep(model: Any) -> int:
+def prefix_cache_budget(model: Any) -> int:
     """Return how many bytes batches may leave to each other, on all of the model's devices together."""
     devices = accelerators(model)
     return math.floor(_KEPT * sum(map(_free, devices))) if devices else _KEPT_ON_CPU

@@ -13,14 +13,14 @@ from transformers import Cache, DynamicCache
 
 from lmms_fixattn.engine.attention import EDIT, UNEDITED, kept_keys
 from lmms_fixattn.engine.edit import Edit
-from lmms_fixattn.lru import RecentlyUsed
+from lmms_fixattn.lru import LRUCache
 from lmms_fixattn.models.transformers_api import cache_of, text_model, with_cache
 
 _States = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of one beginning in each layer, [tokens, key heads, head size]."""
 
 
-class SharedPrefixes:
+class PrefixCache:
     """A prefill that computes equal beginnings of prompts once, and hands each prompt its keys and values.
 
     Every method leaves rows up to the end of the first image as they are, so what a beginning up to there comes to
@@ -39,7 +39,7 @@ class SharedPrefixes:
 
     def __init__(self, most: int = 1 << 30) -> None:
         self.computed = 0
-        self._kept: RecentlyUsed[_States] = RecentlyUsed(most)
+        self._kept: LRUCache[_States] = LRUCache(most)
 
     @contextmanager
     def shared(self, model: Any, prefixes: Sequence[tuple[Hashable, int]]) -> Iterator[None]:
@@ -54,12 +54,12 @@ class SharedPrefixes:
                 beams or samples.
         """
         waiting = [prefixes]
-        begun: list[Begun] = []
+        begun: list[PrefixPrefill] = []
 
         def share(text: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not waiting:
                 return None
-            begun.append(Begun(text, waiting.pop(), kwargs))
+            begun.append(PrefixPrefill(text, waiting.pop(), kwargs))
             return args, self._share(text, begun[0], kwargs)
 
         def keep(text: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -80,7 +80,7 @@ class SharedPrefixes:
             for handle in handles:
                 handle.remove()
 
-    def _share(self, text: Any, begun: Begun, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _share(self, text: Any, begun: PrefixPrefill, kwargs: dict[str, Any]) -> dict[str, Any]:
         known: dict[Hashable, _States] = {}
         if not begun.reading:
             found = {key: self._kept.get(key) for key in begun.lengths}
@@ -94,7 +94,7 @@ class SharedPrefixes:
             known.update(begun.read(text, new))
         return begun.rest(known, kwargs)
 
-    def _keep(self, begun: Begun) -> None:
+    def _keep(self, begun: PrefixPrefill) -> None:
         kept: dict[Hashable, tuple[_States, int]] = {}
         room = self._kept.most
         for key in reversed(begun.whole()):
@@ -109,7 +109,7 @@ class SharedPrefixes:
             self._kept.put(key, *kept[key])
 
 
-class Begun:
+class PrefixPrefill:
     """A batch of prompts, whose beginnings are read, each once, before the rest of the prefill.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from lmms_fixattn.lru import RecentlyUsed
+from lmms_fixattn.lru import LRUCache
 from lmms_fixattn.methods.views import VisionAttention
 from lmms_fixattn.models.clip_attention import watching
 from lmms_fixattn.models.transformers_api import vision_tower
@@ -28,7 +28,7 @@ class _Seen:
         return sum(t.nbytes for t in (*self.states.values(), *self.attention.values()))
 
 
-class ImageFeatures:
+class VisionCache:
     """A memory of encoded pictures, on the device of the vision tower.
 
     Equal pictures of one batch are encoded once, and those of recent batches not again. A picture's states come with
@@ -43,7 +43,7 @@ class ImageFeatures:
 
     def __init__(self, most: int = 256 << 20) -> None:
         self.encoded = 0
-        self._seen: RecentlyUsed[_Seen] = RecentlyUsed(most)
+        self._seen: LRUCache[_Seen] = LRUCache(most)
 
     @contextmanager
     def reused(self, model: Any, pictures: Sequence[Hashable]) -> Iterator[None]:

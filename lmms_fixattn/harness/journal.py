@@ -30,7 +30,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._answers: dict[str, Any] = {}
         self._spent: dict[str, tuple[float, int]] = {}
-        self.room: dict[str, Any] | None = None
+        self.budget: dict[str, Any] | None = None
         """What the latest batch said of the size of batches, for the batches after it to be the same."""
         self._file = path.open("a+b")
         self._file.seek(0)
@@ -72,11 +72,11 @@ class Journal:
         answers: Sequence[Any],
         seconds: float,
         tokens: int,
-        room: dict[str, Any] | None = None,
+        budget: dict[str, Any] | None = None,
     ) -> None:
         """Write down one batch; it is on disk when this returns."""
         stored = {key: to_json(answer) for key, answer in zip(keys, answers, strict=True)}
-        batch = {"kind": kind, "seconds": seconds, "tokens": tokens, "room": room, "answers": stored}
+        batch = {"kind": kind, "seconds": seconds, "tokens": tokens, "room": budget, "answers": stored}
         self._file.write(json.dumps(batch).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -86,7 +86,7 @@ class Journal:
         seconds, tokens = self.spent(batch["kind"])
         self._spent[batch["kind"]] = seconds + batch["seconds"], tokens + batch["tokens"]
         self._answers.update(batch["answers"])
-        self.room = batch["room"]
+        self.budget = batch["room"]
 
 
 def keys_of(kind: str, requests: Iterable[tuple[Any, ...]]) -> list[str]:

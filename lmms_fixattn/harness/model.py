@@ -21,15 +21,15 @@ from tqdm import tqdm
 from lmms_fixattn.engine.compiled_decode import CompiledSteps, drawing_apart
 from lmms_fixattn.engine.generation import Answer, Settings, StopAtStrings, end_tokens, finish
 from lmms_fixattn.engine.intervention import intervene
-from lmms_fixattn.engine.memory import Room, estimate, to_keep
-from lmms_fixattn.engine.prefix_cache import SharedPrefixes
-from lmms_fixattn.engine.vision_cache import ImageFeatures
+from lmms_fixattn.engine.memory import MemoryBudget, estimate, prefix_cache_budget
+from lmms_fixattn.engine.prefix_cache import PrefixCache
+from lmms_fixattn.engine.vision_cache import VisionCache
 from lmms_fixattn.failures import readable_failures
 from lmms_fixattn.harness.hub import ask_without_login
 from lmms_fixattn.harness.journal import Journal
-from lmms_fixattn.harness.requests import Dialogue, DocumentError, Request, as_chat, naming, stopping
+from lmms_fixattn.harness.requests import Dialogue, DocumentError, Request, as_chat, document_errors, stopping
 from lmms_fixattn.harness.results import record_runs
-from lmms_fixattn.harness.schedule import Outline, ahead, pictures_of, plan, undecoded
+from lmms_fixattn.harness.schedule import RequestShape, pictures_of, plan, prefetch, with_encoded_images
 from lmms_fixattn.methods import PROVIDERS, Method
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models import arguments
@@ -316,43 +316,43 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         journal = self._journal
         keys = [request.key for request in asked]
         results: dict[int, Any] = {} if journal is None else journal.recall(keys)
-        room = self._room(None if journal is None else journal.room)
-        batches = [[index for index in batch if index not in results] for batch in plan(self._outlines(asked), room)]
+        budget = self._room(None if journal is None else journal.budget)
+        batches = [[index for index in batch if index not in results] for batch in plan(self._outlines(asked), budget)]
         groups = [[asked[index] for index in batch] for batch in batches if batch]
-        with self._run(len(asked), room, *(() if journal is None else journal.spent(kind))) as run:
-            for new, group, opened in zip(filter(None, batches), groups, ahead(read, groups), strict=True):
+        with self._run(len(asked), budget, *(() if journal is None else journal.spent(kind))) as run:
+            for new, group, opened in zip(filter(None, batches), groups, prefetch(read, groups), strict=True):
                 before = run.seconds, run.tokens
                 answers = answer(group, opened, run)
                 if journal is not None:
                     seconds, tokens = run.seconds - before[0], run.tokens - before[1]
-                    journal.keep(kind, [keys[index] for index in new], answers, seconds, tokens, room.state())
+                    journal.keep(kind, [keys[index] for index in new], answers, seconds, tokens, budget.state())
                 results.update(zip(new, answers, strict=True))
-                self._largest = max(self._largest, room.largest)
+                self._largest = max(self._largest, budget.largest)
                 run.done(len(new))
         return [results[index] for index in range(len(asked))]
 
-    def _room(self, before: Mapping[str, Any] | None) -> Room:
+    def _room(self, before: Mapping[str, Any] | None) -> MemoryBudget:
         """Return the room for batches, which is that of the interrupted run that this one goes on with."""
         if isinstance(self.batch_size, int):
-            room = Room(self.batch_size)
+            budget = MemoryBudget(self.batch_size)
         elif before is None:
             branches = 1 + any(part.branch is not None for part in self.method.parts)
-            room = estimate(self.model, self._most, branches)
+            budget = estimate(self.model, self._most, branches)
         else:
-            room = Room(before["rows"], before["positions"])
+            budget = MemoryBudget(before["rows"], before["positions"])
         if before is not None:
-            room.fitting = before["fitting"]
-        return room
+            budget.fitting = before["fitting"]
+        return budget
 
-    def _outlines(self, asked: Sequence[Request]) -> list[Outline]:
-        closed = cache(lambda task, split: undecoded(self.task_dict[task][split]))
+    def _outlines(self, asked: Sequence[Request]) -> list[RequestShape]:
+        closed = cache(lambda task, split: with_encoded_images(self.task_dict[task][split]))
         pictures = []
         for request in asked:
-            with naming(request):
+            with document_errors(request):
                 pictures.append(pictures_of(closed(request.task, request.split)[request.doc_id]))
         tokens = self.encoder.outline([request.context for request in asked], [len(named) for named in pictures])
         return [
-            Outline(request.settings, request.settings.positions(count), named)
+            RequestShape(request.settings, request.settings.positions(count), named)
             for request, count, named in zip(asked, tokens, pictures, strict=True)
         ]
 
@@ -360,7 +360,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         """Open the documents of a batch and encode their prompts."""
         encoded = []
         for request in group:
-            with naming(request):
+            with document_errors(request):
                 encoded.append(self._encode(request, request.doc_to_messages(self._document(request))))
         return encoded
 
@@ -373,7 +373,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         """Open the documents of a batch of conversations and encode their first rounds."""
         dialogues = []
         for request in group:
-            with naming(request):
+            with document_errors(request):
                 dialogues.append(Dialogue(request, self._document(request)))
         return dialogues, self._next_round(dialogues)
 
@@ -381,7 +381,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         """Return the conversations that go on, with the prompts of their next rounds."""
         going_on = []
         for dialogue in dialogues:
-            with naming(dialogue.request):
+            with document_errors(dialogue.request):
                 dialogue.open_round()
                 if dialogue.messages is not None:
                     going_on.append((dialogue, self._encode(dialogue.request, dialogue.messages)))
@@ -413,7 +413,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
                 self._warn_once(f"{request.task}: generation_kwargs without use here: {', '.join(request.ignored)}")
         longest = group[0].settings.positions(max(len(prompt.ids) for prompt in encoded))
         with run.timed():
-            answers = run.room.answer(
+            answers = run.budget.answer(
                 list(zip(group, encoded, strict=True)), longest, lambda batch: self._answer_at_once(batch, run)
             )
         run.pictures += sum(len(prompt.pictures) for prompt in encoded)
@@ -426,22 +426,22 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
 
     def _answer_at_once(self, batch: Sequence[tuple[Request, Encoded]], run: _Run) -> list[Answer]:
         requests, encoded = (list(each) for each in zip(*batch, strict=True))
-        encoded += [encoded[-1]] * self._missing(requests[0].settings, encoded, run.room)
+        encoded += [encoded[-1]] * self._missing(requests[0].settings, encoded, run.budget)
         pictures = [picture for prompt in encoded for picture in prompt.pictures]
         with (
-            naming(*requests),
+            document_errors(*requests),
             run.features.reused(self.model, pictures),
             run.prefixes.shared(self.model, [prompt.prefix for prompt in encoded]),
             self._seeded(requests),
         ):
             return self._generate(self.encoder.batch(encoded), requests[0].settings)[: len(requests)]
 
-    def _missing(self, settings: Settings, encoded: Sequence[Encoded], room: Room) -> int:
+    def _missing(self, settings: Settings, encoded: Sequence[Encoded], budget: MemoryBudget) -> int:
         """Return by how many rows to fill a batch up, so that it runs on the graph of the larger ones before it."""
         if not self._compiled.serves(self._beams(settings)) or settings.temperature is not None:
             return 0  # what is drawn depends on the number of rows
         longest = settings.positions(max(len(prompt.ids) for prompt in encoded))
-        return max(0, room.largest - len(encoded)) if room.largest * longest <= room.fitting else 0
+        return max(0, budget.largest - len(encoded)) if budget.largest * longest <= budget.fitting else 0
 
     def _beams(self, settings: Settings) -> int:
         return int(self.method.generation.get("num_beams", settings.beams))
@@ -467,7 +467,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         return [finish(row, eos, settings.stops, decode) for row in rows[:, start:].tolist()]
 
     @contextmanager
-    def _run(self, total: int, room: Room, seconds: float = 0.0, tokens: int = 0) -> Iterator[_Run]:
+    def _run(self, total: int, budget: MemoryBudget, seconds: float = 0.0, tokens: int = 0) -> Iterator[_Run]:
         """Run with the method installed and a progress bar; report the throughput to lmms-eval.
 
         Args:
@@ -476,7 +476,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         model = self.model  # loaded before the bar is there
         own_bar = tqdm(total=total, disable=self._rank != 0, desc="llava_fixattn") if self._bar is None else None
         with own_bar or nullcontext(self._bar) as bar:
-            run = _Run(bar, room, SharedPrefixes(to_keep(model)), seconds, tokens)
+            run = _Run(bar, budget, PrefixCache(prefix_cache_budget(model)), seconds, tokens)
             with intervene(model, self.method, self.tokenizer), whole_pictures():
                 yield run
         self.counts = run.counts()
@@ -533,10 +533,10 @@ class LlavaFixattnSimple(LlavaFixattn):
 class _Run:
     """Progress, seconds and tokens of one call, and what is kept for as long as it lasts."""
 
-    def __init__(self, bar: Any, room: Room, prefixes: SharedPrefixes, seconds: float, tokens: int) -> None:
+    def __init__(self, bar: Any, budget: MemoryBudget, prefixes: PrefixCache, seconds: float, tokens: int) -> None:
         self._bar = bar
-        self.room = room
-        self.features = ImageFeatures()
+        self.budget = budget
+        self.features = VisionCache()
         self.prefixes = prefixes
         self.seconds = seconds
         self.tokens = tokens

@@ -102,7 +102,7 @@ class Dialogue:
 
 
 @contextmanager
-def naming(*requests: Request) -> Iterator[None]:
+def document_errors(*requests: Request) -> Iterator[None]:
     """Turn an error inside the block into one that names the documents; an answer is never made up in its place.
 
     Only that memory ran out for several of them is passed on, to whom may try fewer.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import datasets
 from PIL import Image
 
-from lmms_fixattn.engine.memory import Room
+from lmms_fixattn.engine.memory import MemoryBudget
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -21,7 +21,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
-class Outline:
+class RequestShape:
     """What is known of a request before its document is opened.
 
     Attributes:
@@ -35,7 +35,7 @@ class Outline:
     pictures: tuple[str | None, ...]
 
 
-def plan(outlines: Sequence[Outline], room: Room) -> list[list[int]]:
+def plan(outlines: Sequence[RequestShape], budget: MemoryBudget) -> list[list[int]]:
     """Return the batches, as indices: longest first, but requests about the same pictures next to each other.
 
     It depends on its arguments alone, so that an interrupted run forms the same batches. Longest first, of all settings
@@ -60,7 +60,7 @@ def plan(outlines: Sequence[Outline], room: Room) -> list[list[int]]:
         for cluster in sorted(clusters.values(), key=lambda cluster: (-first(cluster), cluster[0])):
             for index in cluster:
                 longest = max(longest, outlines[index].positions)
-                if batch and not room.takes(len(batch) + 1, longest):
+                if batch and not budget.fits(len(batch) + 1, longest):
                     batches.append(batch)
                     batch, longest = [], outlines[index].positions
                 batch.append(index)
@@ -68,7 +68,7 @@ def plan(outlines: Sequence[Outline], room: Room) -> list[list[int]]:
     return batches
 
 
-def ahead(read: Callable[[Item], Read], items: Iterable[Item], most: int = 2) -> Iterator[Read]:
+def prefetch(read: Callable[[Item], Read], items: Iterable[Item], most: int = 2) -> Iterator[Read]:
     """Yield ``read(item)`` of each item in order, read in another thread while the caller is at work.
 
     An error is raised where its item's turn is, after all that came before it.
@@ -89,7 +89,7 @@ def ahead(read: Callable[[Item], Read], items: Iterable[Item], most: int = 2) ->
         pool.shutdown(cancel_futures=True)
 
 
-def undecoded(documents: Any) -> Any:
+def with_encoded_images(documents: Any) -> Any:
     """Return documents that hand over their pictures as files, without decoding them, where they are a Dataset."""
     for name, feature in (documents.features if isinstance(documents, datasets.Dataset) else {}).items():
         if isinstance(feature, datasets.Image) and feature.decode:

@@ -15,7 +15,7 @@ from PIL import Image, ImageFile
 
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.images import PictureError, read_rgb, to_rgb
-from lmms_fixattn.lru import RecentlyUsed
+from lmms_fixattn.lru import LRUCache
 from lmms_fixattn.models.prompts import IMAGE, Prompt, build_prompt, check_form, check_template
 
 _SECONDS = 30  # to wait for a picture's server
@@ -56,7 +56,7 @@ class PromptEncoder:
         self._class_token = int(config.vision_feature_select_strategy == "full")
         self._positions = config.text_config.max_position_embeddings
         self._side = config.vision_config.image_size
-        self._pixels: RecentlyUsed[torch.Tensor] = RecentlyUsed(_PIXELS_KEPT)
+        self._pixels: LRUCache[torch.Tensor] = LRUCache(_PIXELS_KEPT)
         found = self.tokenizer.convert_tokens_to_ids(IMAGE)
         if found != self._image_id:
             raise ValueError(f"the tokenizer's {IMAGE} is token {found}, the model's is {self._image_id}")

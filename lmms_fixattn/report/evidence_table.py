@@ -35,7 +35,9 @@ def markdown(evidence: Evidence) -> str:
     """Return a table a group in Markdown, with the repository that its files are from."""
     blocks = []
     for group in evidence.groups:
-        table = tabulate(_lines(group), _FULL, tablefmt="github", disable_numparse=True)
+        # A bar would end the cell.
+        lines = [tuple(cell.replace("|", "\\|") for cell in line) for line in _lines(group)]
+        table = tabulate(lines, _FULL, tablefmt="github", disable_numparse=True)
         blocks.append(f"### {group.name}\n\n{_heading(group)}\n\n{table}")
     return "\n\n".join([*blocks, _settings(evidence)]) + "\n"
 

@@ -33,7 +33,7 @@ class Analyser(Protocol):
     def located(self, caption: str) -> list[Located]:
         """Return the objects of mentions(caption), in the same order, with their places in the caption as given."""
 
-    def reach(self, word: str) -> int | None:
+    def lookahead(self, word: str) -> int | None:
         """Return how many further words may change what a word names, None for one that names nothing anywhere.
 
         A word is what stands between blanks, as it does in a caption, with its case and punctuation.

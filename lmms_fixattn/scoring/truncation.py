@@ -78,9 +78,9 @@ def prefix_objects(caption: str, analyser: Analyser) -> list[list[str]]:
     found: list[list[str]] = [[]]
     unsettled = 0
     for number, end in enumerate(ends[1:], start=1):
-        reach = analyser.reach(caption[ends[number - 1] : end].strip())
-        if reach is not None:
-            unsettled = max(unsettled, number + reach)
+        lookahead = analyser.lookahead(caption[ends[number - 1] : end].strip())
+        if lookahead is not None:
+            unsettled = max(unsettled, number + lookahead)
         found.append(analyser.mentions(caption[:end]).objects if number <= unsettled else found[-1])
     return found
 

@@ -16,8 +16,8 @@ from transformers import GenerationConfig
 
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.engine.compiled_decode import FixedSteps, distance, generate_growing
-from lmms_fixattn.engine.prefix_cache import SharedPrefixes
-from lmms_fixattn.engine.vision_cache import ImageFeatures
+from lmms_fixattn.engine.prefix_cache import PrefixCache
+from lmms_fixattn.engine.vision_cache import VisionCache
 from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.clip_attention import watching
 from lmms_fixattn.models.encoding import Encoded, PromptEncoder
@@ -66,9 +66,9 @@ MIXED = [*ASKED, ("Hi", []), ("Which one is red?", [0, 4]), ("Both?", [0, 4]), (
 
 @contextmanager
 def reusing(
-    model: Any, prompts: Sequence[Encoded], prefixes: SharedPrefixes | None = None
-) -> Iterator[tuple[ImageFeatures, SharedPrefixes]]:
-    features, prefixes = ImageFeatures(), prefixes or SharedPrefixes()
+    model: Any, prompts: Sequence[Encoded], prefixes: PrefixCache | None = None
+) -> Iterator[tuple[VisionCache, PrefixCache]]:
+    features, prefixes = VisionCache(), prefixes or PrefixCache()
     with ExitStack() as stack:
         stack.enter_context(features.reused(model, [name for prompt in prompts for name in prompt.pictures]))
         stack.enter_context(prefixes.shared(model, [prompt.prefix for prompt in prompts]))
@@ -149,7 +149,7 @@ def test_beginnings_of_earlier_batches_are_not_read_again(demo: Any, name: str, 
     model, encoder = demo
     if name == "beam" and fixed:
         pytest.skip("beams of a cache of fixed length are transformers' own business")
-    prefixes, method = SharedPrefixes(), make_method(name, **DEMO_METHODS[name])
+    prefixes, method = PrefixCache(), make_method(name, **DEMO_METHODS[name])
     with intervene(model, method, encoder.tokenizer):
         for place, seeds in enumerate(BATCHES):
             prompts = encode(encoder, [(QUESTIONS[(place + number) % 4], [seed]) for number, seed in enumerate(seeds)])
@@ -171,7 +171,7 @@ def test_prompts_of_several_lengths_and_kinds_find_what_they_begin_with(demo: An
         encode(draw.choice(encoders), [(draw.choice(QUESTIONS), draw.choice([[0], [1], [2], [], [0, 1]]))])[0]
         for _ in range(40)
     ]
-    prefixes, start = SharedPrefixes(), 0
+    prefixes, start = PrefixCache(), 0
     with intervene(model, make_method("fixattn"), encoder.tokenizer):
         while start < len(asked):
             prompts = asked[start : start + draw.randrange(1, 7)]
@@ -192,7 +192,7 @@ def test_what_is_kept_stays_within_the_bound_and_is_of_the_latest_prompts(demo: 
     head = text.hidden_size // text.num_attention_heads
     one = first[0].prefix[1] * 2 * text.num_hidden_layers * text.num_key_value_heads * head * 4
     for most, computed in ((2 * one, 4 + 1), (2 * one - 1, 4 + 2), (one - 1, 4 + 3), (0, 4 + 3)):
-        prefixes = SharedPrefixes(most)
+        prefixes = PrefixCache(most)
         for prompts in (first, second):
             with reusing(model, prompts, prefixes):
                 generate(demo, prompts)
@@ -202,7 +202,7 @@ def test_what_is_kept_stays_within_the_bound_and_is_of_the_latest_prompts(demo: 
 
 def test_an_error_lets_go_of_what_was_kept(demo: Any) -> None:
     model, encoder = demo
-    prompts, prefixes = encode(encoder, ASKED[:1]), SharedPrefixes()
+    prompts, prefixes = encode(encoder, ASKED[:1]), PrefixCache()
     with reusing(model, prompts, prefixes):
         generate(demo, prompts)
     assert len(prefixes._kept) == 1
@@ -240,7 +240,7 @@ def test_pictures_of_earlier_batches_are_not_encoded_again_within_the_bound(demo
     ]
     method = make_method("fixattn", gamma=1)
     for most, encoded in ((1 << 20, 3), (0, 5)):
-        features = ImageFeatures(most)
+        features = VisionCache(most)
         with intervene(model, method):
             for prompts in batches:
                 expected = generate(demo, prompts)
@@ -251,7 +251,7 @@ def test_pictures_of_earlier_batches_are_not_encoded_again_within_the_bound(demo
 
 def test_a_method_that_reads_more_of_the_tower_has_pictures_encoded_again(demo: Any) -> None:
     model, encoder = demo
-    prompts, features = encode(encoder, ASKED[:1]), ImageFeatures()
+    prompts, features = encode(encoder, ASKED[:1]), VisionCache()
     for name, encoded in (("vanilla", 1), ("fixattn", 2), ("vanilla", 2)):
         with intervene(model, make_method(name), encoder.tokenizer):
             expected = generate(demo, prompts)
@@ -264,7 +264,7 @@ def test_pixels_of_another_number_of_pictures_are_refused(demo: Any) -> None:
     model, encoder = demo
     prompts, two = encode(encoder, ASKED[:3]), ["one", "another"]
     with (
-        ImageFeatures().reused(model, two),
+        VisionCache().reused(model, two),
         pytest.raises(ValueError, match="pixels of 2 pictures, got those of 3"),
     ):
         generate(demo, prompts)
@@ -290,7 +290,7 @@ def test_half_precision_logits_stay_within_a_bound(demo: Any, name: str, dtype: 
     model, encoder = demo
     half, config = copy.deepcopy(model).to(dtype), GenerationConfig(max_new_tokens=5, do_sample=False)
     config.output_logits = config.return_dict_in_generate = True
-    prefixes, fixed = SharedPrefixes(), FixedSteps(compiled=False)
+    prefixes, fixed = PrefixCache(), FixedSteps(compiled=False)
     with intervene(half, make_method(name, **DEMO_METHODS[name]), encoder.tokenizer):
         for start in range(0, len(MIXED), 4):
             prompts = encode(encoder, MIXED[start : start + 4])

@@ -14,7 +14,7 @@ from memory_errors import TOO_MUCH
 from tiny_llava import build_llava
 
 from lmms_fixattn.engine import memory
-from lmms_fixattn.engine.memory import Room, estimate, ran_out_of_memory
+from lmms_fixattn.engine.memory import MemoryBudget, estimate, ran_out_of_memory
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,40 +45,40 @@ def test_every_prompt_is_answered_in_order_or_one_alone_is_too_large(rows: int, 
     device, batch = Device(positions, longest), list(range(rows))
     if longest > positions:
         with pytest.raises(torch.OutOfMemoryError):
-            Room(rows).answer(batch, longest, device)
+            MemoryBudget(rows).answer(batch, longest, device)
         assert device.tried[-1] == 1
         return
-    room = Room(rows)
-    assert room.answer(batch, longest, device) == [f"answer {item}" for item in batch]
-    assert room.largest * longest <= positions
+    budget = MemoryBudget(rows)
+    assert budget.answer(batch, longest, device) == [f"answer {item}" for item in batch]
+    assert budget.largest * longest <= positions
     assert sum(size for size in device.tried if size * longest <= positions) == rows
 
 
 @pytest.mark.parametrize("error", TOO_MUCH)
 def test_what_was_too_much_once_is_not_tried_again_for_prompts_as_long(error: Exception, freed: list[bool]) -> None:
-    room, device = Room(16), Device(100, 10, error)
+    budget, device = MemoryBudget(16), Device(100, 10, error)
     freed.clear()
-    room.answer(range(16), 10, device)
+    budget.answer(range(16), 10, device)
     assert device.tried == [16, 8, 8]
     assert freed == [True]
     device.tried.clear()
-    room.answer(range(16), 10, device)
+    budget.answer(range(16), 10, device)
     assert device.tried == [8, 8]
     shorter = Device(100, 5)
-    room.answer(range(16), 5, shorter)
+    budget.answer(range(16), 5, shorter)
     assert shorter.tried == [16]
 
 
 def test_a_further_room_with_the_same_state_splits_as_the_first_did() -> None:
-    first, device = Room(16), Device(70, 10)
+    first, device = MemoryBudget(16), Device(70, 10)
     first.answer(range(16), 10, device)
     state = first.state()
-    again = Room(int(state["rows"]), state["positions"])
+    again = MemoryBudget(int(state["rows"]), state["positions"])
     again.fitting = state["fitting"]
     tried = []
-    for room in (first, again):
+    for budget in (first, again):
         device.tried.clear()
-        room.answer(range(13), 10, device)
+        budget.answer(range(13), 10, device)
         tried.append(list(device.tried))
     assert tried[0] == tried[1] == [7, 6] or tried[0] == tried[1] == [4, 3, 3, 3]
 
@@ -88,15 +88,15 @@ def test_other_errors_are_not_tried_again(error: Exception) -> None:
     assert not ran_out_of_memory(error)
     device = Device(0, 1, error)
     with pytest.raises(type(error)):
-        Room(8).answer(range(8), 1, device)
+        MemoryBudget(8).answer(range(8), 1, device)
     assert device.tried == [8]
 
 
 def test_a_plan_is_bounded_by_rows_and_by_positions() -> None:
-    assert Room(3).takes(3, 10**9)
-    assert not Room(3).takes(4, 1)
-    assert Room(99, 70).takes(7, 10)
-    assert not Room(99, 70).takes(7, 11)
+    assert MemoryBudget(3).fits(3, 10**9)
+    assert not MemoryBudget(3).fits(4, 1)
+    assert MemoryBudget(99, 70).fits(7, 10)
+    assert not MemoryBudget(99, 70).fits(7, 11)
 
 
 def test_an_automatic_batch_on_a_cpu_is_a_bounded_default() -> None:

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lmms_fixattn.engine.memory import Room
-from lmms_fixattn.harness.schedule import Outline, ahead, pictures_of, plan, undecoded
+from lmms_fixattn.engine.memory import MemoryBudget
+from lmms_fixattn.harness.schedule import RequestShape, pictures_of, plan, prefetch, with_encoded_images
 
 OUTLINES = st.lists(
     st.builds(
-        Outline,
+        RequestShape,
         st.sampled_from(["greedy", "warm"]),
         st.integers(1, 30),
         st.lists(st.sampled_from(["a", "b", "c", None]), max_size=2).map(tuple),
@@ -29,9 +29,9 @@ OUTLINES = st.lists(
 
 @given(OUTLINES, st.integers(1, 7), st.integers(30, 200))
 def test_every_request_is_in_one_batch_of_its_settings_that_the_room_takes(
-    outlines: list[Outline], rows: int, positions: int
+    outlines: list[RequestShape], rows: int, positions: int
 ) -> None:
-    batches = plan(outlines, Room(rows, positions))
+    batches = plan(outlines, MemoryBudget(rows, positions))
     assert sorted(index for batch in batches for index in batch) == list(range(len(outlines)))
     for batch in batches:
         assert len({outlines[index].settings for index in batch}) == 1
@@ -40,8 +40,10 @@ def test_every_request_is_in_one_batch_of_its_settings_that_the_room_takes(
 
 
 @given(OUTLINES)
-def test_requests_about_the_same_pictures_are_neighbours_and_their_longest_come_first(outlines: list[Outline]) -> None:
-    for batch in plan(outlines, Room(99)):
+def test_requests_about_the_same_pictures_are_neighbours_and_their_longest_come_first(
+    outlines: list[RequestShape],
+) -> None:
+    for batch in plan(outlines, MemoryBudget(99)):
         seen: list[object] = []
         for index in batch:
             pictures = outlines[index].pictures
@@ -57,8 +59,8 @@ def test_requests_about_the_same_pictures_are_neighbours_and_their_longest_come_
 
 
 def test_texts_alone_go_longest_first() -> None:
-    outlines = [Outline("greedy", positions, ()) for positions in (3, 11, 7, 11, 5)]
-    assert plan(outlines, Room(2)) == [[1, 3], [2, 4], [0]]
+    outlines = [RequestShape("greedy", positions, ()) for positions in (3, 11, 7, 11, 5)]
+    assert plan(outlines, MemoryBudget(2)) == [[1, 3], [2, 4], [0]]
 
 
 def test_reading_ahead_keeps_the_order_and_never_reads_more_than_its_bound() -> None:
@@ -69,7 +71,7 @@ def test_reading_ahead_keeps_the_order_and_never_reads_more_than_its_bound() -> 
         begun.append(item)
         return 10 * item, threading.get_ident() == caller
 
-    for place, (value, here) in enumerate(ahead(read, range(9), most=2)):
+    for place, (value, here) in enumerate(prefetch(read, range(9), most=2)):
         time.sleep(0.01)
         assert (value, here) == (10 * place, False)
         assert len(begun) <= place + 1 + 2
@@ -82,7 +84,7 @@ def test_an_error_comes_at_its_own_turn() -> None:
             raise OSError("broken")
         return item
 
-    stream = ahead(read, range(5))
+    stream = prefetch(read, range(5))
     assert (next(stream), next(stream)) == (0, 1)
     with pytest.raises(OSError, match="broken"):
         next(stream)
@@ -90,7 +92,7 @@ def test_an_error_comes_at_its_own_turn() -> None:
 
 def test_who_stops_listening_leaves_no_thread_behind() -> None:
     before = threading.active_count()
-    stream = ahead(lambda item: item, range(100))
+    stream = prefetch(lambda item: item, range(100))
     assert next(stream) == 0
     stream.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
@@ -115,6 +117,6 @@ def test_a_dataset_hands_over_its_pictures_undecoded() -> None:
     features = datasets.Features({"picture": datasets.Image(), "text": datasets.Value("string")})
     documents = datasets.Dataset.from_dict(rows, features=features)
     assert isinstance(documents[0]["picture"], Image.Image)
-    assert pictures_of(undecoded(documents)[1]) == pictures_of(stored.getvalue())
+    assert pictures_of(with_encoded_images(documents)[1]) == pictures_of(stored.getvalue())
     assert isinstance(documents[0]["picture"], Image.Image)
-    assert undecoded([1, 2]) == [1, 2]
+    assert with_encoded_images([1, 2]) == [1, 2]

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import random
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -214,6 +215,9 @@ def test_tables_hold_every_method_and_every_baseline(folder: Path) -> None:
     assert "| short (cut short) " in table
     assert table.count("| base (baseline)") == 2
     assert "Baseline: base (greedy); n = 40" in table
+    barred = made(folder, [{**INDEX[0], "name": "a|b"}, *INDEX[1:]])
+    (row,) = (row for row in markdown(barred).splitlines() if row.startswith("| a\\|b (cut short) "))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 13
     shown = text(evidence)
     assert max(map(len, shown.splitlines()[:-1])) <= 100
     assert "3 methods, each against the baseline of its own group" in shown

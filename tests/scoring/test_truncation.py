@@ -91,7 +91,7 @@ def test_few_prefixes_are_analysed() -> None:
 
     class Counting:
         name = "counting"
-        located, reach = LEXICON.located, LEXICON.reach
+        located, lookahead = LEXICON.located, LEXICON.lookahead
 
         def mentions(self, caption: str) -> object:
             analysed.append(caption)

@@ -66,7 +66,7 @@ class LexiconAnalyser:
         tokens = tokenise(caption.lower())
         return locate(caption, tokens, _lemmas(tokens))
 
-    def reach(self, word: str) -> int | None:
+    def lookahead(self, word: str) -> int | None:
         """Return 3 where a swinging form is in a word, 1 where any other form of the vocabulary is, else None.
 
         A word's last token may gain or lose its period with the next word; a swinging form is read with two tokens on

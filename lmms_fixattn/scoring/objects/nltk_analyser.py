@@ -57,7 +57,7 @@ class NltkAnalyser:
     def _lemmas(self, tokens: list[str]) -> list[str]:
         return [self._lemmatise(token, _WORDNET_MOOD.get(tag[0], "n")) for token, tag in self._tag(tokens)]
 
-    def reach(self, word: str) -> int | None:
+    def lookahead(self, word: str) -> int | None:
         """Return 3 where the part of speech decides whether a word names an object, 1 where it does not, else None.
 
         The tagger reads a token with what it made of those before it and with the two after it, of which the second may

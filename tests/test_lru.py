@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmms_fixattn.lru import RecentlyUsed
+from lmms_fixattn.lru import LRUCache
 
 USES = st.lists(st.tuples(st.integers(0, 6), st.one_of(st.none(), st.integers(0, 13))), max_size=40)
 
 
 @given(USES, st.integers(0, 23))
 def test_it_holds_what_a_naive_list_of_uses_says(uses: list[tuple[int, int | None]], most: int) -> None:
-    memory: RecentlyUsed[str] = RecentlyUsed(most)
+    memory: LRUCache[str] = LRUCache(most)
     held: list[tuple[int, str, int]] = []  # the longest unused one first
     for step, (key, size) in enumerate(uses):
         known = next((entry for entry in held if entry[0] == key), None)
