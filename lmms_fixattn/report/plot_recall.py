@@ -52,8 +52,8 @@ def recall_plot(comparison: Comparison, narrow: bool = False) -> Figure:
             axes.grid(color=GRID, linewidth=0.6)
             if comparison.curve is not None:
                 axes.text(
-                    0.98, 0.03, "only below the curve can be\nbetter than saying less", transform=axes.transAxes, ha="right",
-                    va="bottom", fontsize=8, style="italic", color=SOFT, zorder=2,
+                    0.98, 0.03, "only below the curve can be\nbetter than saying less",
+                    transform=axes.transAxes, ha="right", va="bottom", fontsize=8, style="italic", color=SOFT, zorder=2,
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
                 )  # fmt: skip
         place = "outside lower left" if narrow else "outside right center"
