@@ -11,7 +11,20 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from lmms_fixattn.cli import bench, calibrate, chair, check, compare, data, export, inspect, methods, pope, sweep
+from lmms_fixattn.cli import (
+    bench,
+    calibrate,
+    chair,
+    check,
+    compare,
+    data,
+    evidence,
+    export,
+    inspect,
+    methods,
+    pope,
+    sweep,
+)
 from lmms_fixattn.failures import readable_failures
 
 
@@ -45,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (sweep, compare, chair, pope, inspect, calibrate, bench, export, data, methods, check):
+    for command in (sweep, compare, evidence, chair, pope, inspect, calibrate, bench, export, data, methods, check):
         command.add(commands)
     return parser
 

@@ -16,25 +16,25 @@ from lmms_fixattn.report.coloured import Segment
 # Text is set in points, in a font whose characters are equally wide: where a stretch starts is known without drawing.
 _SIZE, _LINE, _ADVANCE = 9.0, 13.0, 0.602 * 9.0
 _COLUMN, _GUTTER, _MARGIN, _SIDE = 46, 22.0, 16.0, 190.0
+_ACROSS = 3
 _BACKGROUND = {BLUE: "#DCEBF7", VERMILION: "#FBE1D2"}
 
 
 def draw_answers(conversations: Sequence[Conversation], picture: np.ndarray, truth: Set[str]) -> Figure:
     """Draw the picture and what it shows, and beside it a column a method: question by question, answers with marks.
 
-    What the picture bears out is blue, what it does not is red and bold.
+    What the picture bears out is blue, what it does not is red and bold. More than _ACROSS methods stand in several
+    rows of columns, each with the questions.
     """
-    turns = list(zip(*(conversation.turns for conversation in conversations), strict=True))
-    width = _MARGIN * 2 + _SIDE + len(conversations) * (_COLUMN * _ADVANCE + _GUTTER)
-    across = int((width - _SIDE - 2 * _MARGIN) / _ADVANCE)
+    down = -(-len(conversations) // _ACROSS)
+    across = -(-len(conversations) // down)
+    blocks = [conversations[start : start + across] for start in range(0, len(conversations), across)]
+    wide = int(across * _COLUMN + (across - 1) * _GUTTER / _ADVANCE)
+    width = _MARGIN * 2 + _SIDE + across * (_COLUMN * _ADVANCE + _GUTTER)
     shows = "shows: " + (", ".join(sorted(truth)) or "none of COCO's 80 objects")
     side = _wrap(shows, int(_SIDE / _ADVANCE))
-    body = sum(
-        len(_wrap(turn[0].question, across)) + max(len(_wrap(_text(_said(answer)), _COLUMN)) for answer in turn) + 1
-        for turn in turns
-    )
-    body += max(len(_wrap(conversation.label, _COLUMN)) for conversation in conversations)
-    height = 2 * _MARGIN + max((3 + body) * _LINE, _SIDE + (4 + len(side)) * _LINE)
+    body = sum(_lines(block, wide) for block in blocks)
+    height = 2 * _MARGIN + max((2 + body) * _LINE, _SIDE + (4 + len(side)) * _LINE)
     page = _Page(width, height)
 
     left, top = _MARGIN, _MARGIN + 2 * _LINE
@@ -47,15 +47,33 @@ def draw_answers(conversations: Sequence[Conversation], picture: np.ndarray, tru
     page.stretch(left, key, "supported", BLUE)
     page.stretch(left + 10 * _ADVANCE, key, "not supported", VERMILION)
 
-    start = left + _SIDE + _GUTTER
-    columns = [start + index * (_COLUMN * _ADVANCE + _GUTTER) for index in range(len(conversations))]
-    labels = [[Segment(conversation.label)] for conversation in conversations]
-    y = max(page.paragraph(x, top, label, _COLUMN, weight="bold") for x, label in zip(columns, labels, strict=True))
-    y += _LINE / 2
-    for turn in turns:
-        y = page.paragraph(start, y, [Segment(turn[0].question)], across, style="italic")
-        y = max(page.paragraph(x, y, _said(answer), _COLUMN) for x, answer in zip(columns, turn, strict=True)) + _LINE
+    start, y = left + _SIDE + _GUTTER, top
+    for block in blocks:
+        columns = [start + index * (_COLUMN * _ADVANCE + _GUTTER) for index in range(len(block))]
+        labels = [[Segment(conversation.label)] for conversation in block]
+        y = max(page.paragraph(x, y, label, _COLUMN, weight="bold") for x, label in zip(columns, labels, strict=True))
+        y += _LINE / 2
+        for turn in _turns(block):
+            y = page.paragraph(start, y, [Segment(turn[0].question)], wide, style="italic")
+            y = (
+                max(page.paragraph(x, y, _said(answer), _COLUMN) for x, answer in zip(columns, turn, strict=True))
+                + _LINE
+            )
+        y += _LINE / 2
     return page.figure
+
+
+def _turns(block: Sequence[Conversation]) -> list[tuple[Turn, ...]]:
+    return list(zip(*(conversation.turns for conversation in block), strict=True))
+
+
+def _lines(block: Sequence[Conversation], wide: int) -> int:
+    """Return how many lines a row of columns takes, with the room around it."""
+    turns = sum(
+        len(_wrap(turn[0].question, wide)) + max(len(_wrap(_text(_said(answer)), _COLUMN)) for answer in turn) + 1
+        for turn in _turns(block)
+    )
+    return 1 + max(len(_wrap(conversation.label, _COLUMN)) for conversation in block) + turns
 
 
 def _said(turn: Turn) -> list[Segment]:

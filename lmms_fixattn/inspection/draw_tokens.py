@@ -39,6 +39,9 @@ def draw_tokens(choice: TokenChoice) -> Figure:
         _picture(grid[0, column], choice.picture, share)
         _tint(grid[0, column], choice.picture, ~marks, "white", 0.75)
         _outline(grid[0, column], choice.picture, marks, _COLOURS[name])
+        if not marks.any():
+            said = "none" if name == "summary" else "none beside\nthe summary ones"
+            grid[0, column].text(0.5, 0.5, said, transform=grid[0, column].transAxes, ha="center", va="center")
         axes = grid[1, column]
         image = axes.imshow(
             choice.measures[name], cmap="cividis", extent=_extent(choice.picture), interpolation="nearest"

@@ -58,7 +58,8 @@ def agree(runs: Sequence[Run], allow_differences: bool = False) -> Agreement:
     plain = [run.name for run in runs if not run.record]
     if plain:
         who = "all runs" if len(plain) == len(runs) else ", ".join(plain)
-        agreement.notes.append(f"plain files, whose prompt and settings are not known and were not compared: {who}")
+        files = f"plain files, whose prompt and settings are not known and were not compared: {who}"
+        agreement.notes.append("a plain file, whose prompt and settings are not known" if len(runs) == 1 else files)
     captions = _captions(runs)
     agreement.captions = _intersect(captions, "images", "caption", allow_differences, agreement.notes)
     _match_answers(runs, allow_differences, agreement)

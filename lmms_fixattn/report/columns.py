@@ -72,7 +72,7 @@ class Figures:
 
 
 def caption_figures(rows: Sequence[Mapping[str, Any]], weights: Floats) -> Figures:
-    """Return CAPTION_COLUMNS of scored captions (metrics.chair.score_caption), drawn by weights [draws, captions]."""
+    """Return CAPTION_COLUMNS of scored captions (scoring.chair.score_caption), drawn by weights [draws, captions]."""
 
     def sums(count: Callable[[Mapping[str, Any]], float]) -> Floats:
         return np.array([count(row) for row in rows], dtype=np.float64)

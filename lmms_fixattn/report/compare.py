@@ -1,13 +1,13 @@
 """Set runs against a baseline: every column with its interval, paired differences, and the baseline cut short.
 
-Images are resampled (metrics.bootstrap), with one matrix of draws for the captions of all runs and one a POPE split, so
+Images are resampled (scoring.bootstrap), with one matrix of draws for the captions of all runs and one a POPE split, so
 that a difference to the baseline is paired. What the intervals say in words comes from report.verdict.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,13 +15,15 @@ from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.report import recorded
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
 from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, pope_column, times
-from lmms_fixattn.report.runs import CaptionEntry, Run
-from lmms_fixattn.report.verdict import verdict
+from lmms_fixattn.report.controls import BESIDE, BaselineControls, control_runs
+from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
+from lmms_fixattn.report.verdict import Kind, kinds, verdict
 from lmms_fixattn.scoring import bootstrap, chair, pope
 from lmms_fixattn.scoring.bootstrap import Interval
 from lmms_fixattn.scoring.files.reading import FileError
 from lmms_fixattn.scoring.silence import said_of_silence
-from lmms_fixattn.scoring.truncation import Curve, PrefixCounts, Truncation, TruncationControl, count_prefixes
+from lmms_fixattn.scoring.staircase import Staircase
+from lmms_fixattn.scoring.truncation import Curve, PrefixCounts, Truncation, count_prefixes
 
 Scored = dict[str, Any]
 """A caption's row: metrics.chair.score_caption, and "task", "image", "tokens"."""
@@ -42,7 +44,14 @@ class Row:
             claim a family of its own: "chair_s" (the paired difference is not 0) and "beyond" (vs_truncation.chair_s is
             below 0). Intervals are raw. {} for the baseline, and without captions.
         verdict: what the intervals say, in words (report.verdict).
-        captions: its scored captions (metrics.chair.score_caption), with "task", "image" (path or None) and "tokens".
+        kinds: what that comes to, of "captions" and each "POPE split" (report.verdict.kinds); {} for the baseline.
+        captions: its scored captions (scoring.chair.score_caption), with "task", "image" (path or None) and "tokens".
+        length_matched: CHAIR_s minus that of the best of the baseline's cuts with as many mean words; None for the
+            baseline, without captions, and for a run of more words than the baseline's.
+        rate_ratio: hallucinated objects for one of the baseline's in captions of equal length, by a count model
+            (scoring.count_model), 1 is no difference; None for the baseline, and without captions.
+        vs_controls: CHAIR_s minus the staircase of the control runs at its recall (scoring.staircase); None for the
+            baseline and the control runs, and where there is no control run.
     """
 
     name: str
@@ -51,7 +60,11 @@ class Row:
     vs_truncation: Truncation | None = None
     holm: dict[str, float] = field(default_factory=dict)
     verdict: str = ""
+    kinds: dict[str, Kind] = field(default_factory=dict)
     captions: tuple[dict[str, Any], ...] = ()
+    length_matched: Interval | None = None
+    rate_ratio: Interval | None = None
+    vs_controls: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +73,13 @@ class Comparison:
 
     Attributes:
         by_task: rows of each caption task, where runs hold several; `rows` then pool all their captions.
-        curve: the best of the baseline's cuts at each recall; None without captions.
+        curve: the best of the baseline's cuts at each recall, with its 95% band; None without captions.
+        staircase: of the control runs and the baseline; None where there is no control run.
         notes: what a reader has to know beside the figures.
         n: images that are captioned, or without captions answers that are compared.
         settings: analyser, parser, draws, seed, level.
         records: what each lmms-eval result states of itself (report.runs.Run.record), by run.
+        answers: POPE split -> run -> its answers, to the same questions in the same order.
     """
 
     baseline: str
@@ -75,6 +90,8 @@ class Comparison:
     n: int
     settings: dict[str, Any]
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    answers: Mapping[str, Mapping[str, tuple[AnswerEntry, ...]]] = field(default_factory=dict)
+    staircase: Staircase | None = None
 
 
 def compare(
@@ -87,12 +104,14 @@ def compare(
     allow_differences: bool = False,
     parser: str = "official",
     progress: Progress = lambda items, _unit: items,
+    controls: Collection[str] | None = None,
 ) -> Comparison:
     """Compare runs with a baseline over the images that they share.
 
     baseline: a run's name; None for the one run whose method is "vanilla", or else the first run. truth: image id ->
     true node words; None for what the runs logged beside their captions. analyser, parser: how captions become objects
-    and answers yes or no, the same for every run. progress: wraps what takes long, as (items, unit).
+    and answers yes or no, the same for every run. progress: wraps what takes long, as (items, unit). controls: the
+    control runs, by name; None for those whose record says so (report.controls).
 
     Raises FileError where runs may not be compared (agreement.agree), for two runs of one name, an unknown baseline,
     captions without truth, and runs that disagree about the truth of an image.
@@ -105,8 +124,8 @@ def compare(
     if own := scored.get(runs[0].name):
         captions = [(row["caption"], frozenset(row["truth"])) for row in own]
         prefixes = count_prefixes(progress(captions, "captions cut short"), analyser)
-    drawn = _Draws(draws, seed)
-    rows, curve = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), drawn)
+    drawn = _Draws(draws, seed, frozenset(control_runs(runs) if controls is None else controls))
+    rows, held = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), drawn)
     # Answers and times are of a whole run, not of a caption task.
     rows = tuple(
         replace(row, columns=row.columns | _counts(run.name, agreement) | times(run))
@@ -122,6 +141,8 @@ def compare(
         by_task[task], _ = _rows(having, chosen, cut_short, {}, drawn)
     notes = [*recorded.misnamed(runs), *recorded.methods(runs), *recorded.alike(runs), *agreement.notes]
     notes += _remarks(runs, scored, agreement, analyser, parser)
+    if longer := [row.name for row in rows if row.vs_truncation and row.length_matched is None]:
+        notes.append(f"no cut of {runs[0].name} has as many words as {', '.join(longer)}: no length-matched difference")
     notes += [f"{row.name}: {row.vs_truncation.note}" for row in rows if row.vs_truncation and row.vs_truncation.note]
     if (several := sum(row.vs_truncation is not None for row in rows)) > 1:
         notes.append(
@@ -133,7 +154,7 @@ def compare(
         baseline=runs[0].name,
         rows=rows,
         by_task=by_task,
-        curve=curve,
+        curve=None if held is None else held.cuts.curve(),
         notes=tuple(notes),
         n=len(of_row) or sum(map(len, agreement.clusters.values())),
         settings={
@@ -144,6 +165,8 @@ def compare(
             "level": bootstrap.LEVEL,
         },
         records={run.name: run.record for run in runs if run.record},
+        answers=agreement.answers,
+        staircase=None if held is None else held.staircase,
     )
 
 
@@ -157,8 +180,10 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             **{name: asdict(column) for name, column in one.columns.items()},
             "differences": {name: asdict(column) for name, column in one.differences.items()},
             "vs_truncation": beyond and asdict(beyond) | {"smallest_shown": beyond.chair_s.smallest_fall},
+            **{name: None if (held := getattr(one, name)) is None else asdict(held) for name in BESIDE},
             "holm": one.holm,
             "verdict": one.verdict,
+            "kinds": one.kinds,
         }
 
     return {
@@ -168,12 +193,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "notes": list(comparison.notes),
         "rows": [row(one) for one in comparison.rows],
         "by_task": {task: [row(one) for one in rows] for task, rows in comparison.by_task.items()},
-        "curve": comparison.curve
-        and {
-            "recall": list(comparison.curve.recall),
-            "chair_s": list(comparison.curve.chair_s),
-            "chair_i": list(comparison.curve.chair_i),
-        },
+        "curve": comparison.curve and {name: list(values) for name, values in asdict(comparison.curve).items()},
+        "staircase": comparison.staircase and asdict(comparison.staircase),
     }
 
 
@@ -279,6 +300,7 @@ def _counts(name: str, agreement: Agreement) -> dict[str, Interval]:
 class _Draws:
     count: int
     seed: int
+    controls: frozenset[str]
 
 
 def _rows(
@@ -287,17 +309,18 @@ def _rows(
     prefixes: PrefixCounts | None,
     answers: Mapping[str, Sequence[Figures]],
     draws: _Draws,
-) -> tuple[tuple[Row, ...], Curve | None]:
-    """Return the runs' rows in order, and the curve of the first one's captions, whose prefixes are counted."""
+) -> tuple[tuple[Row, ...], BaselineControls | None]:
+    """Return the runs' rows in order, and the controls of the first one's captions, whose prefixes are counted."""
     first = runs[0].name
     figures: dict[str, list[Figures]] = {run.name: list(answers.get(run.name, ())) for run in runs}
-    control = None
+    controls = None
     if scored:
         weights = bootstrap.draw_weights(len(next(iter(scored.values()))), draws.count, draws.seed)
-        for name, captions in scored.items():
-            figures[name].insert(0, caption_figures(captions, weights))
+        of_captions = {name: caption_figures(captions, weights) for name, captions in scored.items()}
+        for name, found in of_captions.items():
+            figures[name].insert(0, found)
         if prefixes is not None:
-            control = TruncationControl(prefixes, weights)
+            controls = BaselineControls(first, prefixes, scored, of_captions, weights, draws.controls)
     rows = []
     p_values: dict[str, dict[str, float]] = {"chair_s": {}, "beyond": {}}
     for run in runs:
@@ -306,18 +329,18 @@ def _rows(
         columns: dict[str, Interval] = {"n": Interval(len(captions) or sum(part.entries for part in parts))}
         for part in parts:
             columns |= part.intervals()
-        differences: dict[str, Interval] = {}
-        beyond = None
+        row = Row(run.name, columns, captions=captions)
         shared = [(part, other) for part in parts for other in figures[first] if part.names == other.names]
         if run.name != first:
             for part, other in shared:
-                differences |= part.minus(other)
-            if control is not None and captions:
-                beyond = control.compare({name: parts[0].column(name) for name in parts[0].names})
-                p_values["beyond"][run.name] = beyond.p
+                row.differences.update(part.minus(other))
+            if controls is not None and captions:
+                held = controls.hold(run.name)
+                row = replace(row, **held)
+                p_values["beyond"][run.name] = held["vs_truncation"].p
                 p_values["chair_s"][run.name] = parts[0].p_minus(figures[first][0], "chair_s")
         images = {name: part.images for part, _ in shared for name in part.names}
-        rows.append((Row(run.name, columns, differences, beyond, captions=captions), images))
+        rows.append((row, images))
     adjusted = {
         claim: dict(zip(of_run, bootstrap.holm(list(of_run.values())), strict=True))
         for claim, of_run in p_values.items()
@@ -327,9 +350,12 @@ def _rows(
         holm = {claim: of_run[row.name] for claim, of_run in adjusted.items() if row.name in of_run}
         tests = len(p_values["beyond"])
         said = verdict(row.columns, row.differences, row.vs_truncation, images, holm, tests)
-        return replace(row, holm=holm, verdict="the baseline" if row.name == first else said)
+        if row.name == first:
+            return replace(row, holm=holm, verdict="the baseline")
+        told = kinds(row.differences, row.vs_truncation, images, holm)
+        return replace(row, holm=holm, verdict=said, kinds=told)
 
-    return tuple(judged(row, images) for row, images in rows), None if control is None else control.curve
+    return tuple(judged(row, images) for row, images in rows), controls
 
 
 def _remarks(

@@ -15,8 +15,8 @@ from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.scoring.chair import Analyser
 
 MOST_PICTURES = 200
-SIDE = 160
-"""Pixels of a thumbnail's longer side."""
+SIDE = 400
+"""Pixels of a picture's longer side at most; the page shows it small until it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Samples:
         count: of images.
         pictures: what a reader has to know of the pictures that are there or not.
         data: for the script: {"runs": [name], "samples": [{"id", "task", "truth", "picture" (data URI or null),
-            "captions": [one a run: {"text": [segment], "words", "mentions", "wrong", "rep_4", "ended"}]}]}; a segment
-            is a string, or [words, object, 1 where it is supported, else 0].
+            "captions": [one a run: {"text": [segment], "words", "mentions", "wrong", "missed", "rep_4", "ended"}]}]}; a
+            segment is a string, or [words, object, 1 where it is supported, else 0]; wrong and missed are objects that
+            it names and the image does not show, and the reverse.
     """
 
     runs: tuple[str, ...]
@@ -72,6 +73,7 @@ def _caption(row: Mapping[str, Any], analyser: Analyser) -> dict[str, Any]:
         "words": row["words"],
         "mentions": len(row["objects"]),
         "wrong": sorted(set(row["hallucinated"])),
+        "missed": sorted(set(row["truth"]) - set(row["objects"])),
         "rep_4": round(row["rep_4"], 1),
         "ended": row["terminated"],
     }
@@ -88,7 +90,7 @@ def _pictures(together: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[dict[int
     chosen = sorted(paths, key=lambda number: (-difference(number), number))[:MOST_PICTURES]
     found = {number: picture for number in chosen if (picture := thumbnail(paths[number])) is not None}
     if not paths:
-        return {}, "The runs logged no pictures that are still there."
+        return {}, "No pictures were logged that are still there."
     lacking = [
         f"{count} {why}"
         for count, why in (
@@ -108,14 +110,14 @@ def _first(captions: Iterable[Mapping[str, Any]]) -> Path | None:
 
 
 def thumbnail(path: Path) -> str | None:
-    """Return a picture of at most SIDE pixels as a data URI, as JPEG or PNG, the smaller; None if it cannot be read."""
+    """Return a picture of at most SIDE pixels as a data URI, JPEG, WebP or PNG, the smallest; None if unreadable."""
     try:
         image = read_rgb(str(path))
     except PictureError:
         return None
     image.thumbnail((SIDE, SIDE))
     encoded = []
-    for kind, options in (("jpeg", {"quality": 80}), ("png", {"optimize": True})):
+    for kind, options in (("jpeg", {"quality": 75}), ("webp", {"quality": 70}), ("png", {"optimize": True})):
         out = io.BytesIO()
         image.save(out, kind, **options)
         encoded.append(f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}")

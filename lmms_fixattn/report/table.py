@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from lmms_fixattn.report.columns import POPE_FIGURES
 from lmms_fixattn.report.compare import Comparison, Row, to_json
+from lmms_fixattn.report.controls import BESIDE
 from lmms_fixattn.scoring.bootstrap import Interval
 from lmms_fixattn.scoring.files.reading import FileError
 
@@ -129,6 +130,9 @@ def _csv(comparison: Comparison) -> str:
                 for name in ("chair_s", "chair_i", "chair_i_unique"):
                     beyond: Interval = getattr(row.vs_truncation, name)
                     writer.writerow((row.name, task, f"{name}_vs_truncation", *_bare(beyond), "", "", ""))
+                for name in BESIDE:
+                    if (held := getattr(row, name)) is not None:
+                        writer.writerow((row.name, task, name, *_bare(held), "", "", ""))
                 writer.writerow((row.name, task, "best_cut", row.vs_truncation.cut, "", "", "", "", ""))
                 smallest = row.vs_truncation.chair_s.smallest_fall
                 writer.writerow((row.name, task, "smallest_shown", smallest, "", "", "", "", ""))
@@ -182,7 +186,19 @@ def _of_rows(rows: Sequence[Row], baseline: str, where: str) -> list[Section]:
         header = ("run", "best cut in chair_s", "chair_s", "Holm p", "shown from", "chair_i", "chair_i_unique")
         title = f"beyond brevity{where}: minus the best cut of {baseline} at the same recall"
         found.append(Section(title, n, header, lines))
+    # The controls that do not decide a verdict; a dash where there is none for a run.
+    if having := [name for name in BESIDE if any(getattr(row, name) is not None for row in others)]:
+        lines = [(row.name, *(_beside(getattr(row, name), name) for name in having)) for row in others]
+        found.append(Section(f"further controls{where}, against {baseline}", n, ("run", *having), lines))
     return found
+
+
+def _beside(found: Interval | None, name: str) -> str:
+    if found is None or found.value is None:
+        return "-"
+    if name == "rate_ratio":  # a factor, of which 1 is no difference
+        return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    return found.signed
 
 
 def _of_answers(rows: Sequence[Row], others: Sequence[Row], baseline: str) -> list[Section]:

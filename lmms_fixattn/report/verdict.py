@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
 
 from lmms_fixattn.scoring.bootstrap import LEVEL, POWER, Interval
 from lmms_fixattn.scoring.truncation import Truncation
 
 FEWEST_IMAGES = 30
 """Below this, percentile intervals are too narrow to conclude from (one image has an interval of width 0)."""
+
+Kind: TypeAlias = Literal["better", "not told apart", "worse", "too few"]
+
+
+Standing: TypeAlias = Literal["better", "not shown", "worse"]
+"""What a verdict says of a run beside saying less: better than it, not shown to be, or worse than every cut."""
+
+
+def standing(chair_s: Interval, beyond: Truncation) -> Standing:
+    """Return what the intervals of a run's paired difference of CHAIR_s and of its distance from the cuts bear."""
+    if beyond.chair_s.below_zero:
+        return "better"
+    return "worse" if beyond.chair_s_worst.above_zero and (chair_s.value or 0.0) > 0 else "not shown"
 
 
 def verdict(
@@ -26,7 +40,7 @@ def verdict(
     that these images would have shown in 8 of 10 samples.
 
     hallucination   the paired difference of CHAIR_s
-    brevity         the distance of CHAIR_s from the best of the baseline's cuts at its recall (metrics.truncation):
+    brevity         the distance of CHAIR_s from the best of the baseline's cuts at its recall (scoring.truncation):
                     only below 0 is "better than saying less". "Worse than every cut" takes a distance from the worst of
                     them above 0, and a CHAIR_s above the baseline's own: captions of unequal lengths lie above the best
                     cut though only brevity made them, but no cut raises CHAIR_s. Of CHAIR_i is said only what points
@@ -60,6 +74,36 @@ def verdict(
     return "; ".join(clauses)
 
 
+def kinds(
+    differences: Mapping[str, Interval],
+    beyond: Truncation | None,
+    images: Mapping[str, int],
+    holm: Mapping[str, float] | None = None,
+) -> dict[str, Kind]:
+    """Return what a verdict comes to, of "captions" and of each "POPE split", from the same intervals as its words.
+
+    Captions are "better" only where they are better than saying less and stay so after Holm, and "worse" where they are
+    worse than every cut, or have a higher CHAIR_s and no more recall for it. Arguments as for verdict.
+    """
+    found: dict[str, Kind] = {}
+    if "chair_s" in differences:
+        if images["chair_s"] < FEWEST_IMAGES:
+            found["captions"] = "too few"
+        else:
+            stands = "not shown" if beyond is None else standing(differences["chair_s"], beyond)
+            if stands == "better" and (holm or {}).get("beyond", 0.0) <= 1 - LEVEL:
+                found["captions"] = "better"
+            elif stands == "worse" or (differences["chair_s"].above_zero and not differences["recall"].above_zero):
+                found["captions"] = "worse"
+            else:
+                found["captions"] = "not told apart"
+    for name, accuracy in differences.items():
+        if name.startswith("pope_") and name.endswith("accuracy"):
+            told: Kind = "better" if accuracy.above_zero else "worse" if accuracy.below_zero else "not told apart"
+            found[_listed([_split(name)])] = told if images[name] >= FEWEST_IMAGES else "too few"
+    return found
+
+
 def _too_few(images: int) -> str:
     return f"too few images for a verdict ({images}; it takes {FEWEST_IMAGES})"
 
@@ -86,23 +130,23 @@ def _hallucination(
     if beyond is None:
         return said
     delta, once = beyond.chair_s, beyond.chair_i_unique
-    better = delta.below_zero
-    worse = beyond.chair_s_worst.above_zero and (difference.value or 0.0) > 0
+    stands = standing(difference, beyond)
+    better = stands == "better"
     if better:
-        said += f", and better than saying less ({beyond.cut}: CHAIR_s {_signed(delta)}{after('beyond')})"
-    elif worse:
-        said += f", and worse than every cut of the baseline (CHAIR_s {_signed(beyond.chair_s_worst)} from the worst)"
+        said += f", and better than saying less ({beyond.cut}: CHAIR_s {delta.signed}{after('beyond')})"
+    elif stands == "worse":
+        said += f", and worse than every cut of the baseline (CHAIR_s {beyond.chair_s_worst.signed} from the worst)"
     else:
         but = "but" if difference.below_zero else "and"
         least = f", where a gain of {delta.smallest_fall:.1f} would show in {10 * POWER:.0f} of 10 samples"
-        said += f", {but} not shown to be better than saying less ({beyond.cut}: CHAIR_s {_signed(delta)}{least})"
+        said += f", {but} not shown to be better than saying less ({beyond.cut}: CHAIR_s {delta.signed}{least})"
     if better and beyond.chair_i_worst.above_zero and (differences["chair_i"].value or 0.0) > 0:
-        return f"{said}, but worse than every cut in CHAIR_i ({_signed(beyond.chair_i_worst)})"
+        return f"{said}, but worse than every cut in CHAIR_i ({beyond.chair_i_worst.signed})"
     if beyond.chair_i.below_zero and not better:
         if once.below_zero:
-            return f"{said}, though better in CHAIR_i ({_signed(beyond.chair_i)})"
-        repeats = f"with each object counted once not shown to be ({_signed(once)})"
-        return f"{said}; better in CHAIR_i ({_signed(beyond.chair_i)}) only by repeats, {repeats}"
+            return f"{said}, though better in CHAIR_i ({beyond.chair_i.signed})"
+        repeats = f"with each object counted once not shown to be ({once.signed})"
+        return f"{said}; better in CHAIR_i ({beyond.chair_i.signed}) only by repeats, {repeats}"
     return said
 
 
@@ -110,9 +154,9 @@ def _manner(columns: Mapping[str, Interval], differences: Mapping[str, Interval]
     said = []
     recall = differences["recall"]
     if recall.below_zero:
-        said.append(f"loses recall ({_signed(recall)})")
+        said.append(f"loses recall ({recall.signed})")
     elif recall.above_zero:
-        said.append(f"gains recall ({_signed(recall)})")
+        said.append(f"gains recall ({recall.signed})")
     for name, more, less in (
         ("looped", "loops more often", "loops less often"),
         ("unterminated", "ends less often by itself", "ends more often by itself"),
@@ -130,7 +174,7 @@ def _pope(accuracies: Mapping[str, Interval]) -> list[str]:
     said, same = [], []
     for split, found in accuracies.items():
         if found.above_zero or found.below_zero:
-            said.append(f"{_listed([split])} {'better' if found.above_zero else 'worse'} (accuracy {_signed(found)})")
+            said.append(f"{_listed([split])} {'better' if found.above_zero else 'worse'} (accuracy {found.signed})")
         else:
             same.append(split)
     return said + ([f"{_listed(same)} not told apart"] if same else [])
@@ -138,8 +182,4 @@ def _pope(accuracies: Mapping[str, Interval]) -> list[str]:
 
 def _told(name: str, difference: Interval, below: str, above: str, neither: str, after: str) -> str:
     word = below if difference.below_zero else above if difference.above_zero else neither
-    return f"{name} {word} ({_signed(difference)}{'' if word == neither else after})"
-
-
-def _signed(found: Interval) -> str:
-    return f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
+    return f"{name} {word} ({difference.signed}{'' if word == neither else after})"

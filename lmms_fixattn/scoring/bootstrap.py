@@ -48,6 +48,14 @@ class Interval:
         return self.high is not None and self.high < 0
 
     @property
+    def signed(self) -> str:
+        """A difference as a reader is shown it, "-4.1 [-11.0, +1.2]": one decimal, no "-0.0"; "" without one."""
+        if self.value is None or self.low is None or self.high is None:
+            return "" if self.value is None else f"{round(self.value, 1) + 0.0:+.1f}"
+        value, low, high = (f"{round(bound, 1) + 0.0:+.1f}" for bound in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
+    @property
     def smallest_fall(self) -> float | None:
         """How far below 0 the truth must lie for such an interval to be below 0 in POWER of all samples of images.
 

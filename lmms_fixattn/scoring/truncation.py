@@ -25,6 +25,10 @@ Where M is level at r, from first to last, the lower of C(r) and CHAIR(last) is 
 to be worse than. A recall above M's end is compared with the end of M, so nothing jumps there: a run that names more
 true objects than the whole baseline has to hallucinate less than the baseline cut where it named its last true one.
 
+At equal length rather than equal recall, the mean words of the cut captions take the place of the recall (at_length).
+That is not the control that decides: repeated words are words too, so a method that repeats itself is compared with
+long captions.
+
 In a bootstrap draw the curves, r and the best of the ways are found again. A curve of equal cuts is convex, so captions
 of unequal lengths lie above it (Jensen) though nothing but brevity made them: that delta is above 0 is no harm done.
 Harm is asked separately, by the distance from the *highest* of the curves.
@@ -34,18 +38,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
+from copy import copy
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmms_fixattn.scoring.bootstrap import Floats, Interval, corpus_weights, interval, p_below, share
+from lmms_fixattn.scoring.bootstrap import LEVEL, Floats, Interval, corpus_weights, interval, p_below, share
 from lmms_fixattn.scoring.chair import Analyser
 
 _WORD = re.compile(r"\S+")
 # As the method "truncate" has it: the dot of "3.5" or "U.S." ends no sentence.
 _SENTENCE_END = re.compile(r"(?<![A-Z\d])[.!?][\"')\]]*$")
+# A picture shows no more of a band than these give, and each costs time at every point.
+_BAND_DRAWS = 1000
 # Equal recalls may differ in their last bits: points far below one object of any corpus.
 _ROUNDING = 1e-9
 
@@ -165,11 +172,19 @@ def kept_words(counts: PrefixCounts) -> dict[str, NDArray[np.int64]]:
 
 @dataclass(frozen=True)
 class Curve:
-    """Figures of the baseline's captions over recall, percent; recall[i] belongs to chair_s[i] and chair_i[i]."""
+    """Figures of the baseline's captions over recall, percent; recall[i] belongs to the i-th of every other.
+
+    chair_s_low to chair_i_high: the pointwise 95% band, at each recall by itself: that two points lie in it at once has
+    a smaller chance. () where none was drawn.
+    """
 
     recall: tuple[float, ...]
     chair_s: tuple[float, ...]
     chair_i: tuple[float, ...]
+    chair_s_low: tuple[float, ...] = ()
+    chair_s_high: tuple[float, ...] = ()
+    chair_i_low: tuple[float, ...] = ()
+    chair_i_high: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -213,12 +228,22 @@ class TruncationControl:
             found[way] = Curve(*(tuple(map(float, values[0])) for values in columns))
         return found
 
-    @property
     def curve(self) -> Curve:
-        """The lowest of the curves at each recall, over the corpus."""
+        """Return the lowest of the curves at each recall, over the corpus, with its band.
+
+        A draw whose curves end below a recall stands there with the cut of most recall, as in compare.
+        """
         recall = np.unique(np.concatenate([curves.highest[0] for curves in self._corpus.values()]))
         best, _, _ = _envelope(self._corpus, recall)
-        columns = (recall, best["chair_s"], best["chair_i"])
+        drawn = {way: curves.first(_BAND_DRAWS) for way, curves in self._draws.items()}
+        draws = len(next(iter(drawn.values())).recall)
+        each = [_envelope(drawn, np.full(draws, point))[0] for point in recall]
+        bands = [
+            np.percentile([at[name] for at in each], bound, axis=1)
+            for name in ("chair_s", "chair_i")
+            for bound in (50 * (1 - LEVEL), 50 * (1 + LEVEL))
+        ]
+        columns = (recall, best["chair_s"], best["chair_i"], *bands)
         return Curve(*(tuple(map(float, values)) for values in columns))
 
     def compare(self, method: Mapping[str, tuple[float, Floats]]) -> Truncation:
@@ -245,6 +270,19 @@ class TruncationControl:
             note=self._note(recall, recall_drawn),
         )
 
+    def at_length(self, words: tuple[float, Floats], chair_s: tuple[float, Floats]) -> Interval | None:
+        """Return a method's CHAIR_s minus that of the best cut with as many mean words as the method.
+
+        words: of its captions, between blanks, and chair_s, each over the corpus and in every draw. A draw in which it
+        has more words than the baseline stands with the whole captions. None for a method of more words over the
+        corpus: no cut has so many.
+        """
+        if words[0] > max(float(curves.words[0, -1]) for curves in self._corpus.values()) + _ROUNDING:
+            return None
+        best, _, _ = _envelope(self._corpus, np.array([words[0]]), "words")
+        drawn, _, _ = _envelope(self._draws, words[1], "words")
+        return interval(chair_s[0] - float(best["chair_s"][0]), chair_s[1] - drawn["chair_s"])
+
     def _note(self, recall: float, recall_drawn: Floats) -> str | None:
         most = max(float(curves.highest[0, -1]) for curves in self._corpus.values())
         if recall > most + _ROUNDING:
@@ -260,9 +298,11 @@ class TruncationControl:
         return None
 
 
-def _envelope(ways: Mapping[str, _Curves], recall: Floats) -> tuple[dict[str, Floats], dict[str, Floats], str]:
-    """Return the lowest and highest figures of all ways at a recall a row, and the lowest cut in CHAIR_s of row 0."""
-    found = {way: curves.at(recall) for way, curves in ways.items()}
+def _envelope(
+    ways: Mapping[str, _Curves], place: Floats, along: Along = "highest"
+) -> tuple[dict[str, Floats], dict[str, Floats], str]:
+    """Return the lowest and highest figures of all ways at a place a row, and the lowest cut in CHAIR_s of row 0."""
+    found = {way: curves.at(place, along) for way, curves in ways.items()}
     names = next(iter(ways.values())).chair
     best = {name: np.min([low[name] for _, low, _ in found.values()], axis=0) for name in names}
     worst = {name: np.max([high[name] for _, _, high in found.values()], axis=0) for name in names}
@@ -270,34 +310,49 @@ def _envelope(ways: Mapping[str, _Curves], recall: Floats) -> tuple[dict[str, Fl
     return best, worst, called(binding, int(found[binding][0][0]))
 
 
+Along: TypeAlias = Literal["highest", "words"]
+"""What a place on the curves is given by: recall, by its running maximum, or mean words."""
+
+
 class _Curves:
-    """Curves of one way for every row of weights, [rows, amounts]: recall, its running maximum, hallucination."""
+    """Curves of one way for every row of weights, [rows, amounts]: recall, its running maximum, words, CHAIR."""
 
     def __init__(self, counts: PrefixCounts, kept: NDArray[np.int64], weights: Floats) -> None:
         def total(values: Floats) -> Floats:
             return weights @ np.take_along_axis(values, kept, axis=1)
 
+        captions = weights.sum(axis=1, keepdims=True)
         found, unique = total(counts.found), total(counts.unique)
         self.recall = 100 * share(found, (weights @ counts.true)[:, None])
         self.highest = np.maximum.accumulate(self.recall, axis=1)
-        captions = (counts.hallucinated > 0).astype(np.float64)
+        self.words = share(weights @ kept.astype(np.float64), captions)
         self.chair = {
-            "chair_s": 100 * share(total(captions), weights.sum(axis=1, keepdims=True)),
+            "chair_s": 100 * share(total((counts.hallucinated > 0).astype(np.float64)), captions),
             "chair_i": 100 * share(total(counts.hallucinated), total(counts.mentioned)),
             "chair_i_unique": 100 * share(unique - found, unique),
         }
 
-    def at(self, recall: Floats) -> tuple[NDArray[np.int64], dict[str, Floats], dict[str, Floats]]:
-        """Return the first amount that reaches a recall a row, and the figures to beat and to be worse than there.
+    def first(self, rows: int) -> _Curves:
+        """Return the curves of the first rows alone."""
+        some = copy(self)
+        some.recall, some.highest, some.words = self.recall[:rows], self.highest[:rows], self.words[:rows]
+        some.chair = {name: curve[:rows] for name, curve in self.chair.items()}
+        return some
 
-        recall: [rows]; of any length where the curves are those of one row.
+    def at(
+        self, place: Floats, along: Along = "highest"
+    ) -> tuple[NDArray[np.int64], dict[str, Floats], dict[str, Floats]]:
+        """Return the first amount that reaches a place a row, and the figures to beat and to be worse than there.
+
+        place: [rows], recall or mean words; of any length where the curves are those of one row.
         """
-        rows = np.arange(len(recall)) if len(self.highest) > 1 else np.zeros(len(recall), dtype=np.int64)
-        reached = np.minimum(recall, self.highest[rows, -1])[:, None]
-        first = (self.highest < reached - _ROUNDING).sum(axis=1)
-        last = (self.highest <= reached + _ROUNDING).sum(axis=1) - 1
+        grows: Floats = getattr(self, along)
+        rows = np.arange(len(place)) if len(grows) > 1 else np.zeros(len(place), dtype=np.int64)
+        reached = np.minimum(place, grows[rows, -1])[:, None]
+        first = (grows < reached - _ROUNDING).sum(axis=1)
+        last = (grows <= reached + _ROUNDING).sum(axis=1) - 1
         before = np.maximum(first - 1, 0)
-        low, high = self.highest[rows, before], self.highest[rows, first]
+        low, high = grows[rows, before], grows[rows, first]
         part = np.minimum(share(reached[:, 0] - low, high - low), 1.0)
         best, worst = {}, {}
         for name, curve in self.chair.items():

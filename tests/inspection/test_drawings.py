@@ -60,6 +60,24 @@ def test_attention_draws_every_share_and_the_change():
     assert "A dog." in figure.get_suptitle()
 
 
+@pytest.mark.parametrize("count", [5, 9])
+def test_attention_of_many_methods_wraps_and_leaves_no_panel_empty(count):
+    several = [shares(f"fixattn alpha=0.{number} local_ratio=0.25", number) for number in range(count)]
+    figure = draw_attention(several, "q", "a", 1)
+    assert figure.get_figwidth() <= 4 * 4.4
+    panels = [axes for axes in figure.axes if axes.patches and axes.get_ylabel() == "attention"]
+    assert [axes.get_title() for axes in panels] == [share.label for share in several]
+    assert len(drawn_images(figure)) == count + count - 1
+    # Bars, two heat maps with their colour bars, and the table where the first one's own change would be.
+    assert len(figure.axes) == count + 2 * (2 * count - 1) + 1
+    [table] = [axes for axes in figure.axes if axes.tables]
+    figure.draw_without_rendering()
+    cells = table.tables[0].get_celld()
+    assert len(cells) == 3 * (count + 1)
+    for cell in cells.values():
+        assert cell.get_text().get_window_extent().width <= cell.get_window_extent().width
+
+
 def test_attention_of_one_method_has_no_change_to_draw():
     assert len(drawn_images(draw_attention([shares("vanilla", 1)], "q", "a", 1))) == 1
 
@@ -83,6 +101,16 @@ def test_heads_draw_sensitivity_means_and_gains_with_unedited_layers_apart():
     assert len(draw_sensitivity([plain], "q").axes) == 3  # the map, its colour bar and the means
 
 
+def test_no_panel_stands_empty_where_only_some_methods_have_gains():
+    chance = np.random.default_rng(3)
+    plain = HeadSensitivity("vanilla", chance.random((LAYERS, HEADS)), None)
+    moved = HeadSensitivity("fixattn", chance.random((LAYERS, HEADS)), chance.random((LAYERS, HEADS)))
+    figure = draw_sensitivity([plain, moved, plain], "q")
+    # A map with its colour bar and the means each, and one map of gains with its colour bar.
+    assert len(figure.axes) == 3 * 3 + 2
+    assert all(axes.axison for axes in figure.axes)
+
+
 def test_heat_maps_of_a_large_model_label_layers_and_heads_sparsely():
     values = np.random.default_rng(4).random((32, 32))
     figure = draw_sensitivity([HeadSensitivity("vanilla", values, None)], "q")
@@ -102,6 +130,13 @@ def choice(spatial=True):
         {name: chance.random((3, 4)) < 0.4 for name in names},
         {name: chance.random((3, 4)) for name in names},
     )
+
+
+def test_a_set_that_holds_nothing_says_so():
+    tokens = choice()
+    tokens.sets["spatial"][:] = False
+    [axes] = [axes for axes in draw_tokens(tokens).axes if axes.get_title() == "spatial: 0 of 12"]
+    assert [text.get_text() for text in axes.texts] == ["none beside\nthe summary ones"]
 
 
 @pytest.mark.parametrize("spatial", [True, False])
@@ -180,7 +215,9 @@ def test_answers_draw_all_words_once_and_colour_what_is_supported_and_what_is_no
 
 def test_no_text_of_answers_overlaps_another_or_leaves_the_page():
     figure = draw_answers(
-        [Conversation("vanilla", (TURN, TURN)), Conversation("pai " * 30, (TURN, TURN))], np.zeros((4, 4, 3)), set()
+        [Conversation(name, (TURN, TURN)) for name in ("vanilla", "pai " * 30, "pai", "vcd")],
+        np.zeros((4, 4, 3)),
+        set(),
     )
     figure.set_dpi(160)  # as saved; a character is 12 pixels wide, a line 29 high
     figure.canvas.draw()
@@ -192,6 +229,18 @@ def test_no_text_of_answers_overlaps_another_or_leaves_the_page():
             across = min(box.x1, other.x1) - max(box.x0, other.x0)
             down = min(box.y1, other.y1) - max(box.y0, other.y0)
             assert across < 8 or down < 8
+
+
+def test_answers_of_many_methods_wrap_and_repeat_the_questions():
+    names = [f"method{number}" for number in range(5)]
+    figure = draw_answers([Conversation(name, (TURN,)) for name in names], np.zeros((4, 4, 3)), set())
+    places = {text.get_text(): text.get_position() for text in figure.texts if text.get_text() in names}
+    assert list(places) == names
+    (first, top), (fourth, below) = places["method0"], places["method3"]
+    assert first == fourth
+    assert below < top
+    asked = [text for text in figure.texts if text.get_style() == "italic"]
+    assert len(asked) == 2 * len({text.get_text() for text in asked})
 
 
 @pytest.mark.parametrize("width", [4, 9, 30])

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmms_fixattn.report.columns import CAPTION_COLUMNS
+from lmms_fixattn.report.columns import CAPTION_COLUMNS, caption_figures
 from lmms_fixattn.report.compare import Comparison, compare, to_json
+from lmms_fixattn.report.controls import CONTROLS
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run, read_run
 from lmms_fixattn.scoring import bootstrap, chair, pope
+from lmms_fixattn.scoring.count_model import rate_ratio
 from lmms_fixattn.scoring.files.reading import FileError, read_ground_truth
 from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
+from lmms_fixattn.scoring.staircase import StaircaseControl
+from lmms_fixattn.scoring.truncation import TruncationControl, count_prefixes
 
 LEXICON = chair.make_analyser()
 N = 41
@@ -257,6 +261,8 @@ def test_json_holds_every_column_with_its_bounds() -> None:
     bounds = {"chair_s", "chair_i", "chair_i_unique", "chair_s_worst", "chair_i_worst"}
     assert set(row["vs_truncation"]) == bounds | {"cut", "p", "note", "smallest_shown"}
     assert set(row["holm"]) == {"chair_s", "beyond"}
+    assert set(row["rate_ratio"]) == set(row["length_matched"]) == {"value", "low", "high"}
+    assert row["vs_controls"] is found["staircase"] is found["rows"][0]["rate_ratio"] is None
     assert found["rows"][0]["vs_truncation"] is None
     assert found["settings"] == {"analyser": "lexicon", "parser": "official", "draws": 60, "seed": 3, "level": 0.95}
     assert len(found["curve"]["recall"]) == len(found["curve"]["chair_s"])
@@ -308,3 +314,89 @@ def test_of_released_fixes_only_those_that_no_way_to_say_less_explains_are_bette
     assert "CHAIR_s lower" in row.verdict
     assert ("and better than saying less (" in row.verdict) == better
     assert ("not shown to be better than saying less (" in row.verdict) != better
+
+
+def ran(run: Run, method: str) -> Run:
+    return replace(run, record={"lmms_fixattn": {"method": {"name": method}}, "tasks": {}})
+
+
+def shortened(run: Run, name: str, words: int) -> Run:
+    return replace(
+        run,
+        name=name,
+        captions={"": tuple(replace(e, text=" ".join(e.text.split()[:words])) for e in run.captions[""])},
+    )
+
+
+def test_runs_of_control_methods_make_a_staircase_that_the_others_are_held_against() -> None:
+    base = captioned("base", 5, most=9)
+    runs = [
+        ran(base, "vanilla"),
+        ran(shortened(base, "cut", 9), "beam+truncate"),
+        ran(captioned("other", 7, most=9), "nucleus"),
+        ran(captioned("fix", 8, most=6), "pai"),
+        ran(captioned("mixed", 9, most=6), "pai+truncate"),
+    ]
+    comparison = made(*runs)
+    rows = {row.name: row for row in comparison.rows}
+    assert {name for name, row in rows.items() if row.vs_controls is not None} == {"fix", "mixed"}
+    assert comparison.staircase is not None
+    assert set(comparison.staircase.runs) <= {"base", "cut", "other"}
+    weights = bootstrap.draw_weights(N, 60, 3)
+    control = StaircaseControl(
+        {name: columns_of(run, weights) for name, run in (("base", runs[0]), ("cut", runs[1]), ("other", runs[2]))}
+    )
+    assert comparison.staircase == control.staircase()
+    own = columns_of(runs[3], weights)
+    assert rows["fix"].vs_controls == control.minus(own["recall"], own["chair_s"])
+    assert to_json(comparison)["staircase"]["runs"] == comparison.staircase.runs
+    # Plain files say nothing of their method; who compares them may.
+    plain = [replace(run, record={}) for run in runs]
+    assert made(*plain).staircase is None
+    named = compare(plain, "base", TRUTH, LEXICON, draws=60, seed=3, controls=["cut", "other"])
+    assert named.staircase == comparison.staircase
+
+
+def columns_of(run: Run, weights: bootstrap.Floats) -> dict[str, tuple[float, bootstrap.Floats]]:
+    entries = sorted(run.captions[""], key=lambda entry: entry.image_id)
+    scored = [chair.score_caption(e.image_id, e.text, TRUTH[e.image_id], LEXICON) for e in entries]
+    figures = caption_figures(scored, weights)
+    return {name: figures.column(name) for name in ("recall", "chair_s")}
+
+
+def test_controls_are_the_methods_that_only_ask_choose_tokens_or_stop() -> None:
+    from lmms_fixattn.cli.methods import HOOKS
+    from lmms_fixattn.methods import METHODS
+
+    allowed = {"ask", "generation", "ends"}
+    trivial = {name for name, method in METHODS.items() if {hook for hook in HOOKS if method.has(hook)} <= allowed}
+    assert trivial == set(CONTROLS)
+
+
+def test_length_matched_and_rate_ratio_are_those_of_the_captions() -> None:
+    base = captioned("base", 5, most=9)
+    brief, longer = captioned("brief", 6, most=5), captioned("longer", 7, most=14)
+    comparison = made(base, brief, longer)
+    rows = {row.name: row for row in comparison.rows}
+
+    def counts(run: Run) -> tuple[bootstrap.Floats, bootstrap.Floats]:
+        entries = sorted(run.captions[""], key=lambda entry: entry.image_id)
+        wrong = [len(set(LEXICON.mentions(e.text).objects) - TRUTH[e.image_id]) for e in entries]
+        return np.array(wrong, dtype=float), np.array([len(e.text.split()) for e in entries], dtype=float)
+
+    assert counts(brief)[1].mean() < counts(base)[1].mean() < counts(longer)[1].mean()
+    for run in (brief, longer):
+        assert rows[run.name].rate_ratio == rate_ratio(counts(run), counts(base))
+    pairs = [(e.text, TRUTH[e.image_id]) for e in sorted(base.captions[""], key=lambda entry: entry.image_id)]
+    weights = bootstrap.draw_weights(N, 60, 3)
+    words = counts(brief)[1]
+    expected = TruncationControl(count_prefixes(pairs, LEXICON), weights).at_length(
+        (float(words.mean()), weights @ words / N), columns_of(brief, weights)["chair_s"]
+    )
+    assert expected is not None
+    found = rows["brief"].length_matched
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+    assert rows["longer"].length_matched is None
+    assert "no cut of base has as many words as longer: no length-matched difference" in comparison.notes
+    assert (rows["base"].length_matched, rows["base"].rate_ratio) == (None, None)

@@ -10,8 +10,9 @@ import pytest
 from browser import open_page, photograph
 from PIL import Image
 
-from lmms_fixattn.report import plots, table
+from lmms_fixattn.report import plots
 from lmms_fixattn.report.compare import Comparison
+from lmms_fixattn.report.grids import grids
 from lmms_fixattn.report.html import page, write_page
 from lmms_fixattn.scoring.files.reading import FileError
 
@@ -35,6 +36,18 @@ def acted(written: Path, script: str) -> str:
     return re.sub(r"<script.*?</script>", "", dom, flags=re.DOTALL)
 
 
+def choose(**values: str | int) -> str:
+    """A script that chooses values of selects, by their ids."""
+    return "".join(
+        f'{{ const s = document.getElementById("{key}"); s.value = "{value}"; s.dispatchEvent(new Event("change")); }}'
+        for key, value in values.items()
+    )
+
+
+def all_as_given() -> str:
+    return choose(filter="all", order="given")
+
+
 def place(dom: str) -> str:
     [found] = re.findall(r'<p id="place"[^>]*>(.*?)</p>', dom)
     return str(found)
@@ -47,21 +60,23 @@ def articles(dom: str) -> list[str]:
 def test_the_page_opens_without_network_or_error_and_shows_every_caption_of_an_image(
     written: Path, comparison: Comparison
 ) -> None:
-    dom = acted(written, "")
+    dom = acted(written, all_as_given())
     assert place(dom) == "Image 101 of chair, 1 of 40"
     shown = articles(dom)
     assert len(shown) == len(comparison.rows)
     for article, row in zip(shown, comparison.rows, strict=True):
         scored = row.captions[0]
         assert f"<h3>{escape(row.name, quote=False)}</h3>" in article
-        text = re.sub(r'<span class="hidden">.*?</span>|<[^>]+>', "", article.partition('class="text">')[2])
+        within = article.partition('class="text">')[2].partition("</p>")[0]
+        text = re.sub(r'<span class="hidden">.*?</span>|<[^>]+>', "", within)
         assert unescape(text).strip() == scored["caption"]
-        assert article.count('class="unsupported"') == len(scored["hallucinated"])
-        assert article.count('class="supported"') == len(scored["objects"]) - len(scored["hallucinated"])
+        assert within.count('class="unsupported"') == len(scored["hallucinated"])
+        assert within.count('class="supported"') == len(scored["objects"]) - len(scored["hallucinated"])
         for name in scored["hallucinated"]:
             assert f'title="{name}: not in the image"' in article
-        figures = unescape(article)
-        assert f"{scored['words']} words" in figures
+        assert f"{scored['words']} words" in unescape(article)
+        missed = sorted(set(scored["truth"]) - set(scored["objects"]))
+        assert re.findall(r'<span class="missed">(.*?)</span>', article) == [", ".join(missed)] * bool(missed)
 
 
 def test_the_console_is_heard(written: Path) -> None:
@@ -93,10 +108,10 @@ def test_next_previous_keys_and_ids_move_through_the_images(written: Path) -> No
     press = 'document.body.dispatchEvent(new KeyboardEvent("keydown", {{key: "{}", bubbles: true}}))'.format
     jump = 'const j = document.getElementById("jump"); j.value = "{}"; j.dispatchEvent(new Event("change"))'.format
     assert places(
-        written, click("next"), click("next"), click("previous"), press("ArrowRight"), press("ArrowLeft"), jump(120),
-        jump(9), press("ArrowLeft"), jump(140), click("next"), press("ArrowRight"),
+        written, all_as_given(), click("next"), click("next"), click("previous"), press("ArrowRight"),
+        press("ArrowLeft"), jump(120), jump(9), press("ArrowLeft"), jump(140), click("next"), press("ArrowRight"),
     ) == [
-        *(f"Image {image} of chair, {image - 100} of 40" for image in (102, 103, 102, 103, 102, 120)),
+        *(f"Image {image} of chair, {image - 100} of 40" for image in (101, 102, 103, 102, 103, 102, 120)),
         "There is no image 9 here.",
         *(f"Image {image} of chair, {image - 100} of 40" for image in (119, 140, 140, 140)),
     ]  # fmt: skip
@@ -104,7 +119,7 @@ def test_next_previous_keys_and_ids_move_through_the_images(written: Path) -> No
 
 def test_an_address_opens_an_image(written: Path) -> None:
     dom = open_page(written, "#image=chair%3A107").dom
-    assert place(dom) == "Image 107 of chair, 7 of 40"
+    assert place(dom).startswith("Image 107 of chair, ")
     assert '<img src="data:image/' in dom
 
 
@@ -117,19 +132,20 @@ def test_filters_and_orders_choose_by_unsupported_objects(written: Path, compari
         {tuple(sorted(set(caption["hallucinated"]))) for caption in captions}
         for captions in zip(*(row.captions for row in comparison.rows), strict=True)
     ]
-    choose = 'for (const [id, value] of [["filter", "{}"], ["order", "{}"]]) {{ const s = document.getElementById(id);'
-    choose += 's.value = value; s.dispatchEvent(new Event("change")); }}'
     invented = [number for number in range(40) if wrong[number][2]]
     assert 0 < len(invented) < 40
     widest = max(invented, key=lambda number: (max(wrong[number]) - min(wrong[number]), -number))
     most = max(range(40), key=lambda number: (sum(wrong[number]), -number))
     differ = [number for number in range(40) if len(named[number]) > 1]
+    furthest = max(differ, key=lambda number: (max(wrong[number]) - min(wrong[number]), -number))
     jump = 'const j = document.getElementById("jump"); j.value = "{}"; j.dispatchEvent(new Event("change"))'.format
     hidden = next(number for number in range(40) if number not in invented)
     assert places(
-        written, choose.format(2, "difference"), choose.format("all", "wrong"), choose.format("differ", "given"),
-        choose.format(2, "given"), jump(101 + hidden),
+        written, "", choose(filter=2, order="difference"), choose(filter="all", order="wrong"),
+        choose(filter="differ", order="given"), choose(filter=2, order="given"), jump(101 + hidden),
     ) == [
+        # A comparison opens on what differs most.
+        f"Image {101 + furthest} of chair, 1 of {len(differ)}",
         f"Image {101 + widest} of chair, 1 of {len(invented)}",
         f"Image {101 + most} of chair, 1 of 40",
         f"Image {101 + differ[0]} of chair, 1 of {len(differ)}",
@@ -139,8 +155,18 @@ def test_filters_and_orders_choose_by_unsupported_objects(written: Path, compari
     ]  # fmt: skip
 
 
+def test_a_picture_enlarges_and_shrinks_where_it_is_clicked(written: Path) -> None:
+    click = 'document.querySelector("#picture button").click();'
+    width = 'document.querySelector("#picture img").clientWidth'
+    dom = acted(written, f"const widths = [{width}]; {click} widths.push({width}); {click} widths.push({width});"
+                "document.body.dataset.widths = widths;")  # fmt: skip
+    small, large, again = map(int, re.findall(r'data-widths="([\d,]+)"', dom)[0].split(","))
+    assert small == again
+    assert large >= 3 * small
+
+
 def test_nothing_in_a_caption_or_a_name_becomes_markup(written: Path) -> None:
-    dom = acted(written, "")
+    dom = acted(written, all_as_given())
     assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;" in dom
     text = written.read_text(encoding="utf-8")
     assert "<script>alert" not in text
@@ -149,54 +175,116 @@ def test_nothing_in_a_caption_or_a_name_becomes_markup(written: Path) -> None:
     assert "Describe &lt;it&gt;." in text
 
 
-def test_tables_verdicts_notes_and_plots_are_in_the_page(written: Path, comparison: Comparison) -> None:
-    plain = unescape(re.sub(r"<[^>]+>", "", re.sub(r"\s+", " ", written.read_text(encoding="utf-8"))))
-    for name, verdict in table.verdicts(comparison):
-        assert name in plain
-        assert verdict in plain
-    for section in table.sections(comparison):
-        for line in section.lines:
-            assert all(cell in plain for cell in line)
-    assert table.settings(comparison) in plain
-    assert all(note in plain for note in comparison.notes)
+def text_of(part: str) -> str:
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", part)))
+
+
+def test_a_card_a_method_says_the_word_and_the_forest_plot_follows_before_the_figures(
+    written: Path, comparison: Comparison
+) -> None:
     text = written.read_text(encoding="utf-8")
+    found = re.findall(r'<article class="card ([\w-]+)">(.*?)</article>', text, flags=re.DOTALL)
+    assert len(found) == len(comparison.rows) - 1
+    for (kind, inside), row in zip(found, comparison.rows[1:], strict=True):
+        assert kind == row.kinds["captions"].replace(" ", "-")
+        assert row.name in text_of(inside)
+        assert row.kinds["captions"] in text_of(inside).lower()
+        first = row.verdict.partition(" (")[0]
+        assert first in text_of(inside)
     assert re.findall(r'<figure id="plot-(\w+)">', text) == list(plots.figures(comparison))
-    assert text.index('id="verdicts"') < text.index('id="figures"') < text.index('id="samples"')
+    order = ['id="verdicts"', 'id="plot-truncation"', 'id="figures"', 'id="plot-recall"', 'id="samples"']
+    assert sorted(order, key=text.index) == order
+
+
+def test_tables_notes_and_settings_are_in_the_page(written: Path, comparison: Comparison) -> None:
+    text = written.read_text(encoding="utf-8")
+    plain = text_of(text)
+    for one in grids(comparison):
+        assert one.title in plain
+        for line in one.lines:
+            assert line.name in plain
+            assert all(
+                part in plain
+                for cell in line.cells
+                for part in (cell.value, cell.bounds, cell.change, cell.change_bounds)
+            )
+    assert all(note in plain for note in comparison.notes)
+    assert "40 images; 95% bootstrap intervals" in plain
+    assert "CHAIR_s ↓" in plain
+    assert "chair_s" not in plain.partition("Written by")[0].replace("chair_s_", "")
+    assert not re.findall(r"[-−]0\.0\b", plain.partition("Written by")[0])
 
 
 def test_what_runs_recorded_is_said_once_where_they_agree_and_by_run_where_not(comparison: Comparison) -> None:
-    assert page(comparison).count("float16") == 1
+    assert page(comparison, {}).count("float16") == 1
     records = dict(comparison.records) | {"short": {"lmms_fixattn": {"dtype": "float32"}, "tasks": {}}}
-    text = page(replace(comparison, records=records))
+    text = page(replace(comparison, records=records), {})
     assert text.count("float16") == 2
     assert "<b>short</b> float32" in text
-    assert "No run recorded" in page(replace(comparison, records={}))
+    assert "No run recorded" in page(replace(comparison, records={}), {})
 
 
-def test_a_comparison_of_answers_alone_has_a_page_without_plots_and_captions(
-    answers_alone: Comparison, tmp_path: Path
-) -> None:
-    path = tmp_path / "page.html"
+@pytest.fixture(scope="module")
+def asking(answers_alone: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("answers") / "page.html"
     write_page(answers_alone, path)
-    dom, console = open_page(path)
-    assert console == []
-    assert "POPE" in dom
+    return path
+
+
+def rows_of(dom: str) -> list[str]:
+    inside = dom.partition('<tbody id="answers">')[2].partition("</tbody>")[0]
+    return re.findall(r"<tr>(.*?)</tr>", inside, flags=re.DOTALL)
+
+
+def test_answers_can_be_browsed_by_what_differs_and_what_is_wrong(asking: Path, answers_alone: Comparison) -> None:
+    asked = list(zip(*answers_alone.answers["random"].values(), strict=True))
+    dom = acted(asking, 'document.getElementById("more").click();')
+    # One run says yes and the other no, so that they differ in every question.
+    assert "100 of 120 questions shown, of 120 asked" in dom
+    assert len(rows_of(dom)) == 100
+    for row, (yes, no) in zip(rows_of(dom), asked, strict=False):
+        assert f'<th scope="row">{yes.question}<small> random, image {yes.image_id}</small></th>' in row
+        assert f'data-label="label"><div>{yes.label}</div>' in row
+        assert ("✗ wrong</b> Yes" in row) == (yes.label == "no")
+        assert ("✗ wrong</b> No" in row) == (no.label == "yes")
+    wrong = acted(asking, choose(which=1))
+    count = sum(no.label == "yes" for _, no in asked)
+    assert f"{min(50, count)} of {count} questions shown" in wrong
+    assert len(rows_of(wrong)) == min(50, count)
+    assert all("✗ wrong</b> No" in row for row in rows_of(wrong))
     assert 'id="samples"' not in dom
-    assert 'id="plots"' not in dom
+    assert re.findall(r'<figure id="plot-(\w+)">', dom) == ["pope"]
 
 
-def test_the_page_fits_a_telephone_and_tables_and_plots_scroll_by_themselves(written: Path) -> None:
+def test_one_run_reads_as_one_run(comparison: Comparison, tmp_path: Path) -> None:
+    alone = replace(comparison, rows=comparison.rows[:1], by_task={})
+    write_page(alone, tmp_path / "page.html")
+    dom, console = open_page(tmp_path / "page.html")
+    assert console == []
+    assert "<h1>base</h1>" in dom
+    plain = text_of(re.sub(r"<(script|style).*?</\1>", "", dom, flags=re.DOTALL)).partition("Protocol 40")[0]
+    for furniture in ("against", "baseline", "beyond brevity", "Verdicts", "differ", "every run"):
+        assert furniture not in plain.partition("Captions supported")[2]
+        assert furniture not in plain.partition("Captions supported")[0]
+    assert re.findall(r'<figure id="plot-(\w+)">', dom) == ["position", "position_words"]
+    most = max(len(set(caption["hallucinated"])) for caption in alone.rows[0].captions)
+    first = next(one["image_id"] for one in alone.rows[0].captions if len(set(one["hallucinated"])) == most)
+    assert place(dom) == f"Image {first} of chair, 1 of 40"
+
+
+@pytest.mark.parametrize("width", [500, 750, 1280])
+def test_nothing_is_wider_than_the_screen(written: Path, width: int) -> None:
     path = written.with_name("measured.html")
     measure = "document.body.dataset.sizes = [innerWidth, document.documentElement.scrollWidth,"
-    measure += "...[...document.querySelectorAll('.wide')].map((part) => part.clientWidth)]"
+    measure += "...[...document.querySelectorAll('.wide, .plot, .card')].map((part) => part.scrollWidth)]"
     text = written.read_text(encoding="utf-8").replace("</body>", f"<script>{measure}</script></body>")
     path.write_text(text, encoding="utf-8")
-    found = re.search(r'data-sizes="([\d,]+)"', open_page(path, width=500).dom)
+    found = re.search(r'data-sizes="([\d,]+)"', open_page(path, width=width).dom)
     assert found is not None
-    window, content, *scrolling = map(int, found[1].split(","))
-    assert content <= window == 500
-    assert len(scrolling) > 5
-    assert max(scrolling) < window
+    window, content, *parts = map(int, found[1].split(","))
+    assert content <= window == width
+    assert len(parts) > 8
+    assert max(parts) < window
 
 
 def test_a_picture_of_the_page_shows_marks_of_both_kinds(written: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from lmms_fixattn.report.positions import positions
 from lmms_fixattn.scoring.bootstrap import Interval
 from lmms_fixattn.scoring.chair import make_analyser
 from lmms_fixattn.scoring.files.reading import FileError
+from lmms_fixattn.scoring.staircase import Staircase
 
 
 def bars(axes: object, label: str) -> tuple[float, float, list[tuple[float, ...]]]:
@@ -56,30 +57,73 @@ def test_the_recall_plot_draws_every_run_at_its_figures_with_its_intervals_over_
             assert (at_x, at_y) == (x.value, y.value)
             assert across == pytest.approx((x.low, y.value, x.high, y.value))
             assert upright == pytest.approx((x.value, y.low, x.value, y.high))
-            assert axes.get_ylim()[0] == 0
-            assert axes.get_ylim()[1] >= (y.high or 0)
+            for (low, high), interval in ((axes.get_xlim(), x), (axes.get_ylim(), y)):
+                assert low < interval.low <= interval.high < high or low == 0
+        # Zoomed: the runs take most of the panel, not a corner of it.
+        for name, (low, high) in (("recall", axes.get_xlim()), (column, axes.get_ylim())):
+            lows = [row.columns[name].low for row in comparison.rows]
+            highs = [row.columns[name].high for row in comparison.rows]
+            assert max(highs) - min(lows) > 0.7 * (high - low)
 
 
-def test_no_two_names_overlap_even_with_twelve_runs_close_together(comparison: Comparison) -> None:
-    figure = plots.recall_plot(many(comparison, 12))
+def test_the_curve_has_its_band_and_no_line_but_intervals_and_the_curve_is_drawn(comparison: Comparison) -> None:
+    curve = comparison.curve
+    assert curve is not None
+    for axes, column in zip(plots.recall_plot(comparison).axes, ("chair_s", "chair_i"), strict=True):
+        [band] = [one for one in axes.collections if one.get_label() == "band"]
+        ends = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
+        assert set(zip(curve.recall, getattr(curve, f"{column}_low"), strict=True)) <= ends
+        assert set(zip(curve.recall, getattr(curve, f"{column}_high"), strict=True)) <= ends
+        assert [text.arrow_patch for text in axes.texts if hasattr(text, "arrow_patch")] == []
+        # A point a run and the curve; the intervals are collections of the points'.
+        assert len(axes.lines) == len(comparison.rows) + 1
+    bare = replace(comparison, curve=replace(curve, chair_s_low=(), chair_s_high=(), chair_i_low=(), chair_i_high=()))
+    for axes in plots.recall_plot(bare).axes:
+        assert "band" not in {one.get_label() for one in axes.collections}
+
+
+def test_the_staircase_of_control_runs_is_drawn_where_there_are_some(comparison: Comparison) -> None:
+    steps = Staircase(("short", "base"), (30.0, 70.0), (20.0, 60.0), (10.0, 50.0), (30.0, 70.0))
+    chair_s, chair_i = plots.recall_plot(replace(comparison, staircase=steps)).axes
+    [drawn] = [line for line in chair_s.lines if line.get_label() == "staircase"]
+    # Up to each step's recall its height, from the step before.
+    assert (list(drawn.get_xdata()), list(drawn.get_ydata())) == ([0, 30, 70], [20, 20, 60])
+    assert drawn.get_drawstyle() == "steps-pre"
+    assert "staircase" not in {line.get_label() for line in chair_i.lines}
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_no_name_is_cut_or_lies_on_a_panel_even_with_twelve_runs(comparison: Comparison, narrow: bool) -> None:
+    figure = plots.recall_plot(many(comparison, 12), narrow)
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    names = legend.get_texts()
+    assert len({text.get_text() for text in names}) >= 12
+    boxes = [Text.get_window_extent(text) for text in names]
+    for first, box in enumerate(boxes):
+        assert not [other for other in boxes[:first] if box.overlaps(other)]
+        assert not [axes for axes in figure.axes if box.overlaps(axes.bbox)]
+        assert figure.bbox.x0 < box.x0 < box.x1 < figure.bbox.x1
+        assert figure.bbox.y0 < box.y0 < box.y1 < figure.bbox.y1
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_the_numbers_beside_a_forest_plot_are_whole_and_by_themselves(comparison: Comparison, narrow: bool) -> None:
+    figure = plots.truncation_plot(comparison, narrow)
     figure.draw_without_rendering()
     for axes in figure.axes:
-        names = [text.get_text() for text in axes.texts]
-        assert len(set(names)) == 12
-        boxes = [Text.get_window_extent(text) for text in axes.texts]
-        for first, box in enumerate(boxes):
-            assert not [other for other in boxes[:first] if box.y0 < other.y1 and other.y0 < box.y1]
-            assert figure.bbox.y0 < box.y0
-            assert box.y1 < figure.bbox.y1
-            following = [other.get_tightbbox().x0 for other in figure.axes if other.bbox.x0 > axes.bbox.x0]
-            assert box.x1 < min([*following, figure.bbox.x1])
+        for text in (text for text in axes.texts if "[" in text.get_text()):
+            box = Text.get_window_extent(text)
+            assert box.x1 < figure.bbox.x1
+            assert not [other for other in figure.axes if box.overlaps(other.bbox)]
 
 
 def test_names_are_written_as_they_are(comparison: Comparison) -> None:
     rows = tuple(replace(row, name=f"{row.name}$_{number}$") for number, row in enumerate(comparison.rows))
     odd = replace(comparison, rows=rows, baseline=rows[0].name)
-    for figure in plots.figures(odd).values():
-        assert "$_1$" in plots.svg(figure, "")
+    for plot in plots.figures(odd).values():
+        for figure in plot:
+            assert "$_1$" in plots.svg(figure, "")
 
 
 def test_the_truncation_plot_draws_every_delta_with_its_interval(comparison: Comparison) -> None:
@@ -91,6 +135,11 @@ def test_the_truncation_plot_draws_every_delta_with_its_interval(comparison: Com
             delta: Interval = getattr(row.vs_truncation, column)
             assert bars(axes, row.name)[:2] == (delta.value, place)
             assert bars(axes, row.name)[2][0] == pytest.approx((delta.low, place, delta.high, place))
+            [container] = [one for one in axes.containers if one.get_label() == row.name]
+            told = delta.above_zero or delta.below_zero
+            assert (container[0].get_markerfacecolor() != "white") == told
+            [said] = [text for text in axes.texts if text.xy == (1, place)]
+            assert (said.get_weight() == "bold") == told
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == [row.name for row in drawn]
 
 
@@ -108,24 +157,9 @@ def test_the_position_plot_draws_the_rates_of_each_run_over_the_baselines(compar
         assert len(axes.collections) == 2
 
 
-def test_spread_keeps_order_and_distance_and_moves_nothing_without_need() -> None:
-    draw = random.Random(0)
-    for _ in range(500):
-        count = draw.randint(0, 12)
-        wanted = sorted(draw.random() for _ in range(count))
-        spacing = draw.uniform(0.01, 0.12)
-        places = plots.spread(wanted, spacing)
-        gaps = np.diff(places)
-        fits = spacing * (count - 1) <= 1
-        assert all(gap >= (spacing if fits else 1 / (count - 1)) - 1e-9 for gap in gaps)
-        assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
-        if all(gap >= spacing for gap in np.diff(wanted)):
-            assert places == wanted
-
-
 def test_plots_are_the_same_bytes_again_and_their_text_is_text(comparison: Comparison, tmp_path: Path) -> None:
     paths = plots.write_plots(comparison, tmp_path / "once")
-    names = ["recall", "truncation", "position", "position_words"]
+    names = ["truncation", "recall", "position", "position_words"]
     assert [path.name for path in paths] == [f"{name}.{suffix}" for name in names for suffix in ("png", "svg")]
     for path, again in zip(paths, plots.write_plots(comparison, tmp_path / "again"), strict=True):
         assert path.read_bytes() == again.read_bytes()
@@ -137,7 +171,11 @@ def test_plots_are_the_same_bytes_again_and_their_text_is_text(comparison: Compa
 
 
 def test_svgs_of_one_page_share_no_id_and_name_no_address(comparison: Comparison) -> None:
-    parts = {name: plots.svg(figure, name) for name, figure in plots.figures(comparison).items()}
+    parts = {
+        f"{name}{kind}": plots.svg(figure, f"{name}{kind}")
+        for name, plot in plots.figures(comparison).items()
+        for kind, figure in plot._asdict().items()
+    }
     nodes = {name: list(ElementTree.fromstring(part.replace("xlink:", "")).iter()) for name, part in parts.items()}
     ids = {name: {node.get("id", "") for node in found} - {""} for name, found in nodes.items()}
     assert sum(map(len, ids.values())) == len(set().union(*ids.values())) > 50
@@ -147,12 +185,26 @@ def test_svgs_of_one_page_share_no_id_and_name_no_address(comparison: Comparison
         assert "http" not in part
 
 
-def test_a_comparison_of_answers_alone_has_no_plots(answers_alone: Comparison, tmp_path: Path) -> None:
-    assert plots.figures(answers_alone) == {}
-    assert plots.write_plots(answers_alone, tmp_path) == []
+def test_answers_alone_have_a_forest_plot_of_accuracy(answers_alone: Comparison) -> None:
+    assert list(plots.figures(answers_alone)) == ["pope"]
+    [axes] = plots.pope_plot(answers_alone).axes
+    difference = answers_alone.rows[1].differences["pope_random_accuracy"]
+    assert bars(axes, "b")[0] == difference.value
+    alike = replace(answers_alone, rows=answers_alone.rows[:1])
+    assert plots.figures(alike) == {}
+
+
+def test_no_panel_is_empty_however_many_runs(comparison: Comparison) -> None:
+    rates = positions(comparison.rows[1].captions, make_analyser(), 20, 0).tenths
+    for count in (2, 6, 8):
+        several = many(comparison, count)
+        for narrow in (False, True):
+            figure = plots.position_plot(several, {row.name: rates for row in several.rows}, "tenths", narrow)
+            assert len(figure.axes) == count - 1
+            assert all(axes.lines for axes in figure.axes)
 
 
 def test_a_directory_that_cannot_be_made_is_one_line(comparison: Comparison, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="cannot be written"):
-        plots.write_plots(comparison, tmp_path / "file" / "below", {"recall": Figure()})
+        plots.write_plots(comparison, tmp_path / "file" / "below", {"recall": plots.Plot(Figure(), Figure())})

@@ -11,7 +11,7 @@ import pytest
 
 from lmms_fixattn.report.compare import Comparison, Row, to_json
 from lmms_fixattn.report.table import FORMS, render, sections, write
-from lmms_fixattn.scoring.bootstrap import Interval
+from lmms_fixattn.scoring.bootstrap import NO_INTERVAL, Interval
 from lmms_fixattn.scoring.files.reading import FileError
 from lmms_fixattn.scoring.truncation import Curve, Truncation
 
@@ -82,6 +82,19 @@ def test_sections_hold_every_figure_with_its_interval_and_blanks_for_what_is_not
     assert beyond.lines == [("a_7|x", cut, *figures)]
     assert len(found) == 5
     assert [part.n for part in found.values()] == [500, 500, 500, 0, 500]
+
+
+def test_further_controls_have_a_table_where_there_are_any_and_a_dash_where_a_run_has_none() -> None:
+    held = replace(METHOD, rate_ratio=Interval(0.5, 0.4, 0.6), length_matched=Interval(-0.04, -1.0, 1.0))
+    longer = replace(METHOD, name="longer", rate_ratio=NO_INTERVAL)
+    comparison = replace(COMPARISON, rows=(BASE, held, longer))
+    found = {part.title: part for part in sections(comparison)}["further controls, against base"]
+    assert found.header == ("run", "length_matched", "rate_ratio")
+    assert found.lines == [("a_7|x", "+0.0 [-1.0, +1.0]", "0.50 [0.40, 0.60]"), ("longer", "-", "-")]
+    rows = {(row["run"], row["column"]): row for row in csv.DictReader(io.StringIO(render(comparison, "csv")))}
+    assert [rows["a_7|x", "rate_ratio"][key] for key in ("value", "low", "high")] == ["0.5", "0.4", "0.6"]
+    assert ("longer", "length_matched") not in rows
+    assert json.loads(render(comparison, "json"))["rows"][1]["rate_ratio"] == {"value": 0.5, "low": 0.4, "high": 0.6}
 
 
 def test_a_task_has_tables_and_verdicts_of_its_own() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmms_fixattn.report.verdict import FEWEST_IMAGES, verdict
+from lmms_fixattn.report.verdict import FEWEST_IMAGES, kinds, verdict
 from lmms_fixattn.scoring.bootstrap import Interval
 from lmms_fixattn.scoring.truncation import Truncation
 
@@ -145,3 +145,39 @@ def test_of_few_images_nothing_is_concluded() -> None:
 def test_identical_runs_are_called_so_at_any_n(n: int) -> None:
     text = said(ZERO, BELOW, n=n, own_chair_i=ZERO, **dict.fromkeys(MANNER, ZERO))
     assert text == "identical to the baseline in every column and every draw"
+
+
+@pytest.mark.parametrize(
+    ("chair_s", "delta", "worst", "recall", "kind"),
+    [
+        (BELOW, BELOW, ACROSS, ACROSS, "better"),
+        (BELOW, ACROSS, ACROSS, BELOW, "not told apart"),
+        (BELOW, ABOVE, ABOVE, BELOW, "not told apart"),
+        (ACROSS, ACROSS, ACROSS, ACROSS, "not told apart"),
+        (Interval(1.0, -1.0, 3.0), ABOVE, ABOVE, ACROSS, "worse"),
+        (ABOVE, ACROSS, ACROSS, ACROSS, "worse"),
+        # Longer captions, which name more of either kind.
+        (ABOVE, ACROSS, ACROSS, ABOVE, "not told apart"),
+    ],
+)
+def test_the_kind_follows_the_intervals_as_the_words_do(
+    chair_s: Interval, delta: Interval, worst: Interval, recall: Interval, kind: str
+) -> None:
+    differences = {"chair_s": chair_s, "recall": recall}
+    beyond = Truncation(delta, ACROSS, ACROSS, "the first 40 words", worst, ACROSS, 0.5)
+    assert kinds(differences, beyond, {"chair_s": 500}) == {"captions": kind}
+    assert kinds(differences, beyond, {"chair_s": FEWEST_IMAGES - 1}) == {"captions": "too few"}
+
+
+def test_what_holm_takes_back_is_not_better() -> None:
+    differences = {"chair_s": BELOW, "recall": ACROSS}
+    beyond = Truncation(BELOW, ACROSS, ACROSS, "the first 40 words", ACROSS, ACROSS, 0.01)
+    for p, kind in ((0.04, "better"), (0.06, "not told apart")):
+        assert kinds(differences, beyond, {"chair_s": 500}, {"beyond": p}) == {"captions": kind}
+
+
+def test_every_pope_split_has_a_kind_of_its_own() -> None:
+    differences = {"pope_random_accuracy": ABOVE, "pope_accuracy": BELOW, "pope_chat_adversarial_accuracy": ACROSS}
+    found = kinds(differences, None, dict.fromkeys(differences, 100))
+    assert found == {"POPE random": "better", "POPE": "worse", "POPE chat adversarial": "not told apart"}
+    assert set(kinds(differences, None, dict.fromkeys(differences, 29)).values()) == {"too few"}

@@ -140,17 +140,21 @@ def naive_at(curve: list[dict[str, float]], recall: float) -> tuple[int, dict[st
     return first, *({name: choose(here[name], end[name]) for name in FIGURES} for choose in (min, max))
 
 
+def naive_curve(baseline: Pairs, way: str, longest: int) -> list[dict[str, float]]:
+    """The figures of a baseline cut by one way, by amount."""
+    return [
+        naive_figures([(naive_cut(caption, way, amount), truth) for caption, truth in baseline])
+        for amount in range(101 if way == "share" else longest + 1)
+    ]
+
+
 def naive_delta(method: Pairs, baseline: Pairs) -> tuple[dict[str, float], dict[str, float], str, bool]:
     """The definition: (minus the best cut, minus the worst, the best in CHAIR_s, whether recall is above all)."""
     own = naive_figures(method)
     longest = max(len(caption.split()) for caption, _ in baseline)
     found, top = {}, 0.0
     for way in WAYS:
-        amounts = 101 if way == "share" else longest + 1
-        curve = [
-            naive_figures([(naive_cut(caption, way, amount), truth) for caption, truth in baseline])
-            for amount in range(amounts)
-        ]
+        curve = naive_curve(baseline, way, longest)
         found[way] = naive_at(curve, own["recall"])
         top = max(top, *(point["recall"] for point in curve))
     best = {name: own[name] - min(low[name] for _, low, _ in found.values()) for name in FIGURES[1:]}
@@ -282,7 +286,7 @@ def test_the_curves_by_hand() -> None:
     assert share.recall[75] == pytest.approx(200 / 3)
     assert share.chair_s[86:89] == pytest.approx((0, 0, 50))
     assert control.curves["sentences"].recall == pytest.approx((0, 200 / 3))
-    assert control.curve.chair_s == pytest.approx([0] * len(control.curve.recall))
+    assert control.curve().chair_s == pytest.approx([0] * len(control.curve().recall))
     method = [("a dog a bus", frozenset({"dog"})), ("nothing", frozenset({"car", "bus"}))]
     found = control.compare(drawn_figures(method, weights))
     # A third of the objects lies half-way between the first word and the second, and on the way to one sentence.
@@ -290,6 +294,25 @@ def test_the_curves_by_hand() -> None:
     assert found.chair_s.value == pytest.approx(50)
     assert found.chair_i.value == pytest.approx(50)
     assert found.chair_s_worst.value == pytest.approx(25)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_band_of_the_lowest_curve_is_that_of_finding_it_in_every_drawn_corpus(seed: int) -> None:
+    draw = random.Random(seed)
+    baseline, _ = corpus(draw, 7)
+    control, weights = control_of(baseline, 9)
+    curve = control.curve()
+    lowest: list[list[dict[str, float]]] = []
+    for counts in weights:
+        pairs = [pair for pair, count in zip(baseline, counts, strict=True) for _ in range(int(count))]
+        ways = [naive_curve(pairs, way, max(len(caption.split()) for caption, _ in baseline)) for way in WAYS]
+        at = [[naive_at(way, recall)[1] for way in ways] for recall in curve.recall]
+        lowest.append([{name: min(found[name] for found in point) for name in FIGURES[1:3]} for point in at])
+    for name in FIGURES[1:3]:
+        drawn = np.array([[point[name] for point in points] for points in lowest])
+        low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+        assert getattr(curve, f"{name}_low") == pytest.approx(low), name
+        assert getattr(curve, f"{name}_high") == pytest.approx(high), name
 
 
 def test_where_recall_falls_again_the_first_cut_that_reaches_it_is_to_be_beaten() -> None:
@@ -435,7 +458,7 @@ def test_captions_cut_in_proportion_beat_equal_cuts_and_do_not_beat_the_set(refe
     share, words = control.curves["share"], control.curves["words"]
     first = np.searchsorted(np.maximum.accumulate(words.recall), share.recall[60])
     assert share.chair_s[60] - words.chair_s[first] < -3.5
-    best = np.interp(share.recall[60], control.curve.recall, control.curve.chair_s)
+    best = np.interp(share.recall[60], control.curve().recall, control.curve().chair_s)
     assert share.chair_s[60] == pytest.approx(best, abs=1e-6)
 
 
@@ -462,3 +485,57 @@ def test_of_pure_brevity_nothing_is_said_and_what_does_more_is_found(reference: 
         assert found[name].better == found[name].worse == found[name].worse_chair_i == 0, found[name]
     assert found["a tenth cured, whole"].better >= 95
     assert found["a fifth cured, 60% of the words"].better >= 95
+
+
+def naive_at_length(method: Pairs, baseline: Pairs) -> tuple[float, bool]:
+    """The definition: (CHAIR_s minus the lowest of the curves at the method's mean words, whether none has so many)."""
+
+    def mean_words(pairs: Pairs) -> float:
+        return sum(len(caption.split()) for caption, _ in pairs) / len(pairs)
+
+    words = mean_words(method)
+    longest = max(len(caption.split()) for caption, _ in baseline)
+    heights = []
+    for way in WAYS:
+        cuts = [
+            [(naive_cut(caption, way, amount), truth) for caption, truth in baseline]
+            for amount in range(101 if way == "share" else longest + 1)
+        ]
+        # With words for recall, which grow with the amount, the curve is read off in the same way.
+        curve = [naive_figures(pairs) | {"recall": mean_words(pairs)} for pairs in cuts]
+        heights.append(naive_at(curve, words)[1]["chair_s"])
+    return naive_figures(method)["chair_s"] - min(heights), words > mean_words(baseline) + 1e-9
+
+
+def shorter_or_longer(seed: int) -> tuple[Pairs, Pairs]:
+    """A baseline, and a method that mostly says less."""
+    draw = random.Random(seed)
+    baseline, method = corpus(draw, draw.choice([2, 5, 9]))
+    return (method, baseline) if seed % 5 == 4 else (baseline, method)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_difference_at_equal_length_is_the_definition_in_the_corpus_and_in_every_draw(seed: int) -> None:
+    baseline, method = shorter_or_longer(seed)
+    n = len(baseline)
+    weights = bootstrap.draw_weights(n, 13, seed)
+    control = TruncationControl(count_prefixes(baseline, LEXICON), weights)
+    own = drawn_figures(method, weights)["chair_s"]
+    lengths = np.array([len(caption.split()) for caption, _ in method], dtype=float)
+    found = control.at_length((float(lengths.mean()), weights @ lengths / n), own)
+    value, longer = naive_at_length(method, baseline)
+    if longer:
+        assert found is None
+        return
+    drawn = []
+    for counts in weights:
+        images = [image for image, count in enumerate(counts) for _ in range(int(count))]
+        drawn.append(naive_at_length([method[image] for image in images], [baseline[image] for image in images])[0])
+    assert found is not None
+    assert found.value == pytest.approx(value)
+    assert [found.low, found.high] == pytest.approx(np.percentile(drawn, [2.5, 97.5]))
+
+
+def test_at_equal_length_both_cases_occur() -> None:
+    seen = {naive_at_length(method, baseline)[1] for baseline, method in map(shorter_or_longer, range(10))}
+    assert seen == {True, False}

@@ -1,25 +1,12 @@
-"use strict";
-(() => {
-  const { runs, samples } = JSON.parse(document.getElementById("data").textContent);
-  const at = (id) => document.getElementById(id);
+{
+  const { runs, samples } = read("captions-data");
   const wrong = samples.map((sample) => sample.captions.map((caption) => caption.wrong.length));
   const spread = wrong.map((counts) => Math.max(...counts) - Math.min(...counts));
   const total = wrong.map((counts) => counts.reduce((sum, count) => sum + count, 0));
   const named = (sample) => (sample.task ? `${sample.task}:${sample.id}` : `${sample.id}`);
+  const differs = (sample) => new Set(sample.captions.map((caption) => caption.wrong.join())).size > 1;
   let shown = [];
   let place = 0;
-
-  const element = (tag, className, text) => {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;
-    return made;
-  };
-
-  function differs(sample) {
-    const [first, ...others] = sample.captions.map((caption) => caption.wrong.join());
-    return others.some((other) => other !== first);
-  }
 
   function select() {
     const filter = at("filter").value;
@@ -31,7 +18,7 @@
   }
 
   function coloured(segment) {
-    if (typeof segment === "string") return document.createTextNode(segment);
+    if (typeof segment === "string") return segment;
     const [text, object, supported] = segment;
     const mark = element("mark", supported ? "supported" : "unsupported", text);
     mark.title = `${object}: ${supported ? "in the image" : "not in the image"}`;
@@ -40,19 +27,29 @@
   }
 
   function article(caption, run) {
-    const made = element("article");
     const figures = [
       `${caption.words} words`,
       `${caption.mentions} mentions`,
-      caption.wrong.length ? `unsupported: ${caption.wrong.join(", ")}` : "none unsupported",
-      `${caption.rep_4}% repeats`,
-      caption.ended ? "ended" : "cut off",
+      ...(caption.rep_4 ? [`${caption.rep_4}% repeats`] : []),
+      ...(caption.ended ? [] : ["cut off"]),
     ];
-    const text = element("p", "text");
-    text.append(...caption.text.map(coloured));
+    const listed = (word, className, objects) =>
+      objects.length ? [element("p", "objects", `${word}: `, element("span", className, objects.join(", ")))] : [];
+    const text = element("p", "text", ...caption.text.map(coloured));
     if (!caption.text.length) text.append(element("em", "", "(empty)"));
-    made.append(element("h3", "", runs[run]), element("p", "figures", figures.join(" · ")), text);
-    return made;
+    return element("article", "", element("h3", "", runs[run]), element("p", "figures", figures.join(" · ")), text,
+      ...listed("Unsupported", "unsupported", caption.wrong), ...listed("Missed", "missed", caption.missed));
+  }
+
+  function picture(sample) {
+    const image = element("img");
+    image.src = sample.picture;
+    image.alt = `Image ${sample.id}`;
+    const button = element("button", "", image);
+    button.type = "button";
+    button.title = "Enlarge or shrink";
+    button.addEventListener("click", () => at("image").classList.toggle("large"));
+    return button;
   }
 
   function show() {
@@ -69,12 +66,7 @@
     const task = sample.task ? ` of ${sample.task}` : "";
     at("place").textContent = `Image ${sample.id}${task}, ${place + 1} of ${shown.length}`;
     at("truth").textContent = `The image shows: ${sample.truth.join(", ") || "none of the 80 objects"}.`;
-    if (sample.picture) {
-      const picture = element("img");
-      picture.src = sample.picture;
-      picture.alt = `Image ${sample.id}`;
-      at("picture").append(picture);
-    }
+    if (sample.picture) at("picture").append(picture(sample));
     at("captions").append(...sample.captions.map(article));
   }
 
@@ -126,7 +118,13 @@
     if (event.key === "ArrowRight") go(place + 1);
   });
 
+  if (samples.some(differs)) {
+    at("filter").value = "differ";
+    at("order").value = "difference";
+  } else {
+    at("order").value = "wrong";
+  }
   at("browser").hidden = false;
   choose();
   follow();
-})();
+}
