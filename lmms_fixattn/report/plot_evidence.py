@@ -92,7 +92,7 @@ def forest(evidence: Evidence) -> Figure:
         figure.text(
             0.1 / width, 0.14 / height,
             "Better: the interval lies below 0, also after Holm over the group. After Holm over all "
-            f"{evidence.methods} methods so {'does' if kept == 1 else 'do'} {kept} of the {len(better)}.",
+            f"{evidence.methods} methods, {kept or 'none'} of these {len(better)} {'are' if kept > 1 else 'is'} left.",
             fontsize=9, color="#333333",
         )  # fmt: skip
     return figure

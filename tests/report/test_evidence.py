@@ -234,7 +234,7 @@ def test_the_picture_shows_every_interval_and_its_word(folder: Path) -> None:
     words = {found.get_text(): found for found in axes.texts}
     assert words["better"].get_color() != words["not shown"].get_color()
     assert {"one: against base (greedy), n = 40", "two: against base, n = 40"} <= words.keys()
-    assert any("After Holm over all 3 methods so do" in found.get_text() for found in axes.figure.texts)
+    assert any("over all 3 methods, 1 of these 1 is left." in found.get_text() for found in axes.figure.texts)
     png = plot_evidence.draw(evidence, "png")
     assert png == plot_evidence.draw(evidence, "png")
     with Image.open(io.BytesIO(png)) as picture:
