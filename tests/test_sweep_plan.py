@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from lmms_fixattn import METHODS, make_method
 from lmms_fixattn.methods import Method
+from lmms_fixattn.methods.fixattn import FixAttn
 from lmms_fixattn.metrics import chair
 from lmms_fixattn.metrics.chair import make_analyser
 from lmms_fixattn.metrics.reading import FileError, read_captions, read_ground_truth
@@ -140,7 +142,7 @@ def test_what_holds_for_all_cells_is_checked(tmp_path: Path, head: str, message:
 def test_a_configuration_that_is_nowhere_is_said_with_the_shipped_ones(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"tabel1: no such file .*did you mean 'table1'.*demo_table1"):
         read_plan("tabel1")
-    with pytest.raises(FileError, match=r"there.yaml: no such file; shipped configurations: demo, demo_table1"):
+    with pytest.raises(FileError, match=r"there.yaml: no such file; shipped configurations: demo, demo_heads"):
         read_plan(str(tmp_path / "there.yaml"))
 
 
@@ -176,7 +178,7 @@ PAPER = {
 
 def test_there_is_a_configuration_of_each_table_for_both_models() -> None:
     tables = sorted([*LAYOUTS, *(f"demo_{layout}" for layout in LAYOUTS)])
-    assert shipped() == ["demo", *tables]
+    assert shipped() == sorted(["demo", "heads", "demo_heads", "tokens", "demo_tokens", *tables])
     for name in tables:
         plan = read_plan(name)
         baseline = next(cell for cell in plan.cells if cell.name == plan.baseline)
@@ -199,6 +201,32 @@ def test_ablations_vary_one_value_around_the_papers_settings(prefix: str) -> Non
         for cell in cells:
             value = getattr(cell.method, parameter)
             assert cell.method == METHODS["fixattn"](**{**fixed, parameter: value})
+
+
+@pytest.mark.parametrize("name", ["heads", "tokens"])
+def test_the_controls_of_heads_and_tokens_are_the_same_for_both_models(name: str) -> None:
+    plan, demo = read_plan(name), read_plan(f"demo_{name}")
+    assert (plan.baseline, demo.baseline) == ("original", "original")
+    assert plan.cells[0].method == demo.cells[0].method == make_method("vanilla")
+    assert (plan.model["conversation"], plan.tasks, demo.tasks) == ("pai", ("chair_coco",), ("chair_demo",))
+    for cell, small in zip(plan.cells, demo.cells, strict=True):
+        assert cell.name == small.name
+        assert {**cell.given, "g_max": None} == {**small.given, "g_max": None}
+
+
+@pytest.mark.parametrize(("name", "heads"), [("heads", 32), ("demo_heads", 4)])
+def test_heads_are_weighed_at_equal_mean_gain(name: str, heads: int) -> None:
+    sensitivity = torch.rand(7, heads, generator=torch.Generator().manual_seed(0)) ** 4
+    kinds = []
+    for cell in read_plan(name).cells[1:]:
+        method = cell.method
+        assert isinstance(method, FixAttn)
+        off = method.head_modulation == "off"
+        mean = 1.0 if off else float(method.head_gains(sensitivity).mean(dim=-1).max())
+        share = 0.5 if cell.name.endswith("half") else 1.0
+        assert (method.alpha * mean, method.beta * mean) == pytest.approx((0.7 * share, 0.4 * share))
+        kinds.append(method.head_modulation)
+    assert kinds == ["off", "proportional", "top"] * 2
 
 
 def test_table_1_shows_the_papers_figures() -> None:
