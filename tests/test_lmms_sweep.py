@@ -231,6 +231,7 @@ def test_the_shipped_demo_tables_figures_are_those_of_its_results(
     markdown = (out / "paper_table1.md").read_text()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if "[" in line]
     assert [row[0] for row in rows[: len(names)]] == names
+    assert "; n = 4." in markdown
     compared = {row["name"]: row for row in json.loads((out / "comparison.json").read_text())["rows"]}
     for row in rows[: len(names)]:
         found = result(out / "cells" / row[0].replace(" ", "_"))
@@ -240,7 +241,7 @@ def test_the_shipped_demo_tables_figures_are_those_of_its_results(
         wrong, mentioned = (sum(len(count[key]) for count in counts) for key in ("hallucinated", "objects"))
         assert float(row[1].split()[0]) == pytest.approx(group["chair_s,none"], abs=0.05)
         assert float(row[2].split()[0]) == pytest.approx(100 * wrong / mentioned, abs=0.05)
-        assert row[4] == "4"
+        assert float(row[4].split()[0]) == pytest.approx(group["words,none"], abs=0.05)
         answered = found["results"]["pope_demo_random"]["accuracy,none"]
         assert compared[row[0]]["pope_random_accuracy"]["value"] == pytest.approx(answered)
     assert (out / "paper_table1.txt").read_text() in printed

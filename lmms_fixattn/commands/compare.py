@@ -46,6 +46,7 @@ def add(commands: Any) -> None:
         action="store_true",
         help="compare runs of different prompts, versions or caps, and of different images on those that they share",
     )
+    add_full(command)
     command.add_argument(
         "--format",
         choices=("table", "markdown", "latex", "csv", "json", "html"),
@@ -90,7 +91,17 @@ def _compare(arguments: argparse.Namespace) -> None:
     if arguments.format == "html":
         print(arguments.output / "page.html")
     else:
-        print(table.render(comparison, arguments.format), end="")
+        form = "full" if arguments.full and arguments.format == "table" else arguments.format
+        print(table.render(comparison, form), end="", flush=True)
+        if arguments.output is not None:
+            remark(f"open {arguments.output / 'page.html'}")
+
+
+def add_full(command: Any) -> None:
+    """Let a command that prints a comparison print all of its tables."""
+    command.add_argument(
+        "--full", action="store_true", help="print every figure, of every task; else the verdicts and a short table"
+    )
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> None:

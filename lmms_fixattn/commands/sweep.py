@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmms_fixattn.commands.compare import write_comparison
+from lmms_fixattn.commands.compare import add_full, write_comparison
 from lmms_fixattn.commands.console import add_command, positive, progress, remark
 from lmms_fixattn.failures import readable_failures
 
@@ -28,6 +28,7 @@ def add(commands: Any) -> None:
         help="a .yaml file (docs/sweep.md), or a shipped one: table1 to table5 for LLaVA-1.5-7B, demo_table1 to "
         "demo_table5 for the packaged model",
     )
+    add_full(command)
     command.add_argument("--output", type=Path, metavar="DIR", help="of results and comparison (default: sweep-CONFIG)")
     command.add_argument("--limit", type=positive, metavar="N", help="documents of each task (default: CONFIG's)")
 
@@ -42,13 +43,13 @@ def _sweep(arguments: argparse.Namespace) -> None:
     remark(f"loading lmms-eval and the model; what they say goes to {log}")
     try:
         with readable_failures(log):
-            _run(plan, output, log)
+            _run(plan, output, log, arguments.full)
     except KeyboardInterrupt:
         remark(f"stopped; what was answered is kept in {output}, and the same command goes on from there")
         raise
 
 
-def _run(plan: Plan, output: Path, log: Path) -> None:
+def _run(plan: Plan, output: Path, log: Path, full: bool) -> None:
     from lmms_fixattn.lmms_sweep import chatter_in, run_sweep
     from lmms_fixattn.sweep_report import compare_cells, paper_tables
 
@@ -65,4 +66,5 @@ def _run(plan: Plan, output: Path, log: Path) -> None:
             print(text)
     from lmms_fixattn.report import table
 
-    print(table.render(comparison, "table"), end="")
+    print(table.render(comparison, "full" if full else "table"), end="", flush=True)
+    remark(f"open {output / 'page.html'}")

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from tabulate import tabulate
 
+from lmms_fixattn.report.latex import escaped, latex_table
+
 FIGURES = {"chair_s": "CHAIR_S ↓", "chair_i": "CHAIR_I ↓", "f1": "F1 ↑", "words": "Length"}
 """The columns of the paper's tables, in percent, the length in words: {figure: its heading}. Table 1 is printed without
 the length, which is shown beside its figures all the same."""
@@ -47,10 +49,6 @@ _LATEX = {
     "_I": "$_I$",
     "alpha": r"$\alpha$",
     "beta": r"$\beta$",
-}
-_ESCAPED = {character: f"\\{character}" for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
 }
 
 
@@ -121,30 +119,12 @@ def _markdown(title: str, notes: Sequence[str], headings: Sequence[str], cells: 
 
 
 def _latex(title: str, notes: Sequence[str], headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    return "\n".join(
-        [
-            "% needs the package booktabs",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_escaped(title)}. {_escaped(' '.join(notes))}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}",
-            r"\toprule",
-            " & ".join(_heading(heading) for heading in headings) + r" \\",
-            r"\midrule",
-            *(" & ".join(_escaped(cell) for cell in row) + r" \\" for row in cells),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    rows = [[escaped(cell) for cell in row] for row in cells]
+    caption = f"{escaped(title)}. {escaped(' '.join(notes))}"
+    return f"% needs the package booktabs\n{latex_table([*map(_heading, headings)], rows, caption)}\n"
 
 
 def _heading(heading: str) -> str:
     for plain, written in _LATEX.items():
         heading = heading.replace(plain, written)
     return heading
-
-
-def _escaped(text: str) -> str:
-    return "".join(_ESCAPED.get(character, character) for character in text).replace("–", "--")

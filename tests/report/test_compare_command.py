@@ -56,8 +56,10 @@ def test_folders_of_lmms_eval_need_no_truth_and_vanilla_is_the_baseline(
     assert run(*folders, "--draws", 50) == 0
     out = capsys.readouterr().out
     assert "baseline vanilla" in out
-    assert "POPE, minus vanilla" in out
     assert "  pai: CHAIR_s" in out
+    assert "POPE, minus vanilla" not in out
+    assert run(*folders, "--draws", 50, "--full") == 0
+    assert "POPE, minus vanilla" in capsys.readouterr().out
 
 
 def test_runs_of_another_prompt_are_refused_unless_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +119,9 @@ def test_output_holds_every_form_and_the_plots(tmp_path: Path, truth: Path, caps
     files = [caption_file(tmp_path / "a.jsonl", 0), caption_file(tmp_path / "b.jsonl", 1)]
     out = tmp_path / "out"
     assert run(*files, "--ground-truth", truth, "--draws", 50, "--output", out, "--format", "csv") == 0
-    assert capsys.readouterr().out == (out / "table.csv").read_text()
+    printed = capsys.readouterr()
+    assert printed.out == (out / "table.csv").read_text()
+    assert printed.err.splitlines()[-1] == f"lmms-fixattn: open {out / 'page.html'}"
     names = {path.name for path in out.iterdir()}
     assert names >= {"comparison.json", "table.md", "table.tex", "table.csv", "page.html"}
     assert any(name.endswith(".svg") for name in names)
