@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from lmms_fixattn.commands import bench, calibrate, chair, check, compare, data, export, inspect, methods, pope, sweep
+from lmms_fixattn.commands.console import Parser
 from lmms_fixattn.failures import readable_failures
 
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from lmms_fixattn import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="lmms-fixattn",
         description="Does a fix make a vision-language model hallucinate less? Run, score, compare.",
     )

@@ -107,7 +107,8 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
     handles = [tower.register_forward_pre_hook(lambda *_: watch.begin())] if parts else []
     if "fingerprint" in parts:
         # Where pixels enter, since of known pictures (image_features) the tower is called but not run.
-        entrance = tower.get_input_embeddings()
+        model: Any = tower
+        entrance = model.get_input_embeddings()
         handles.append(entrance.register_forward_pre_hook(lambda _, args: _note_pixels(watch, args[0])))
     handles += [
         layers[layer].self_attn.register_forward_pre_hook(reader(of_layer), with_kwargs=True)

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from lmms_fixattn.hints import did_you_mean
+from lmms_fixattn.metrics.reading import FileError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says which choice may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit with status 2."""
+        # From Python 3.14 on argparse can do this itself (suggest_on_error).
+        if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
+            message += did_you_mean(found[1], (choice.strip("'") for choice in found[2].split(", ")))
+        super().error(message)
 
 
 def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Any:
@@ -34,6 +49,16 @@ def add_questions(command: Any) -> None:
         help='question files {"question_id", "image", "text", "label"} of POPE, VCD or LLaVA that the answers are '
         "joined to; several are several splits",
     )
+
+
+def one_file(path: Path, command: str) -> Path:
+    """Return the path of a file; FileError for a folder, which says what reads those."""
+    if path.is_dir():
+        raise FileError(
+            f"{path} is a folder, and {command} scores one file: name it, of lmms-eval a *_samples_TASK.jsonl; folders "
+            "are read by lmms-fixattn compare"
+        )
+    return path
 
 
 def show(arguments: argparse.Namespace, figures: Mapping[str, Any], meanings: Mapping[str, str]) -> None:

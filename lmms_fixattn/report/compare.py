@@ -15,7 +15,7 @@ from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.metrics import bootstrap, chair, pope
 from lmms_fixattn.metrics.bootstrap import Interval
 from lmms_fixattn.metrics.reading import FileError
-from lmms_fixattn.metrics.silence import said_of_silence
+from lmms_fixattn.metrics.silence import said_of_silence, too_silent
 from lmms_fixattn.metrics.truncation import Curve, PrefixCounts, Truncation, TruncationControl, count_prefixes
 from lmms_fixattn.report import recorded
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
@@ -326,10 +326,25 @@ def _rows(
     def judged(row: Row, images: Mapping[str, int]) -> Row:
         holm = {claim: of_run[row.name] for claim, of_run in adjusted.items() if row.name in of_run}
         tests = len(p_values["beyond"])
-        said = verdict(row.columns, row.differences, row.vs_truncation, images, holm, tests)
+        if withheld := _withheld(row.name, first, scored):
+            answers = {name: found for name, found in row.differences.items() if name.startswith("pope_")}
+            said = "; ".join(filter(None, [withheld, verdict(row.columns, answers, None, images)]))
+        else:
+            said = verdict(row.columns, row.differences, row.vs_truncation, images, holm, tests)
         return replace(row, holm=holm, verdict="the baseline" if row.name == first else said)
 
     return tuple(judged(row, images) for row, images in rows), None if control is None else control.curve
+
+
+def _withheld(name: str, first: str, scored: Mapping[str, Sequence[Scored]]) -> str:
+    """Return why no verdict is given on a run's captions, "" where one is: CHAIR finds no fault in silence."""
+    for silent, whose in ((name, "its"), (first, "the baseline's")):
+        if name in scored and too_silent(rows := scored.get(silent, ())):
+            number = sum(not row["objects"] for row in rows)
+            return (
+                f"captions: no verdict, {number} of {whose} {len(rows)} name no object, which CHAIR takes for faultless"
+            )
+    return ""
 
 
 def _remarks(
@@ -339,7 +354,7 @@ def _remarks(
     analyser: chair.Analyser,
     parser: str,
 ) -> list[str]:
-    notes = []
+    notes = [note for run in runs for note in run.notes]
     for name, rows in scored.items():
         if said := said_of_silence(rows):
             notes.append(f"{name}: {said.removeprefix('careful: ')}")

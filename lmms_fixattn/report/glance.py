@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 from lmms_fixattn.metrics.bootstrap import LEVEL, Interval
+from lmms_fixattn.metrics.silence import too_silent
 from lmms_fixattn.report.compare import Comparison, Row
 from lmms_fixattn.report.latex import escaped, latex_table
 
@@ -201,16 +202,18 @@ def _marked(text: str, difference: Interval | None) -> str:
 
 
 def _holds(row: Row, name: str) -> bool:
-    """Return whether a column of a row is better than the baseline's, as far as the intervals say."""
+    """Return whether a column of a row is better than the baseline's by its interval, and not by silence."""
     difference = row.differences.get(name)
-    if difference is None or name not in _BETTER or row.holm.get(name, 0.0) > 1 - LEVEL:
+    if difference is None or name not in _BETTER or too_silent(row.captions) or row.holm.get(name, 0.0) > 1 - LEVEL:
         return False
     return difference.above_zero if _BETTER[name] > 0 else difference.below_zero
 
 
 def _beats_brevity(row: Row) -> bool:
     beyond = row.vs_truncation
-    return beyond is not None and beyond.chair_s.below_zero and row.holm.get("beyond", 0.0) <= 1 - LEVEL
+    if beyond is None or too_silent(row.captions):
+        return False
+    return beyond.chair_s.below_zero and row.holm.get("beyond", 0.0) <= 1 - LEVEL
 
 
 def _above(difference: Interval | None) -> bool:
