@@ -72,11 +72,11 @@ def show(arguments: argparse.Namespace, figures: Mapping[str, Any], meanings: Ma
         print(f"{name:{width}}  {written}  {meanings.get(name, '')}".rstrip())
 
 
-def progress(items: Sequence[Any], unit: str) -> Any:
-    """Return the items, behind a progress bar on a terminal once they take longer than two seconds."""
+def progress(items: Sequence[Any], unit: str, title: str | None = None) -> Any:
+    """Return the items, behind a progress bar with the time left, on a terminal once they take over two seconds."""
     from tqdm import tqdm
 
-    return tqdm(items, unit=f" {unit}", delay=2, leave=False, disable=None)
+    return tqdm(items, title, unit=f" {unit}", delay=2, leave=False, disable=None)
 
 
 def remark(text: str) -> None:

@@ -11,7 +11,7 @@ from lmms_fixattn.commands.console import add_command, positive, progress, remar
 from lmms_fixattn.failures import readable_failures
 
 if TYPE_CHECKING:
-    from lmms_fixattn.sweep_plan import Plan
+    from lmms_fixattn.sweep_plan import Cell, Plan
 
 
 def add(commands: Any) -> None:
@@ -25,8 +25,11 @@ def add(commands: Any) -> None:
     command.add_argument(
         "config",
         metavar="CONFIG",
-        help="a .yaml file (docs/sweep.md), or a shipped one: table1 to table5 for LLaVA-1.5-7B, demo_table1 to "
-        "demo_table5 for the packaged model",
+        help="a .yaml file (docs/sweep.md), or a shipped one: table1 to table5, heads and tokens for LLaVA-1.5-7B, "
+        "demo and demo_... of each for the packaged model",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="list the cells and check everything that can be without the weights"
     )
     add_full(command)
     command.add_argument("--output", type=Path, metavar="DIR", help="of results and comparison (default: sweep-CONFIG)")
@@ -38,6 +41,10 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     plan = read_plan(arguments.config, arguments.limit)
     output = arguments.output or Path(f"sweep-{plan.name}")
+    if arguments.dry_run:
+        remark("loading lmms-eval and the tasks; the weights are left out")
+        _rehearse(plan, output)
+        return
     remark(f"{len(plan.cells)} cells of {', '.join(plan.tasks)} into {output}")
     log = output / "log.txt"
     remark(f"loading lmms-eval and the model; what they say goes to {log}")
@@ -47,6 +54,27 @@ def _sweep(arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         remark(f"stopped; what was answered is kept in {output}, and the same command goes on from there")
         raise
+
+
+def _rehearse(plan: Plan, output: Path) -> None:
+    from tempfile import TemporaryDirectory
+
+    from tabulate import tabulate
+
+    from lmms_fixattn.lmms_sweep import chatter_in, rehearse
+
+    with TemporaryDirectory() as folder, chatter_in(Path(folder) / "log.txt"):
+        cells = rehearse(plan, output)
+    lines = [(cell.name, _written(cell), f"{kept} of {asked}") for cell, kept, asked in cells]
+    print(tabulate(lines, ("cell", "method", "answers there"), disable_numparse=True, maxcolwidths=[24, 56, None]))
+    left = sum(asked - kept for _, kept, asked in cells)
+    about = f"{plan.model['pretrained']} on {', '.join(plan.tasks)}"
+    print(f"\n{about}: tasks and data are there, every method fits; {left} answers to go into {output}")
+
+
+def _written(cell: Cell) -> str:
+    settings = (f"{name}={value}" for name, value in cell.given.items())
+    return ", ".join([cell.method.name, *settings])
 
 
 def _run(plan: Plan, output: Path, log: Path, full: bool) -> None:
