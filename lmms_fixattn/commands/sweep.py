@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmms_fixattn import terminal
 from lmms_fixattn.commands.compare import add_full, write_comparison
 from lmms_fixattn.commands.console import add_command, positive, progress, remark
 from lmms_fixattn.failures import readable_failures
@@ -59,14 +60,12 @@ def _sweep(arguments: argparse.Namespace) -> None:
 def _rehearse(plan: Plan, output: Path) -> None:
     from tempfile import TemporaryDirectory
 
-    from tabulate import tabulate
-
     from lmms_fixattn.lmms_sweep import chatter_in, rehearse
 
     with TemporaryDirectory() as folder, chatter_in(Path(folder) / "log.txt"):
         cells = rehearse(plan, output)
     lines = [(cell.name, _written(cell), f"{kept} of {asked}") for cell, kept, asked in cells]
-    print(tabulate(lines, ("cell", "method", "answers there"), disable_numparse=True, maxcolwidths=[24, 56, None]))
+    print(terminal.table(("cell", "method", "answers there"), lines, (24, 56, None)))
     left = sum(asked - kept for _, kept, asked in cells)
     about = f"{plan.model['pretrained']} on {', '.join(plan.tasks)}"
     print(f"\n{about}: tasks and data are there, every method fits; {left} answers to go into {output}")

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
-
-from tabulate import tabulate
 
 from lmms_fixattn.metrics.bootstrap import LEVEL, Interval
 from lmms_fixattn.metrics.silence import too_silent
 from lmms_fixattn.report.compare import Comparison, Row
 from lmms_fixattn.report.latex import escaped, latex_table
+from lmms_fixattn.terminal import table
 
-WIDTH = 100
-"""Columns of a terminal that the tables fit and sentences are wrapped at."""
 _NAME = 20
 _BETTER = {"chair_s": -1, "chair_i": -1, "recall": 1, "looped": -1, "unterminated": -1}
 
@@ -34,7 +30,7 @@ def splits(rows: Sequence[Row]) -> list[Split]:
 
 
 def terminal_tables(comparison: Comparison) -> list[str]:
-    """Return the tables for a terminal, within WIDTH columns; names that are longer than 20 are broken.
+    """Return the tables for a terminal, within its columns; names that are longer than 20 are broken.
 
     A star marks what differs from the baseline by its paired interval.
     """
@@ -148,18 +144,6 @@ def paper_tables(comparison: Comparison) -> list[str]:
     return found
 
 
-def wrapped(text: str, indent: str = "  ") -> str:
-    """Return a sentence within WIDTH columns, its further lines indented deeper than its first."""
-    return textwrap.fill(
-        text,
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
 def signed(found: Interval) -> str:
     """Return a difference with its interval, every number with its sign; 0 has that of +."""
     if found.value is None:
@@ -175,11 +159,7 @@ def plus(value: float) -> str:
 
 
 def _simple(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a table with a rule below its head; tabulate's own would pad every column by two."""
-    broken = [_NAME if title in ("run", "POPE") else None for title in header]
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    rule = ["-" * min(width, most or width) for width, most in zip(widths, broken, strict=True)]
-    return tabulate([header, rule, *lines], tablefmt="plain", disable_numparse=True, maxcolwidths=broken)
+    return table(header, lines, [_NAME if title in ("run", "POPE") else None for title in header])
 
 
 def _value(found: Interval | None) -> str:

@@ -16,6 +16,7 @@ from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report import glance
 from lmms_fixattn.report.columns import POPE_FIGURES
 from lmms_fixattn.report.compare import Comparison, Row, to_json
+from lmms_fixattn.terminal import wrapped
 
 _OBJECTS = ("chair_s", "chair_i", "chair_i_unique", "recall", "precision", "f1")
 _MANNER = ("words", "rep_4", "looped", "unterminated")
@@ -92,11 +93,11 @@ def _table(comparison: Comparison) -> str:
     """Return verdicts, the short tables and the notes, within the columns of a terminal."""
     blocks = []
     if said := [(row.name, row.verdict) for row in comparison.rows if row.name != comparison.baseline]:
-        blocks.append("\n".join(["verdicts", *(glance.wrapped(f"{name}: {words}") for name, words in said)]))
+        blocks.append("\n".join(["verdicts", *(wrapped(f"{name}: {words}") for name, words in said)]))
     blocks += glance.terminal_tables(comparison)
     if said:
         blocks[-1] += f"\n{glance.legend(comparison)}"
-    blocks.append("\n".join(["notes", *map(glance.wrapped, _remarks(comparison))]))
+    blocks.append("\n".join(["notes", *map(wrapped, _remarks(comparison))]))
     return "\n\n".join(blocks) + "\n"
 
 
