@@ -95,7 +95,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         form = "full" if arguments.full and arguments.format == "table" else arguments.format
         print(table.render(comparison, form), end="", flush=True)
         if arguments.output is not None:
-            remark(f"open {arguments.output / 'page.html'}")
+            say_what_to_open(arguments.output, arguments.full)
 
 
 def add_full(command: Any) -> None:
@@ -103,6 +103,11 @@ def add_full(command: Any) -> None:
     command.add_argument(
         "--full", action="store_true", help="print every figure, of every task; else the verdicts and a short table"
     )
+
+
+def say_what_to_open(directory: Path, full: bool) -> None:
+    """Name the file to open, and how to print the rest."""
+    remark(f"open {directory / 'page.html'}" + ("" if full else "; --full prints every table here"))
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> None:

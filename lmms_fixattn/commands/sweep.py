@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmms_fixattn import terminal
-from lmms_fixattn.commands.compare import add_full, write_comparison
+from lmms_fixattn.commands.compare import add_full, say_what_to_open, write_comparison
 from lmms_fixattn.commands.console import add_command, positive, progress, remark
 from lmms_fixattn.failures import readable_failures
 
@@ -94,4 +94,4 @@ def _run(plan: Plan, output: Path, log: Path, full: bool) -> None:
     from lmms_fixattn.report import table
 
     print(table.render(comparison, "full" if full else "table"), end="", flush=True)
-    remark(f"open {output / 'page.html'}")
+    say_what_to_open(output, full)

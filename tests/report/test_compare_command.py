@@ -121,7 +121,7 @@ def test_output_holds_every_form_and_the_plots(tmp_path: Path, truth: Path, caps
     assert run(*files, "--ground-truth", truth, "--draws", 50, "--output", out, "--format", "csv") == 0
     printed = capsys.readouterr()
     assert printed.out == (out / "table.csv").read_text()
-    assert printed.err.splitlines()[-1] == f"lmms-fixattn: open {out / 'page.html'}"
+    assert printed.err.splitlines()[-1] == f"lmms-fixattn: open {out / 'page.html'}; --full prints every table here"
     names = {path.name for path in out.iterdir()}
     assert names >= {"comparison.json", "table.md", "table.tex", "table.csv", "page.html"}
     assert any(name.endswith(".svg") for name in names)
