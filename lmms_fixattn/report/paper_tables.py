@@ -9,6 +9,7 @@ from typing import Protocol
 from tabulate import tabulate
 
 from lmms_fixattn.report.latex import escaped, latex_table
+from lmms_fixattn.terminal import wrapped
 
 FIGURES = {"chair_s": "CHAIR_S ↓", "chair_i": "CHAIR_I ↓", "f1": "F1 ↑", "words": "Length"}
 """The columns of the paper's tables, in percent, the length in words: {figure: its heading}. Table 1 is printed without
@@ -110,7 +111,8 @@ def _estimate(estimate: Estimate) -> str:
 
 
 def _text(title: str, notes: Sequence[str], headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    return "\n".join([title, "", tabulate(cells, headings, disable_numparse=True), "", *notes, ""])
+    table = tabulate(cells, headings, disable_numparse=True)
+    return "\n".join([title, "", table, "", *(wrapped(note, "") for note in notes), ""])
 
 
 def _markdown(title: str, notes: Sequence[str], headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
