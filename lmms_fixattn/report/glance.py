@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lmms_fixattn.metrics.bootstrap import LEVEL, Interval
-from lmms_fixattn.metrics.silence import too_silent
 from lmms_fixattn.report.compare import Comparison, Row
 from lmms_fixattn.report.latex import escaped, latex_table
-from lmms_fixattn.terminal import table
+from lmms_fixattn.report.terminal import table
+from lmms_fixattn.scoring.bootstrap import LEVEL, Interval
+from lmms_fixattn.scoring.silence import too_silent
 
 _NAME = 20
 _BETTER = {"chair_s": -1, "chair_i": -1, "recall": 1, "looped": -1, "unterminated": -1}

@@ -9,7 +9,7 @@ from typing import Protocol
 from tabulate import tabulate
 
 from lmms_fixattn.report.latex import escaped, latex_table
-from lmms_fixattn.terminal import wrapped
+from lmms_fixattn.report.terminal import wrapped
 
 FIGURES = {"chair_s": "CHAIR_S ↓", "chair_i": "CHAIR_I ↓", "f1": "F1 ↑", "words": "Length"}
 """The columns of the paper's tables, in percent, the length in words: {figure: its heading}. Table 1 is printed without
