@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from lmms_fixattn import intervene
 from lmms_fixattn.bench import record
+from lmms_fixattn.bench.clock import Turn
 from lmms_fixattn.bench.contenders import make_methods
 from lmms_fixattn.bench.limit import synchronize
 from lmms_fixattn.bench.measure import Plan, answer_greedily, measure
@@ -83,8 +84,8 @@ def steps(subject: Subject, methods: dict[str, Method], size: Size, modes: Seque
     """Yield the name of each step and what runs it, the quick and important ones first."""
 
     def rows(batch: int, plan: Plan) -> dict[str, Any]:
-        def progress(rounds: Sequence[int]) -> Any:
-            return tqdm(rounds, desc=f"batch {batch}", unit="round", leave=False)
+        def progress(turns: Sequence[Turn]) -> Any:
+            return tqdm(turns, desc=f"batch {batch}", unit=" measurements", leave=False)
 
         return {"rows": measure(subject, methods, batch, plan, bandwidth, progress)}
 

@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "engine": {"errors", "versions", "lru", "methods", "models"},
     "report": {"errors", "scoring", "data"},
     "inspection": {"errors", "versions", "methods", "models", "engine", "scoring", "data", "report"},
-    "bench": {"errors", "versions", "methods", "models", "engine", "data"},
+    "bench": {"errors", "versions", "methods", "models", "engine", "data", "report"},
     "harness.tasks": {"errors", "plugin", "scoring", "data"},
     "harness": {
         *("errors", "versions", "failures", "plugin", "methods", "models", "engine", "scoring", "data", "report"),

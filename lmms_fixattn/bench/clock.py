@@ -15,8 +15,9 @@ from transformers import StoppingCriteria
 
 from lmms_fixattn.bench.limit import synchronize
 
-Rounds = Callable[[Sequence[int]], Iterable[int]]
-"""Yields the numbers of the rounds, behind a progress bar for instance."""
+Turn = tuple[int, str]
+Turns = Callable[[Sequence[Turn]], Iterable[Turn]]
+"""Yields the turns, (number of the round, which way), behind a progress bar for instance."""
 Part = Literal["prefill", "step"]
 
 
@@ -75,7 +76,7 @@ def time_answer(answer: Callable[[TokenTimer], object], device: torch.device) ->
 
 
 def interleave(
-    ways: Mapping[str, Callable[[], Times]], rounds: int, warm_up: int = 1, progress: Rounds = iter
+    ways: Mapping[str, Callable[[], Times]], rounds: int, warm_up: int = 1, progress: Turns = iter
 ) -> dict[str, list[Times]]:
     """Run every way once a round, in random order, so that a noisy neighbour hits all alike.
 
@@ -83,11 +84,15 @@ def interleave(
         Of every way, its times in each of ``rounds`` rounds, which follow ``warm_up`` rounds that do not count.
     """
     times: dict[str, list[Times]] = {name: [] for name in ways}
-    for number in progress(range(warm_up + rounds)):
-        for name in random.Random(number).sample(list(ways), len(ways)):
-            taken = ways[name]()
-            if number >= warm_up:
-                times[name].append(taken)
+    turns = [
+        (number, name)
+        for number in range(warm_up + rounds)
+        for name in random.Random(number).sample(list(ways), len(ways))
+    ]
+    for number, name in progress(turns):
+        taken = ways[name]()
+        if number >= warm_up:
+            times[name].append(taken)
     return times
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lmms_fixattn.bench import record
-from lmms_fixattn.bench.clock import Rounds
+from lmms_fixattn.bench.clock import Turn, Turns
 from lmms_fixattn.bench.contenders import make_methods
 from lmms_fixattn.bench.measure import Plan, measure
 from lmms_fixattn.bench.shapes import load
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models import arguments
+
+Progress = Callable[[Sequence[Turn], str], Iterable[Turn]]
 
 
 def bench(
@@ -29,7 +31,7 @@ def bench(
     device: str | None = None,
     attention: str | None = None,
     output: Path | None = None,
-    progress: Rounds = iter,
+    progress: Progress = lambda turns, _: turns,
 ) -> Iterator[tuple[str, list[str]]]:
     """Measure methods at each batch size; yield what to print as it comes, and what makes it doubtful.
 
@@ -39,6 +41,7 @@ def bench(
         dtype, device, attention: as in ``--model_args``, except that "auto" is float16 wherever there is an
             accelerator.
         output: a JSON file, written anew after each batch size.
+        progress: wraps the turns of a batch size, as (turns, title).
 
     Raises:
         ValueError: what cannot be meant or does not fit the model.
@@ -53,9 +56,14 @@ def bench(
         stated = record.about(subject, place) | {"plan": dataclasses.asdict(plan)}
         yield f"{record.headline(stated)}\n{plan}", []
         rows: list[dict[str, Any]] = []
-        for batch in batches:
-            found = measure(subject, made, batch, plan, stated["bandwidth"]["limit"], progress)
+        for turn, batch in enumerate(batches, start=1):
+            bar = _titled(progress, f"batch size {batch} ({turn} of {len(batches)})")
+            found = measure(subject, made, batch, plan, stated["bandwidth"]["limit"], bar)
             rows += found
             if output:
                 record.write(output, stated, rows)
             yield f"\n{record.table(found)}", record.remarks(found)
+
+
+def _titled(progress: Progress, title: str) -> Turns:
+    return lambda turns: progress(turns, title)

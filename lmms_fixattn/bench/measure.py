@@ -12,7 +12,7 @@ import torch
 from transformers import GenerationConfig
 
 from lmms_fixattn.bench import released
-from lmms_fixattn.bench.clock import Rounds, Times, interleave, median, ratio, time_answer
+from lmms_fixattn.bench.clock import Times, Turns, interleave, median, ratio, time_answer
 from lmms_fixattn.bench.limit import mean_keys, step_bytes
 from lmms_fixattn.bench.shapes import Subject
 from lmms_fixattn.engine.compiled_decode import FixedSteps, generate_growing
@@ -71,7 +71,7 @@ def measure(
     batch: int,
     plan: Plan,
     bandwidth: float,
-    progress: Rounds = iter,
+    progress: Turns = iter,
 ) -> list[dict[str, Any]]:
     """Measure every method at one batch size, through ``generate``.
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tabulate import tabulate
 
 from lmms_fixattn.bench.limit import measure_bandwidth
 from lmms_fixattn.bench.machine import describe
 from lmms_fixattn.bench.shapes import Subject
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models.transformers_api import attention_in_use, text_model
+from lmms_fixattn.report import terminal
 
 _KIND = "lmms-fixattn bench"
 
@@ -56,29 +56,29 @@ def headline(stated: Mapping[str, Any]) -> str:
     )
 
 
-def table(rows: Sequence[Mapping[str, Any]], form: str = "simple") -> str:
-    """Return the rows as a table in one of tabulate's forms, without the columns of which nothing was measured.
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a table, without the columns of which nothing was measured.
 
     ``x`` is times the unmodified model's, ``x released`` the tokens a second over the released-style loop's.
     """
     columns = [
         ("batch", "batch", "d"),
-        ("prefill ms", "prefill_ms", ".4g"),
+        ("prefill\nms", "prefill_ms", ".4g"),
         ("x", "prefill_ratio", ".3f"),
-        ("ms a step", "step_ms", ".4g"),
+        ("ms a\nstep", "step_ms", ".4g"),
         ("x", "step_ratio", ".3f"),
         ("tokens/s", "tokens_per_second", ".4g"),
-        ("x released", "speedup", ".2f"),
-        ("of limit", "bandwidth_share", ".0%"),
-        ("peak GiB", "peak_gib", ".2f"),
+        ("x\nreleased", "speedup", ".2f"),
+        ("of\nlimit", "bandwidth_share", ".0%"),
+        ("peak\nGiB", "peak_gib", ".2f"),
     ]
     columns = [column for column in columns if any(row[column[1]] is not None for row in rows)]
-    header = ["method", *(title for title, _, _ in columns)]
     cells = [
         [row["method"], *("" if row[name] is None else format(row[name], spec) for _, name, spec in columns)]
         for row in rows
     ]
-    return tabulate(cells, header, form, disable_numparse=True, colalign=("left", *["right"] * len(columns)))
+    header = ["method", *(title for title, _, _ in columns)]
+    return terminal.table(header, cells, [27, *[None] * len(columns)], ["left", *["right"] * len(columns)])
 
 
 def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:

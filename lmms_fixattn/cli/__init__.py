@@ -25,6 +25,7 @@ from lmms_fixattn.cli import (
     pope,
     sweep,
 )
+from lmms_fixattn.cli.console import Parser
 from lmms_fixattn.failures import readable_failures
 
 
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from lmms_fixattn import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="lmms-fixattn",
         description="Does a fix make a vision-language model hallucinate less? Run, score, compare.",
     )

@@ -54,6 +54,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         compiled=arguments.compile,
         released=not arguments.without_released,
     )
+    remark(f"making {arguments.model} and measuring the memory's bandwidth")
     for text, doubts in bench(
         arguments.model,
         arguments.method,
@@ -63,7 +64,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         attention=arguments.attention,
         output=arguments.json,
-        progress=lambda rounds: progress(rounds, "rounds"),
+        progress=lambda turns, title: progress(turns, "measurements", title),
     ):
         print(text, flush=True)
         for doubt in doubts:

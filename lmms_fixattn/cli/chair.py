@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmms_fixattn.cli.console import add_command, add_format, progress, remark, show
+from lmms_fixattn.cli.console import add_command, add_format, one_file, progress, remark, show
 from lmms_fixattn.cli.truth import add_analyser, add_truth, make_analyser, read_truth
 from lmms_fixattn.scoring import chair
 from lmms_fixattn.scoring.files.entries import overall_metrics
@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
 
 
 def _chair(arguments: argparse.Namespace) -> None:
-    captions = read_captions(arguments.captions)
+    captions = read_captions(one_file(arguments.captions, "chair"))
     analyser = make_analyser(arguments.analyser)
     image_ids = [caption.image_id for caption in captions]
     key = caption_key(arguments.captions)

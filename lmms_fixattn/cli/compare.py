@@ -27,8 +27,8 @@ def add(commands: Any) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="an output folder of lmms-eval (with --log_samples), a file of captions as for `chair`, or of answers as "
-        "for `pope`; NAME=RUN names it",
+        help="an output folder of lmms-eval (with --log_samples), that of a sweep (all of its cells), a file of "
+        "captions as for `chair`, or of answers as for `pope`; NAME=RUN names it",
     )
     command.add_argument(
         "--baseline",
@@ -46,6 +46,7 @@ def add(commands: Any) -> None:
         action="store_true",
         help="compare runs of different prompts, versions or caps, and of different images on those that they share",
     )
+    add_full(command)
     command.add_argument(
         "--format",
         choices=("table", "markdown", "latex", "csv", "json", "html"),
@@ -58,20 +59,21 @@ def add(commands: Any) -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     from lmms_fixattn.report import recorded, table
     from lmms_fixattn.report.compare import compare
-    from lmms_fixattn.report.runs import read_run
+    from lmms_fixattn.report.runs import read_runs
 
     if arguments.format == "html" and arguments.output is None:
         raise FileError("--format html writes a page: name a folder for it with --output DIR")
-    runs = [read_run(run, arguments.questions) for run in arguments.runs]
+    read = read_runs(arguments.runs, arguments.questions)
+    runs = [run for of_one in read for run in of_one]
     analyser = make_analyser(arguments.analyser)
     captions = [entry for run in runs for entries in run.captions.values() for entry in entries]
     named = {entry.image_id: entry.file_name for entry in captions if entry.file_name is not None}
     truth = read_truth(arguments, {entry.image_id for entry in captions}, analyser, named)
     # A baseline may be given as it stands among the runs.
-    named = dict(zip(arguments.runs, (run.name for run in runs), strict=True))
+    given = {text: of_one[0].name for text, of_one in zip(arguments.runs, read, strict=True) if len(of_one) == 1}
     comparison = compare(
         runs,
-        named.get(arguments.baseline, arguments.baseline),
+        given.get(arguments.baseline, arguments.baseline),
         truth,
         analyser,
         arguments.draws,
@@ -90,7 +92,22 @@ def _compare(arguments: argparse.Namespace) -> None:
     if arguments.format == "html":
         print(arguments.output / "page.html")
     else:
-        print(table.render(comparison, arguments.format), end="")
+        form = "full" if arguments.full and arguments.format == "table" else arguments.format
+        print(table.render(comparison, form), end="", flush=True)
+        if arguments.output is not None:
+            say_what_to_open(arguments.output, arguments.full)
+
+
+def add_full(command: Any) -> None:
+    """Let a command that prints a comparison print all of its tables."""
+    command.add_argument(
+        "--full", action="store_true", help="print every figure, of every task; else the verdicts and a short table"
+    )
+
+
+def say_what_to_open(directory: Path, full: bool) -> None:
+    """Name the file to open, and how to print the rest."""
+    remark(f"open {directory / 'page.html'}" + ("" if full else "; --full prints every table here"))
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> None:

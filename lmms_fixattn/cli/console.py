@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.scoring.files.reading import FileError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says which choice may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit with status 2."""
+        # From Python 3.14 on argparse can do this itself (suggest_on_error).
+        if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
+            message += did_you_mean(found[1], (choice.strip("'") for choice in found[2].split(", ")))
+        super().error(message)
 
 
 def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Any:
@@ -36,6 +51,16 @@ def add_questions(command: Any) -> None:
     )
 
 
+def one_file(path: Path, command: str) -> Path:
+    """Return the path of a file; FileError for a folder, which says what reads those."""
+    if path.is_dir():
+        raise FileError(
+            f"{path} is a folder, and {command} scores one file: name it, of lmms-eval a *_samples_TASK.jsonl; folders "
+            "are read by lmms-fixattn compare"
+        )
+    return path
+
+
 def show(arguments: argparse.Namespace, figures: Mapping[str, Any], meanings: Mapping[str, str]) -> None:
     """Print figures, as JSON or each with its meaning."""
     if arguments.format == "json":
@@ -47,11 +72,11 @@ def show(arguments: argparse.Namespace, figures: Mapping[str, Any], meanings: Ma
         print(f"{name:{width}}  {written}  {meanings.get(name, '')}".rstrip())
 
 
-def progress(items: Sequence[Any], unit: str) -> Any:
-    """Return the items, behind a progress bar on a terminal once they take longer than two seconds."""
+def progress(items: Sequence[Any], unit: str, title: str | None = None) -> Any:
+    """Return the items, behind a progress bar with the time left, on a terminal once they take over two seconds."""
     from tqdm import tqdm
 
-    return tqdm(items, unit=f" {unit}", delay=2, leave=False, disable=None)
+    return tqdm(items, title, unit=f" {unit}", delay=2, leave=False, disable=None)
 
 
 def remark(text: str) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lmms_fixattn.cli.console import add_command, add_format, add_questions, show
+from lmms_fixattn.cli.console import add_command, add_format, add_questions, one_file, show
 from lmms_fixattn.scoring import pope
 from lmms_fixattn.scoring.files.questions import read_answers_to
 from lmms_fixattn.scoring.files.reading import read_answers
@@ -48,6 +48,7 @@ def add(commands: Any) -> None:
 
 
 def _pope(arguments: argparse.Namespace) -> None:
+    one_file(arguments.answers, "pope")
     if arguments.questions:
         rows = read_answers_to(arguments.answers, arguments.questions)
     else:

@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmms_fixattn.cli.compare import write_comparison
+from lmms_fixattn.cli.compare import add_full, say_what_to_open, write_comparison
 from lmms_fixattn.cli.console import add_command, positive, progress, remark
 from lmms_fixattn.failures import readable_failures
+from lmms_fixattn.report import terminal
 
 if TYPE_CHECKING:
-    from lmms_fixattn.harness.sweep_config import Plan
+    from lmms_fixattn.harness.sweep_config import Cell, Plan
 
 
 def add(commands: Any) -> None:
@@ -25,9 +26,13 @@ def add(commands: Any) -> None:
     command.add_argument(
         "config",
         metavar="CONFIG",
-        help="a .yaml file (docs/sweep.md), or a shipped one: table1 to table5 for LLaVA-1.5-7B, demo_table1 to "
-        "demo_table5 for the packaged model",
+        help="a .yaml file (docs/sweep.md), or a shipped one: table1 to table5, heads and tokens for LLaVA-1.5-7B, "
+        "demo and demo_... of each for the packaged model",
     )
+    command.add_argument(
+        "--dry-run", action="store_true", help="list the cells and check everything that can be without the weights"
+    )
+    add_full(command)
     command.add_argument("--output", type=Path, metavar="DIR", help="of results and comparison (default: sweep-CONFIG)")
     command.add_argument("--limit", type=positive, metavar="N", help="documents of each task (default: CONFIG's)")
 
@@ -37,18 +42,41 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     plan = read_plan(arguments.config, arguments.limit)
     output = arguments.output or Path(f"sweep-{plan.name}")
+    if arguments.dry_run:
+        remark("loading lmms-eval and the tasks; the weights are left out")
+        _rehearse(plan, output)
+        return
     remark(f"{len(plan.cells)} cells of {', '.join(plan.tasks)} into {output}")
     log = output / "log.txt"
     remark(f"loading lmms-eval and the model; what they say goes to {log}")
     try:
         with readable_failures(log):
-            _run(plan, output, log)
+            _run(plan, output, log, arguments.full)
     except KeyboardInterrupt:
         remark(f"stopped; what was answered is kept in {output}, and the same command goes on from there")
         raise
 
 
-def _run(plan: Plan, output: Path, log: Path) -> None:
+def _rehearse(plan: Plan, output: Path) -> None:
+    from tempfile import TemporaryDirectory
+
+    from lmms_fixattn.harness.sweep import chatter_in, rehearse
+
+    with TemporaryDirectory() as folder, chatter_in(Path(folder) / "log.txt"):
+        cells = rehearse(plan, output)
+    lines = [(cell.name, _written(cell), f"{kept} of {asked}") for cell, kept, asked in cells]
+    print(terminal.table(("cell", "method", "answers there"), lines, (24, 56, None)))
+    left = sum(asked - kept for _, kept, asked in cells)
+    about = f"{plan.model['pretrained']} on {', '.join(plan.tasks)}"
+    print(f"\n{about}: tasks and data are there, every method fits; {left} answers to go into {output}")
+
+
+def _written(cell: Cell) -> str:
+    settings = (f"{name}={value}" for name, value in cell.given.items())
+    return ", ".join([cell.method.name, *settings])
+
+
+def _run(plan: Plan, output: Path, log: Path, full: bool) -> None:
     from lmms_fixattn.cli.sweep_report import compare_cells, paper_tables
     from lmms_fixattn.harness.sweep import chatter_in, run_sweep
 
@@ -65,4 +93,5 @@ def _run(plan: Plan, output: Path, log: Path) -> None:
             print(text)
     from lmms_fixattn.report import table
 
-    print(table.render(comparison, "table"), end="")
+    print(table.render(comparison, "full" if full else "table"), end="", flush=True)
+    say_what_to_open(output, full)

@@ -15,7 +15,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -64,30 +64,70 @@ def run_sweep(plan: Plan, output: Path, screen: TextIO | None = None) -> dict[st
         )
     output.mkdir(parents=True, exist_ok=True)
     with _alone(output):
-        manager = _task_manager(plan.tasks)
-        lm = LlavaFixattn(**plan.model, method="vanilla")
-        tasks = list(_leaves(get_task_dict(list(plan.tasks), manager, "chat")))
-        digests = {task.config.task: _digest(task.dump_config()) for task in tasks}
-        runs = []
-        for cell in plan.cells:
-            try:
-                lm.use(cell.method)
-            except ValueError as error:
-                raise ValueError(f"cell {cell.name}: {error}") from error
-            basis = {"model": lm.identity(), "limit": plan.limit, "prompt_settings_and_data": digests}
-            runs.append(_CellRun(cell, output, json.loads(json.dumps(basis))))
-        each = sum(min(plan.limit or len(task.eval_docs), len(task.eval_docs)) * task.config.repeats for task in tasks)
-        kept = sum(run.check(each) for run in runs)
+        sweep = _prepare(plan, output)
         # The rate is that of this process: answers of earlier ones are where the bar begins.
         with tqdm(
-            total=each * len(runs), initial=kept, unit=" answers", smoothing=0, dynamic_ncols=True, file=screen
+            total=sweep.asked * len(sweep.runs),
+            initial=sum(sweep.kept),
+            unit=" answers",
+            smoothing=0,
+            dynamic_ncols=True,
+            file=screen,
         ) as bar:
-            for run in runs:
+            for run in sweep.runs:
                 if not run.folder.is_dir():
                     bar.set_description_str(run.cell.name)
-                    run.perform(lm, plan, manager, bar)
-        lm.clean()
-    return {run.cell.name: run.folder for run in runs}
+                    run.perform(sweep.lm, plan, sweep.manager, bar)
+        sweep.lm.clean()
+    return {run.cell.name: run.folder for run in sweep.runs}
+
+
+def rehearse(plan: Plan, output: Path) -> list[tuple[Cell, int, int]]:
+    """Check all that :func:`run_sweep` checks before its first cell, without loading weights or making the folder.
+
+    Returns:
+        Of each cell, how many of its answers are in the folder, and how many there will be.
+
+    Raises:
+        SweepError, ValueError: as run_sweep.
+    """
+    with _alone(output) if output.is_dir() else nullcontext():
+        sweep = _prepare(plan, output)
+    return [(run.cell, kept, sweep.asked) for run, kept in zip(sweep.runs, sweep.kept, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """A sweep that may begin.
+
+    Attributes:
+        asked: answers of each cell.
+        kept: those that are there, by cell.
+    """
+
+    lm: LlavaFixattn
+    manager: Any
+    runs: list[_CellRun]
+    asked: int
+    kept: list[int]
+
+
+def _prepare(plan: Plan, output: Path) -> _Sweep:
+    """Load tasks and data, and see that every method fits the model and every cell what is there of it."""
+    manager = _task_manager(plan.tasks)
+    lm = LlavaFixattn(**plan.model, method="vanilla")
+    tasks = list(_leaves(get_task_dict(list(plan.tasks), manager, "chat")))
+    digests = {task.config.task: _digest(task.dump_config()) for task in tasks}
+    runs = []
+    for cell in plan.cells:
+        try:
+            lm.use(cell.method)
+        except ValueError as error:
+            raise ValueError(f"cell {cell.name}: {error}") from error
+        basis = {"model": lm.identity(), "limit": plan.limit, "prompt_settings_and_data": digests}
+        runs.append(_CellRun(cell, output, json.loads(json.dumps(basis))))
+    asked = sum(min(plan.limit or len(task.eval_docs), len(task.eval_docs)) * task.config.repeats for task in tasks)
+    return _Sweep(lm, manager, runs, asked, [run.check(asked) for run in runs])
 
 
 @contextmanager

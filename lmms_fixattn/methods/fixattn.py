@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lmms_fixattn.methods.base import Layers, choice, layer_range, number, switch
+from lmms_fixattn.methods.base import Layers, choice, count, layer_range, number, switch
 from lmms_fixattn.methods.formulas.heads import proportional_gains, top_gains
-from lmms_fixattn.methods.formulas.selection import TokenSets, select_tokens
+from lmms_fixattn.methods.formulas.selection import TokenSets, random_tokens, select_tokens
 from lmms_fixattn.methods.refine import Refined
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ class FixAttn(Refined):
     measured in each layer before that layer is amplified; then g = r / mean_h r clipped to [0, g_max] ("proportional"),
     or 1 for the ``share`` of heads of the layer with the largest r and 0 for the others ("top").
 
+    ``selection="random"`` is the control that says whether it matters which tokens these are: of each image as many
+    local (with the spatial) and as many summary tokens, drawn at random.
+
+    Heads are weighed without a change of the mean gain over the heads of a layer by "proportional" with ``g_max`` at
+    least their number, and by "top" with alpha and beta divided by ``share``.
+
     Source: arXiv:2501.12206, whose third version is called PAINT, and the released code hasanar1f/PAINT at 2a9e8f8
     (modPAI). The defaults give the best row of its Table 1 (CHAIR_s 17.6 on 500 COCO images), so
     ``released_first_token`` is on, see :class:`~lmms_fixattn.methods.refine.Refined`; ``spatial_ratio=0.05`` gives its
@@ -53,6 +59,10 @@ class FixAttn(Refined):
         "spatial tokens by attention received, or by the released code's sum, which is rounding noise",
         ("received", "released"),
     )
+    selection: str = choice(
+        "vision", "tokens by the vision tower's attention, or a control: as many, at random", ("vision", "random")
+    )
+    draw: int = count(0, "seed of the random tokens (selection=random)")
     layers: Layers = layer_range((2, None), "decoder layers to edit, end excluded")
     released_first_token: bool = switch(True, "with the refine on, leave the prefill unamplified, as released")
     head_modulation: str = choice("off", "gain of each head by its visual sensitivity", ("off", "proportional", "top"))
@@ -61,7 +71,9 @@ class FixAttn(Refined):
 
     @property
     def vision_parts(self) -> frozenset[str]:
-        return frozenset({"cls_first", "cls_second_last", *([f"{self.spatial}_first"] if self.spatial_ratio else [])})
+        parts = {"cls_first", "cls_second_last"}
+        parts |= {f"{self.spatial}_first"} if self.spatial_ratio else set()
+        return frozenset(parts | ({"fingerprint"} if self.selection == "random" else set()))
 
     @property
     def edited_layers(self) -> Layers | None:
@@ -73,7 +85,8 @@ class FixAttn(Refined):
     def token_sets(self, vision: VisionAttention) -> TokenSets:
         """Return the local (with the spatial) and the summary tokens of each image."""
         spatial = vision.received_first if self.spatial == "received" else vision.released_first
-        return select_tokens(vision.cls_first, vision.cls_second_last, spatial, self.local_ratio, self.spatial_ratio)
+        sets = select_tokens(vision.cls_first, vision.cls_second_last, spatial, self.local_ratio, self.spatial_ratio)
+        return random_tokens(sets, vision.fingerprint, self.draw) if self.selection == "random" else sets
 
     def select(self, vision: VisionAttention) -> torch.Tensor:
         tokens = self.token_sets(vision)

@@ -27,6 +27,8 @@ class VisionAttention:
     """Attention that each patch receives in the first layer, averaged over heads, summed over all queries."""
     released_first: Any = None
     """What FixAttn's released code sums instead: every query's own total, 1 up to rounding, starting at CLS."""
+    fingerprint: Any = None
+    """int64 [images] on the CPU: a number that a picture's pixels decide, for what is drawn anew for each image."""
 
     def per_token(self, per_patch: torch.Tensor) -> torch.Tensor:
         """Lay values of patches out over image tokens: a leading 0 for CLS where the decoder sees it."""

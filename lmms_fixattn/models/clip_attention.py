@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -61,7 +62,7 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
     """Read ``parts`` (field names of VisionAttention) from every run of ``tower`` inside the block.
 
     Only the CLS query's row of the layers that the parts need is computed: one key projection and one row a layer. The
-    attention received needs every query's row, one image at a time.
+    attention received needs every query's row, one image at a time; the fingerprint copies the pixels to the CPU.
 
     Raises:
         ValueError: the tower is no CLIP-style encoder with a class token.
@@ -69,7 +70,7 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
     watch = VisionWatch(has_class_token, parts)
     layers = encoder_layers(tower) if parts else []
     readers: dict[int, dict[str, Any]] = {}
-    for part in parts:
+    for part in parts - {"fingerprint"}:
         layer = len(layers) - 2 if part == "cls_second_last" else 0
         readers.setdefault(layer, {})[part] = _READERS[part]
 
@@ -82,6 +83,11 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
         return read
 
     handles = [tower.register_forward_pre_hook(lambda *_: watch.begin())] if parts else []
+    if "fingerprint" in parts:
+        # Where pixels enter, since of known pictures (image_features) the tower is called but not run.
+        model: Any = tower
+        entrance = model.get_input_embeddings()
+        handles.append(entrance.register_forward_pre_hook(lambda _, args: _note_pixels(watch, args[0])))
     handles += [
         layers[layer].self_attn.register_forward_pre_hook(reader(of_layer), with_kwargs=True)
         for layer, of_layer in readers.items()
@@ -125,6 +131,12 @@ def _received(attention: Any, hidden: torch.Tensor) -> torch.Tensor:
 
 def _released(attention: Any, hidden: torch.Tensor) -> torch.Tensor:
     return torch.cat([rows.sum(dim=2) for rows in _all_rows(attention, hidden)])[:, :-1]
+
+
+def _note_pixels(watch: VisionWatch, pixels: torch.Tensor) -> None:
+    pictures = pixels.detach().float().cpu().numpy()
+    digests = (hashlib.blake2b(picture.tobytes(), digest_size=7).digest() for picture in pictures)
+    watch.latest().fingerprint = torch.tensor([int.from_bytes(digest, "big") for digest in digests])
 
 
 _READERS = {

@@ -77,7 +77,8 @@ def _compare_protocols(runs: Sequence[Run], allow_differences: bool, notes: list
                 values = f"{_written(stated.get(key))} and {_written(other.get(key))}"
                 difference = f"{first} and {second} differ in the {what} of {task}: {values}"
                 if key in _MUST_AGREE and not allow_differences:
-                    raise FileError(f"{difference}; --allow-differences compares them all the same")
+                    remedy = "LMMS_FIXATTN_IMAGES chooses the list; " if key == "image_list_sha256" else ""
+                    raise FileError(f"{difference}; {remedy}--allow-differences compares them all the same")
                 notes.append(difference)
     models = {run.name: _settings(run.record["lmms_fixattn"]) for run in recorded}
     for key in sorted({key for settings in models.values() for key in settings}):
@@ -151,9 +152,10 @@ def _intersect(
     for name, theirs in others:
         if entries.keys() != theirs.keys() and not allow_differences:
             both = len(entries.keys() & theirs.keys())
+            remedy = "LMMS_FIXATTN_IMAGES runs chair_coco on a list of yours; " if things == "images" else ""
             raise FileError(
                 f"{first} and {name} {verb} different {things}: {len(entries)} and {len(theirs)}, of which {both} are "
-                f"shared; --allow-differences compares those"
+                f"shared; {remedy}--allow-differences compares those"
             )
     if not shared:
         raise FileError(f"{', '.join(found)} {verb} no {things} in common")

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from lmms_fixattn.report.compare import Comparison, Row
 from lmms_fixattn.report.verdict import Kind
 
-_SIGNS: dict[Kind, str] = {"better": "✓", "not told apart": "≈", "worse": "✗", "too few": "?"}
+_SIGNS: dict[Kind, str] = {"better": "✓", "not told apart": "≈", "worse": "✗", "too few": "?", "withheld": "?"}
 _WORDS: dict[Kind, str] = {
     "better": "Better",
     "not told apart": "Not told apart",
     "worse": "Worse",
     "too few": "Too few images",
+    "withheld": "No verdict",
 }
 _OF_CAPTIONS: dict[Kind, str] = {
     "better": "than saying less",
     "not told apart": "from saying less",
     "worse": "than {}",
     "too few": "for a verdict on captions",
+    "withheld": "on captions: too many name no object",
 }
 
 # Clauses are parted by semicolons; in brackets a semicolon parts nothing.

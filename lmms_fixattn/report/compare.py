@@ -21,7 +21,7 @@ from lmms_fixattn.report.verdict import Kind, kinds, verdict
 from lmms_fixattn.scoring import bootstrap, chair, pope
 from lmms_fixattn.scoring.bootstrap import Interval
 from lmms_fixattn.scoring.files.reading import FileError
-from lmms_fixattn.scoring.silence import said_of_silence
+from lmms_fixattn.scoring.silence import said_of_silence, too_silent
 from lmms_fixattn.scoring.staircase import Staircase
 from lmms_fixattn.scoring.truncation import Curve, PrefixCounts, Truncation, count_prefixes
 
@@ -349,13 +349,29 @@ def _rows(
     def judged(row: Row, images: Mapping[str, int]) -> Row:
         holm = {claim: of_run[row.name] for claim, of_run in adjusted.items() if row.name in of_run}
         tests = len(p_values["beyond"])
-        said = verdict(row.columns, row.differences, row.vs_truncation, images, holm, tests)
         if row.name == first:
             return replace(row, holm=holm, verdict="the baseline")
-        told = kinds(row.differences, row.vs_truncation, images, holm)
-        return replace(row, holm=holm, verdict=said, kinds=told)
+        withheld = _withheld(row.name, first, scored)
+        compared = row.differences
+        if withheld:
+            compared = {name: found for name, found in compared.items() if name.startswith("pope_")}
+        beyond = None if withheld else row.vs_truncation
+        said = "; ".join(filter(None, [withheld, verdict(row.columns, compared, beyond, images, holm, tests)]))
+        told: dict[str, Kind] = {"captions": "withheld"} if withheld else {}
+        return replace(row, holm=holm, verdict=said, kinds=told | kinds(compared, beyond, images, holm))
 
     return tuple(judged(row, images) for row, images in rows), controls
+
+
+def _withheld(name: str, first: str, scored: Mapping[str, Sequence[Scored]]) -> str:
+    """Return why no verdict is given on a run's captions, "" where one is: CHAIR finds no fault in silence."""
+    for silent, whose in ((name, "its"), (first, "the baseline's")):
+        if name in scored and too_silent(rows := scored.get(silent, ())):
+            number = sum(not row["objects"] for row in rows)
+            return (
+                f"captions: no verdict, {number} of {whose} {len(rows)} name no object, which CHAIR takes for faultless"
+            )
+    return ""
 
 
 def _remarks(
@@ -365,7 +381,7 @@ def _remarks(
     analyser: chair.Analyser,
     parser: str,
 ) -> list[str]:
-    notes = []
+    notes = [note for run in runs for note in run.notes]
     for name, rows in scored.items():
         if said := said_of_silence(rows):
             notes.append(f"{name}: {said.removeprefix('careful: ')}")

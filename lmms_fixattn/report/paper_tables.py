@@ -8,8 +8,12 @@ from typing import Protocol
 
 from tabulate import tabulate
 
-FIGURES = {"chair_s": "CHAIR_S ↓", "chair_i": "CHAIR_I ↓", "f1": "F1 ↑"}
-"""The columns of the paper's tables, in percent: {figure: its heading}."""
+from lmms_fixattn.report.latex import escaped, latex_table
+from lmms_fixattn.report.terminal import wrapped
+
+FIGURES = {"chair_s": "CHAIR_S ↓", "chair_i": "CHAIR_I ↓", "f1": "F1 ↑", "words": "Length"}
+"""The columns of the paper's tables, in percent, the length in words: {figure: its heading}. Table 1 is printed without
+the length, which is shown beside its figures all the same."""
 
 FORMATS = {"text": "txt", "markdown": "md", "latex": "tex"}
 """The forms of a table: {name: suffix of its file}."""
@@ -47,10 +51,6 @@ _LATEX = {
     "alpha": r"$\alpha$",
     "beta": r"$\beta$",
 }
-_ESCAPED = {character: f"\\{character}" for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-}
 
 
 class Estimate(Protocol):
@@ -66,7 +66,7 @@ class Estimate(Protocol):
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row: the run's own figures of n captions, and beside them what the paper prints, where that is known."""
+    """One row: the run's own figures of n captions, and what the paper has for it, where that is known."""
 
     label: str
     figures: Mapping[str, Estimate]
@@ -77,7 +77,7 @@ class PaperRow:
 def paper_table(layout: str, rows: Sequence[PaperRow], about: str, form: str) -> str:
     """Return a table in the paper's layout, with 95% intervals and n.
 
-    Columns of published figures are there only where a row has them; they are never mixed with the run's.
+    A row with published figures has a line of them below its own; they are never mixed with the run's.
 
     Args:
         layout: a name of :data:`LAYOUTS`.
@@ -88,23 +88,18 @@ def paper_table(layout: str, rows: Sequence[PaperRow], about: str, form: str) ->
         KeyError: an unknown layout or form.
     """
     shown = LAYOUTS[layout]
-    published = [figure for figure in FIGURES if any(figure in row.published for row in rows)]
-    headings = [shown.heading, *FIGURES.values(), "n", *(f"published {FIGURES[figure]}" for figure in published)]
-    cells = [
-        [
-            row.label,
-            *(_estimate(row.figures[figure]) for figure in FIGURES),
-            str(row.n),
-            *(f"{row.published[figure]:.1f}" if figure in row.published else "–" for figure in published),
-        ]
-        for row in rows
-    ]
-    title = f"{shown.title} ({SOURCE}, in its layout)"
-    notes = [f"Run: {about}. In brackets: 95% bootstrap intervals over images."]
-    if published:
-        notes.append(f"Published: as {SOURCE} prints them; not of this run.")
+    cells = []
+    for row in rows:
+        cells.append([row.label, *(_estimate(row.figures[figure]) for figure in FIGURES)])
+        if row.published:
+            known = (f"{row.published[figure]:.1f}" if figure in row.published else "–" for figure in FIGURES)
+            cells.append(["published", *known])
+    n = ", ".join(str(n) for n in sorted({row.n for row in rows}))
+    notes = [f"Run: {about}; n = {n}. In brackets: 95% bootstrap intervals over images."]
+    if any(row.published for row in rows):
+        notes.append(f"Published: {SOURCE}'s own figures, within 0.1; not of this run.")
     writers = {"text": _text, "markdown": _markdown, "latex": _latex}
-    return writers[form](title, notes, headings, cells)
+    return writers[form](f"{shown.title} ({SOURCE}, in its layout)", notes, [shown.heading, *FIGURES.values()], cells)
 
 
 def _estimate(estimate: Estimate) -> str:
@@ -116,7 +111,8 @@ def _estimate(estimate: Estimate) -> str:
 
 
 def _text(title: str, notes: Sequence[str], headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    return "\n".join([title, "", tabulate(cells, headings, disable_numparse=True), "", *notes, ""])
+    table = tabulate(cells, headings, disable_numparse=True)
+    return "\n".join([title, "", table, "", *(wrapped(note, "") for note in notes), ""])
 
 
 def _markdown(title: str, notes: Sequence[str], headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
@@ -125,30 +121,12 @@ def _markdown(title: str, notes: Sequence[str], headings: Sequence[str], cells: 
 
 
 def _latex(title: str, notes: Sequence[str], headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    return "\n".join(
-        [
-            "% needs the package booktabs",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_escaped(title)}. {_escaped(' '.join(notes))}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}",
-            r"\toprule",
-            " & ".join(_heading(heading) for heading in headings) + r" \\",
-            r"\midrule",
-            *(" & ".join(_escaped(cell) for cell in row) + r" \\" for row in cells),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    rows = [[escaped(cell) for cell in row] for row in cells]
+    caption = f"{escaped(title)}. {escaped(' '.join(notes))}"
+    return f"% needs the package booktabs\n{latex_table([*map(_heading, headings)], rows, caption)}\n"
 
 
 def _heading(heading: str) -> str:
     for plain, written in _LATEX.items():
         heading = heading.replace(plain, written)
     return heading
-
-
-def _escaped(text: str) -> str:
-    return "".join(_ESCAPED.get(character, character) for character in text).replace("–", "--")

@@ -11,7 +11,15 @@ from typing import Any
 
 from lmms_fixattn.scoring.files.lmms_samples import plain
 from lmms_fixattn.scoring.files.questions import read_answers_to
-from lmms_fixattn.scoring.files.reading import Caption, FileError, read_answers, read_captions, read_entries, what_is_in
+from lmms_fixattn.scoring.files.reading import (
+    Caption,
+    FileError,
+    caption_key,
+    read_answers,
+    read_captions,
+    read_entries,
+    what_is_in,
+)
 
 _RESULTS = "_results.json"
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -62,6 +70,7 @@ class Run:
         seconds: generation time of all entries together; None where it was not recorded for all of them.
         generated_tokens: in that time.
         requests: in that time: a conversation of several questions is one.
+        notes: what a reader has to know of how the file was read.
     """
 
     name: str
@@ -72,6 +81,23 @@ class Run:
     seconds: float | None = None
     generated_tokens: int | None = None
     requests: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_runs(texts: Sequence[str], questions: Sequence[Path] = ()) -> list[list[Run]]:
+    """Read runs from paths or NAME=path, a list for each: the folder of a sweep is all of its finished cells.
+
+    A cell is called as its folder is, with NAME before it where one is given. Raises FileError as :func:`read_run`.
+    """
+    found = []
+    for text in texts:
+        name, path = _named(text)
+        if cells := sorted(cell for cell in (path / "cells").glob("*") if cell.is_dir()):
+            before = f"{name} " if name else ""
+            found.append([read_run(f"{before}{cell.name}={cell}", questions) for cell in cells])
+        else:
+            found.append([read_run(text, questions)])
+    return found
 
 
 def read_run(text: str, questions: Sequence[Path] = ()) -> Run:
@@ -93,7 +119,9 @@ def read_run(text: str, questions: Sequence[Path] = ()) -> Run:
     name = name or path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
     if not questions and what_is_in(path) == "captions":
         entries = tuple(_captioned(caption) for caption in read_captions(path))
-        return Run(name, path, captions={"": entries})
+        key = caption_key(path)
+        notes = () if key == "caption" else (f"{name}: the captions were taken from the key {key!r}",)
+        return Run(name, path, captions={"": entries}, notes=notes)
     answers: dict[str, list[AnswerEntry]] = {}
     for row in read_answers_to(path, questions) if questions else read_answers(path):
         answers.setdefault(row.get("split", ""), []).append(_asked(row))

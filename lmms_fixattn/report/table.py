@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
+from lmms_fixattn.report import glance
 from lmms_fixattn.report.columns import POPE_FIGURES
 from lmms_fixattn.report.compare import Comparison, Row, to_json
 from lmms_fixattn.report.controls import BESIDE
+from lmms_fixattn.report.terminal import wrapped
 from lmms_fixattn.scoring.bootstrap import Interval
 from lmms_fixattn.scoring.files.reading import FileError
 
@@ -66,7 +68,11 @@ def settings(comparison: Comparison) -> str:
 
 
 def render(comparison: Comparison, form: str) -> str:
-    """Return the comparison as text of a form: table, markdown, latex, csv or json. Raises ValueError for another."""
+    """Return the comparison as text of a form; raises ValueError for one that is none of FORMS.
+
+    "table" is for a terminal: the verdicts, a short table and the notes. "latex" is for a paper: short tables as well.
+    The others hold every figure: "full" (for a terminal with long lines), "markdown", "csv" and "json".
+    """
     if form not in FORMS:
         raise ValueError(f"a table's form is one of {', '.join(FORMS)}, not {form!r}")
     return FORMS[form](comparison)
@@ -85,6 +91,18 @@ def write(comparison: Comparison, directory: Path) -> list[Path]:
 
 
 def _table(comparison: Comparison) -> str:
+    """Return verdicts, the short tables and the notes, within the columns of a terminal."""
+    blocks = []
+    if said := [(row.name, row.verdict) for row in comparison.rows if row.name != comparison.baseline]:
+        blocks.append("\n".join(["verdicts", *(wrapped(f"{name}: {words}") for name, words in said)]))
+    blocks += glance.terminal_tables(comparison)
+    if said:
+        blocks[-1] += f"\n{glance.legend(comparison)}"
+    blocks.append("\n".join(["notes", *map(wrapped, _remarks(comparison))]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _full(comparison: Comparison) -> str:
     blocks = [f"{part.title}\n{_grid(part, 'simple')}" for part in sections(comparison)]
     if said := verdicts(comparison):
         blocks.append("\n".join(["verdicts", *(f"  {name}: {words}" for name, words in said)]))
@@ -101,14 +119,10 @@ def _markdown(comparison: Comparison) -> str:
 
 
 def _latex(comparison: Comparison) -> str:
-    blocks = []
-    for part in sections(comparison):
-        title = f"{_capital(part.title)} (n = {part.n})" if part.n else _capital(part.title)
-        caption = f"\\caption{{{_escaped(f'{title}. {_capital(settings(comparison))}.')}}}"
-        blocks.append(f"\\begin{{table}}\n\\centering\n{_grid(part, 'latex_booktabs')}\n{caption}\n\\end{{table}}")
+    """Return the tables for a paper; what they leave out is said in comments."""
     said = [f"{name}: {words}" for name, words in verdicts(comparison)]
-    remarks = "\n".join(f"% {line}" for line in (*said, *comparison.notes))
-    return "\n\n".join(["% Needs \\usepackage{booktabs}", *blocks, remarks]) + "\n"
+    remarks = "\n".join(f"% {line}" for line in (*said, *_remarks(comparison)))
+    return "\n\n".join(["% Needs \\usepackage{booktabs}", *glance.paper_tables(comparison), remarks]) + "\n"
 
 
 def _remarks(comparison: Comparison) -> tuple[str, ...]:
@@ -147,6 +161,7 @@ def _json(comparison: Comparison) -> str:
 
 FORMS: Mapping[str, Callable[[Comparison], str]] = {
     "table": _table,
+    "full": _full,
     "markdown": _markdown,
     "latex": _latex,
     "csv": _csv,
@@ -203,12 +218,9 @@ def _beside(found: Interval | None, name: str) -> str:
 
 def _of_answers(rows: Sequence[Row], others: Sequence[Row], baseline: str) -> list[Section]:
     """Return the tables of POPE, a line a split and run."""
-    columns = dict.fromkeys(name for row in rows for name in row.columns if name.startswith("pope_"))
-    splits = [name.removeprefix("pope").removesuffix("_accuracy") for name in columns if name.endswith("_accuracy")]
     lines, differences = [], []
-    for split in splits:
-        n, *names = [f"pope{split}_{figure}" for figure in ("n", *POPE_FIGURES)]
-        said = split.strip("_").replace("_", " ")
+    for said, column in glance.splits(rows):
+        n, *names = [f"{column}_{figure}" for figure in ("n", *POPE_FIGURES)]
         for row in rows:
             if names[0] in row.columns:
                 cells = (_cell(row.columns[name], name) for name in names)
@@ -233,9 +245,7 @@ def _cell(column: Interval | None, name: str) -> str:
 
 
 def _difference(column: Interval | None) -> str:
-    if column is None or column.value is None:
-        return ""
-    return f"{column.value:+.1f} [{column.low:+.1f}, {column.high:+.1f}]"
+    return "" if column is None else glance.signed(column)
 
 
 def _bare(column: Interval) -> tuple[float | None, float | None, float | None]:
@@ -253,10 +263,3 @@ def _piped(part: Section) -> Section:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _escaped(text: str) -> str:
-    """Return text for LaTeX, escaped as tabulate does the cells."""
-    from tabulate import LATEX_ESCAPE_RULES
-
-    return "".join(LATEX_ESCAPE_RULES.get(character, character) for character in text)

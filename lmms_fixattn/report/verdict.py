@@ -11,7 +11,7 @@ from lmms_fixattn.scoring.truncation import Truncation
 FEWEST_IMAGES = 30
 """Below this, percentile intervals are too narrow to conclude from (one image has an interval of width 0)."""
 
-Kind: TypeAlias = Literal["better", "not told apart", "worse", "too few"]
+Kind: TypeAlias = Literal["better", "not told apart", "worse", "too few", "withheld"]
 
 
 Standing: TypeAlias = Literal["better", "not shown", "worse"]

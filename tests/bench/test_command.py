@@ -64,6 +64,20 @@ def test_its_json_has_every_figure_and_what_it_was_measured_on(tmp_path, capsys)
     assert out.count("released-style loop, refine") == 2
 
 
+def test_a_bar_counts_the_measurements_of_each_batch_size_with_the_time_left(capsys, monkeypatch):
+    shown = []
+
+    def bar(items, title, **settings):
+        shown.append((len(items), title, settings["unit"]))
+        return items
+
+    monkeypatch.setattr("tqdm.tqdm", bar)
+    assert run(*QUICK, "--method", "pai,gamma=1", "--batch", 1, 2, "--without-released") == 0
+    # Vanilla, the method and vanilla again, in a round to warm up and three that count.
+    assert shown == [(12, f"batch size {size} ({size} of 2)", " measurements") for size in (1, 2)]
+    assert capsys.readouterr().err.startswith("lmms-fixattn: making tiny and measuring the memory's bandwidth\n")
+
+
 def test_the_share_of_the_limit_is_the_least_time_over_the_time_taken(tmp_path):
     path = tmp_path / "bench.json"
     assert run(*QUICK, "--method", "pai,gamma=1", "--batch", 2, "--without-released", "--json", path) == 0

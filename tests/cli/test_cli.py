@@ -13,6 +13,7 @@ import pytest
 from coco_folders import write_coco
 
 from lmms_fixattn import cli
+from lmms_fixattn.cli.console import Parser
 
 CAPTIONS = [{"image_id": 7, "caption": "A dog next to a car."}, {"image_id": "11", "caption": "Two women and a cat."}]
 TRUTH = {"7": ["dog"], "11": ["person", "cat"], "13": []}
@@ -439,3 +440,38 @@ def test_scoring_loads_neither_torch_nor_lmms_eval(tmp_path: Path, truth: Path) 
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["comprae"], "'comprae'.*\\(did you mean 'compare'\\?\\)"),
+        (["chair", "x", "--analyser", "lexikon"], "--analyser: .*\\(did you mean 'lexicon'\\?\\)"),
+        (["export", "x", "--to", "caption", "--output", "y"], "--to: .*\\(did you mean 'captions'\\?\\)"),
+        (["calibrate", "adiat"], "METHOD: .*\\(did you mean 'adaiat'\\?\\)"),
+        (["pope", "x", "--parser", "zzz"], "invalid choice: 'zzz' \\([^()]*\\)$"),
+    ],
+)
+def test_a_mistyped_choice_is_told_the_nearest_one(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(*arguments)
+    assert re.search(said, capsys.readouterr().err.strip())
+
+
+@pytest.mark.parametrize("choices", ["'table', 'json'", "table, json"])  # until Python 3.12, and later
+def test_choices_are_read_as_every_python_words_them(choices: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        Parser(prog="x").error(f"argument --format: invalid choice: 'tabel' (choose from {choices})")
+    assert capsys.readouterr().err.endswith(f"(choose from {choices}) (did you mean 'table'?)\n")
+
+
+@pytest.mark.parametrize("command", ["chair", "pope"])
+def test_a_command_that_scores_one_file_says_what_reads_a_folder(
+    command: str, tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--ground-truth", truth] if command == "chair" else []
+    assert run(command, tmp_path, *more) == 1
+    said = f"{tmp_path} is a folder, and {command} scores one file: name it, of lmms-eval a *_samples_TASK.jsonl"
+    assert f"error: {said}; folders are read by lmms-fixattn compare\n" in capsys.readouterr().err

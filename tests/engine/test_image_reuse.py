@@ -104,6 +104,19 @@ def test_every_method_gives_the_scores_that_it_gives_without_reuse(demo: Any, na
     assert prefixes.computed <= sum(bool(seeds) for _, seeds in asked)
 
 
+def test_random_tokens_are_those_of_the_picture_however_it_was_encoded(demo: Any) -> None:
+    model, encoder = demo
+    prompts = encode(encoder, ASKED)
+    method = make_method("fixattn", alpha=1.5, layers="0-", selection="random")
+    with intervene(model, method, encoder.tokenizer):
+        expected = [generate(demo, [prompt], min_new_tokens=5) for prompt in prompts[:3]]
+        with reusing(model, prompts):
+            found = generate(demo, prompts, min_new_tokens=5)
+    for row, alone in enumerate(expected):
+        for mine, theirs in zip(found.scores, alone.scores, strict=True):
+            torch.testing.assert_close(mine[row : row + 1], theirs, atol=2e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("form", ["default", "llava_v1", "pai"])
 def test_what_is_before_the_image_is_shared_in_every_form_of_the_prompt(demo: Any, form: str) -> None:
     model, encoder = demo

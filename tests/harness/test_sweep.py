@@ -132,6 +132,40 @@ def test_every_cell_is_the_result_that_lmms_eval_gives_alone_and_the_model_is_lo
         assert make_method(cell.method.name, **recorded) == cell.method
 
 
+def test_a_dry_run_lists_the_cells_and_checks_them_without_weights_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*_: Any) -> None:
+        raise AssertionError("the weights were loaded")
+
+    path, out = tmp_path / "config.yaml", tmp_path / "out"
+
+    def rehearsed(text: str = CONFIG) -> int:
+        path.write_text(text)
+        return main(["sweep", str(path), "--output", str(out), "--dry-run"])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "load_model", load)
+        assert rehearsed() == 0
+        printed = capsys.readouterr().out
+        for row in ("original vanilla 0 of 8", "fixattn alpha 0.3 fixattn, alpha=0.3 0 of 8"):
+            assert row in re.sub(" +", " ", printed)
+        assert "24 answers to go" in printed
+        assert max(map(len, printed.splitlines()[:-1])) <= 100
+        assert rehearsed(CONFIG.replace("alpha: [0.3, 0.7]", "layers: 7-9")) == 1
+        assert "cell fixattn: " in capsys.readouterr().err
+        assert rehearsed(CONFIG.replace("[chair_demo]", "[chair_dmeo]")) == 1
+        assert "unknown task 'chair_dmeo' (did you mean 'chair_demo'?)" in capsys.readouterr().err
+        assert not out.exists()
+    run_sweep(plan_of(tmp_path, CONFIG.replace(", 0.7]", "]")), out, io.StringIO())
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    assert rehearsed() == 0
+    assert "8 answers to go" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*")}.keys() == before.keys()
+    assert rehearsed(CONFIG.replace("limit: 4", "limit: 3")) == 1
+    assert "was made with limit 4, which now is 3" in capsys.readouterr().err
+
+
 def test_a_finished_sweep_runs_nothing_again_and_a_further_cell_runs_alone(
     tmp_path: Path, generated: list[list[str]]
 ) -> None:
@@ -231,6 +265,7 @@ def test_the_shipped_demo_tables_figures_are_those_of_its_results(
     markdown = (out / "paper_table1.md").read_text()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if "[" in line]
     assert [row[0] for row in rows[: len(names)]] == names
+    assert "; n = 4." in markdown
     compared = {row["name"]: row for row in json.loads((out / "comparison.json").read_text())["rows"]}
     for row in rows[: len(names)]:
         found = result(out / "cells" / row[0].replace(" ", "_"))
@@ -240,7 +275,7 @@ def test_the_shipped_demo_tables_figures_are_those_of_its_results(
         wrong, mentioned = (sum(len(count[key]) for count in counts) for key in ("hallucinated", "objects"))
         assert float(row[1].split()[0]) == pytest.approx(group["chair_s,none"], abs=0.05)
         assert float(row[2].split()[0]) == pytest.approx(100 * wrong / mentioned, abs=0.05)
-        assert row[4] == "4"
+        assert float(row[4].split()[0]) == pytest.approx(group["words,none"], abs=0.05)
         answered = found["results"]["pope_demo_random"]["accuracy,none"]
         assert compared[row[0]]["pope_random_accuracy"]["value"] == pytest.approx(answered)
     assert (out / "paper_table1.txt").read_text() in printed

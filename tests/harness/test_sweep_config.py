@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from lmms_fixattn import METHODS, make_method
-from lmms_fixattn.harness.sweep_config import MODEL_ARGS, Plan, read_plan, shipped
+from lmms_fixattn.harness.sweep_config import MODEL_ARGS, Cell, Plan, read_plan, shipped
+from lmms_fixattn.methods import Method
+from lmms_fixattn.methods.fixattn import FixAttn
 from lmms_fixattn.report.paper_tables import LAYOUTS
-from lmms_fixattn.scoring.files.reading import FileError
+from lmms_fixattn.scoring import chair
+from lmms_fixattn.scoring.chair import make_analyser
+from lmms_fixattn.scoring.files.reading import FileError, read_captions, read_ground_truth
 
 HEAD = "model: {pretrained: demo}\ntasks: [chair_demo]\n"
 
@@ -136,7 +142,7 @@ def test_what_holds_for_all_cells_is_checked(tmp_path: Path, head: str, message:
 def test_a_configuration_that_is_nowhere_is_said_with_the_shipped_ones(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"tabel1: no such file .*did you mean 'table1'.*demo_table1"):
         read_plan("tabel1")
-    with pytest.raises(FileError, match=r"there.yaml: no such file; shipped configurations: demo, demo_table1"):
+    with pytest.raises(FileError, match=r"there.yaml: no such file; shipped configurations: demo, demo_heads"):
         read_plan(str(tmp_path / "there.yaml"))
 
 
@@ -166,13 +172,13 @@ PAPER = {
     "alpha": [0.1, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9],
     "beta": [0.1, 0.2, 0.3, 0.4, 0.5],
     "local_ratio": [0.1, 0.15, 0.2, 0.25, 0.3],
-    "spatial_ratio": [0.05, 0.1, 0.15, 0.2, 0.25],
+    "spatial_ratio": [0.05, 0.1, 0.15, 0.2, 0.25, 0.3],
 }
 
 
 def test_there_is_a_configuration_of_each_table_for_both_models() -> None:
     tables = sorted([*LAYOUTS, *(f"demo_{layout}" for layout in LAYOUTS)])
-    assert shipped() == ["demo", *tables]
+    assert shipped() == sorted(["demo", "heads", "demo_heads", "tokens", "demo_tokens", *tables])
     for name in tables:
         plan = read_plan(name)
         baseline = next(cell for cell in plan.cells if cell.name == plan.baseline)
@@ -197,7 +203,33 @@ def test_ablations_vary_one_value_around_the_papers_settings(prefix: str) -> Non
             assert cell.method == METHODS["fixattn"](**{**fixed, parameter: value})
 
 
-def test_only_the_table_that_was_published_for_this_model_shows_published_figures() -> None:
+@pytest.mark.parametrize("name", ["heads", "tokens"])
+def test_the_controls_of_heads_and_tokens_are_the_same_for_both_models(name: str) -> None:
+    plan, demo = read_plan(name), read_plan(f"demo_{name}")
+    assert (plan.baseline, demo.baseline) == ("original", "original")
+    assert plan.cells[0].method == demo.cells[0].method == make_method("vanilla")
+    assert (plan.model["conversation"], plan.tasks, demo.tasks) == ("pai", ("chair_coco",), ("chair_demo",))
+    for cell, small in zip(plan.cells, demo.cells, strict=True):
+        assert cell.name == small.name
+        assert {**cell.given, "g_max": None} == {**small.given, "g_max": None}
+
+
+@pytest.mark.parametrize(("name", "heads"), [("heads", 32), ("demo_heads", 4)])
+def test_heads_are_weighed_at_equal_mean_gain(name: str, heads: int) -> None:
+    sensitivity = torch.rand(7, heads, generator=torch.Generator().manual_seed(0)) ** 4
+    kinds = []
+    for cell in read_plan(name).cells[1:]:
+        method = cell.method
+        assert isinstance(method, FixAttn)
+        off = method.head_modulation == "off"
+        mean = 1.0 if off else float(method.head_gains(sensitivity).mean(dim=-1).max())
+        share = 0.5 if cell.name.endswith("half") else 1.0
+        assert (method.alpha * mean, method.beta * mean) == pytest.approx((0.7 * share, 0.4 * share))
+        kinds.append(method.head_modulation)
+    assert kinds == ["off", "proportional", "top"] * 2
+
+
+def test_table_1_shows_the_papers_figures() -> None:
     figures = {cell.name: tuple(cell.published.values()) for cell in read_plan("table1").cells}
     assert figures == {
         "original": (46.2, 13.8, 75.9),
@@ -205,4 +237,44 @@ def test_only_the_table_that_was_published_for_this_model_shows_published_figure
         "FixAttn": (17.6, 4.0, 71.8),
         "FixAttn with spatial": (15.4, 4.8, 69.8),
     }
-    assert not any(cell.published for name in shipped() if name != "table1" for cell in read_plan(name).cells)
+
+
+def test_the_ablations_show_what_was_published_and_nothing_where_the_paper_prints_a_dash() -> None:
+    rows: dict[Method, dict[str, float]] = {}
+    for table, parameter in VARIED.items():
+        _, *cells = read_plan(table).cells
+        assert [cell.name for cell in cells] == [f"fixattn {parameter} {value}" for value in PAPER[parameter]]
+        for cell in cells:
+            if cell.name in ("fixattn beta 0.5", "fixattn spatial_ratio 0.3"):
+                assert not cell.published
+                continue
+            assert list(cell.published) == ["chair_s", "chair_i", "f1", "words"]
+            assert rows.setdefault(cell.method, dict(cell.published)) == cell.published
+    assert len(rows) == 19
+    for cell in read_plan("table1").cells[2:]:  # rows of tables 4 and 5, under other names
+        assert rows[cell.method].items() >= cell.published.items()
+    assert not any(cell.published for name in shipped() if "demo" in name for cell in read_plan(name).cells)
+
+
+def test_the_released_captions_have_the_published_figures_by_our_scorer(reference: Path) -> None:
+    truth = read_ground_truth(reference / "chair" / "ground_truth_all.json.gz")
+    analyser = make_analyser("lexicon")
+    published = {_released_name(cell): cell.published for name in VARIED for cell in read_plan(name).cells[1:]}
+    at_hand = [reference / "chair" / name for name in published if (reference / "chair" / name).is_file()]
+    assert len(at_hand) == 8  # two further files there are of no table
+    for path in at_hand:
+        captions = read_captions(path)
+        rows = [chair.score_caption(one.image_id, one.text, truth[one.image_id], analyser) for one in captions]
+        figures = chair.corpus_figures(rows)
+        expected = json.loads(path.with_name(path.name.replace(".jsonl.gz", ".expected.json")).read_text())
+        for ours, theirs in {"chair_s": "CHAIRs", "chair_i": "CHAIRi", "f1": "F1", "words": "Len"}.items():
+            stated = published[path.name][ours]
+            assert figures[ours] == pytest.approx(stated, abs=0.1)
+            assert stated == pytest.approx(expected[theirs], abs=0.0501)
+
+
+def _released_name(cell: Cell) -> str:
+    """Return what the reference data calls the released captions of a cell."""
+    given = cell.given
+    name = f"r{given['local_ratio']}_a{given['alpha']}_b{given['beta']}_g{given['gamma']}"
+    return name + (f"_s{given['spatial_ratio']}" if "spatial_ratio" in given else "") + ".jsonl.gz"

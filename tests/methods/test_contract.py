@@ -57,6 +57,8 @@ MOVES = {
     "local_ratio": [{"local_ratio": 0.6}],
     "spatial_ratio": [{"spatial_ratio": 0.3}],
     "spatial": [{"spatial": "received", "spatial_ratio": 0.3}, {"spatial": "released", "spatial_ratio": 0.3}],
+    "selection": [{"selection": "random"}],
+    "draw": [{"selection": "random", "draw": 7}, {"selection": "random"}],
     "layers": [{"layers": "0-4"}],
     "gamma": [{"gamma": 1.7}],
     "cutoff": [{"cutoff": 0.9}],

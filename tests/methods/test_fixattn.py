@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 from query_rows import make_rows
 
@@ -15,6 +16,7 @@ def test_the_defaults_are_the_best_row_of_the_paper():
     values = dataclasses.asdict(make_method("fixattn"))
     assert values == {
         "alpha": 0.7, "beta": 0.4, "local_ratio": 0.25, "spatial_ratio": 0.0, "spatial": "received",
+        "selection": "vision", "draw": 0,
         "layers": (2, None), "gamma": 1.1, "cutoff": 0.1, "released_first_token": True,
         "head_modulation": "off", "g_max": 2.0, "share": 0.5,
     }  # fmt: skip
@@ -27,6 +29,19 @@ def test_summary_wins_over_local_and_spatial_joins_local():
     vision = VisionAttention(False, first, second_last, received)
     gains = make_method("fixattn", spatial_ratio=0.125).select(vision)
     torch.testing.assert_close(gains, torch.tensor([[0.4, 0.7, 0.0, 0.7, 0.0, 0.0, 0.0, 0.0]]))
+
+
+def test_random_tokens_are_as_many_and_as_strong_as_the_selected_ones():
+    draw = torch.Generator().manual_seed(1)
+    first, second_last = torch.rand(3, 96, generator=draw), torch.rand(3, 96, generator=draw) ** 9
+    vision = VisionAttention(False, first, second_last, fingerprint=torch.tensor([7, 8, 11]))
+    method = make_method("fixattn", selection="random")
+    assert "fingerprint" in method.vision_parts - make_method("fixattn").vision_parts
+    chosen, drawn = make_method("fixattn").select(vision), method.select(vision)
+    assert all(0 < int((row == row.new_tensor(0.4)).sum()) < 24 for row in chosen)
+    assert torch.equal(drawn.sort(dim=-1).values, chosen.sort(dim=-1).values)
+    assert not torch.equal(drawn, chosen)
+    assert not torch.equal(make_method("fixattn", selection="random", draw=1).select(vision), drawn)
 
 
 def test_a_head_keeps_the_gain_that_it_had_at_prefill():
@@ -50,3 +65,16 @@ def test_heads_are_measured_at_prefill_even_where_it_is_not_amplified():
     method.edit_scores(make_rows(scores, [[True, False]], 0.7, prefill=True, layer=3, measured=measured))
     assert torch.equal(scores, before)
     assert measured[3].flatten()[0] > 1 > measured[3].flatten()[1]
+
+
+def test_heads_are_weighed_at_the_mean_gain_of_no_modulation():
+    for heads in (4, 32):
+        r = torch.rand(5, heads, generator=torch.Generator().manual_seed(heads)) ** 4
+        proportional = make_method("fixattn", head_modulation="proportional", g_max=heads)
+        top = make_method("fixattn", alpha=0.7 / 0.5, beta=0.4 / 0.5, head_modulation="top", share=0.5)
+        for method in (proportional, top):
+            gains = method.head_gains(r).tolist()
+            for strength, own in ((method.alpha, 0.7), (method.beta, 0.4)):
+                for row in gains:
+                    assert sum(strength * g for g in row) / heads == pytest.approx(own)
+        assert proportional.head_gains(r).max() > 2  # what the default bound would cut off

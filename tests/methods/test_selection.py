@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmms_fixattn.methods.formulas.selection import largest, outliers, select_tokens
+from lmms_fixattn.methods.formulas.selection import TokenSets, largest, outliers, random_tokens, select_tokens
 
 rows = st.lists(st.integers(0, 12), min_size=4, max_size=40)
 
@@ -62,3 +62,29 @@ def test_images_do_not_see_each_other():
         alone = select_tokens(*(part[image : image + 1] for part in parts), 0.25, 0.1)
         assert torch.equal(alone.local[0], together.local[image])
         assert torch.equal(alone.summary[0], together.summary[image])
+
+
+def test_random_tokens_keep_the_sizes_and_depend_on_the_picture_and_the_seed_alone():
+    sets = TokenSets(torch.zeros(4, 37, dtype=torch.bool), torch.zeros(4, 37, dtype=torch.bool))
+    for image, (local, summary) in enumerate([(9, 2), (9, 2), (0, 5), (30, 7)]):
+        sets.local[image, :local] = True
+        sets.summary[image, local : local + summary] = True
+    pictures = torch.tensor([5, 5, 6, 2**55 + 1])
+    drawn = random_tokens(sets, pictures, 0)
+    assert drawn.local.sum(dim=-1).tolist() == [9, 9, 0, 30]
+    assert drawn.summary.sum(dim=-1).tolist() == [2, 2, 5, 7]
+    assert not (drawn.local & drawn.summary).any()
+    assert torch.equal(drawn.local[0], drawn.local[1])
+    for image in range(4):
+        one = slice(image, image + 1)
+        alone = random_tokens(TokenSets(sets.local[one], sets.summary[one]), pictures[one], 0)
+        assert torch.equal(alone.local[0], drawn.local[image])
+        assert torch.equal(alone.summary[0], drawn.summary[image])
+    assert not torch.equal(random_tokens(sets, pictures, 1).local[0], drawn.local[0])
+
+
+def test_every_token_is_drawn_as_often_as_another():
+    sets = TokenSets(torch.arange(20).expand(4000, 20) < 5, torch.arange(20).expand(4000, 20) >= 18)
+    drawn = random_tokens(sets, torch.arange(4000), 3)
+    for marks, share in ((drawn.local, 5 / 20), (drawn.summary, 2 / 20)):
+        assert (marks.float().mean(dim=0) - share).abs().max() < 4.5 * (share * (1 - share) / 4000) ** 0.5

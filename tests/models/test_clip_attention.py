@@ -10,7 +10,7 @@ import torch
 from lmms_fixattn.methods.views import VisionAttention
 from lmms_fixattn.models.clip_attention import watch_vision
 
-PARTS = frozenset({"cls_first", "cls_second_last", "received_first", "released_first"})
+PARTS = frozenset({"cls_first", "cls_second_last", "received_first", "released_first", "fingerprint"})
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,21 @@ def test_only_what_is_asked_for_is_read(tower):
         tower(torch.zeros(1, 3, 35, 35))
     seen = watch.take()
     assert seen.cls_first is not None
-    assert seen.cls_second_last is seen.received_first is seen.released_first is None
+    assert seen.cls_second_last is seen.received_first is seen.released_first is seen.fingerprint is None
     with watch_vision(tower, frozenset(), has_class_token=False) as watch:
         tower(torch.zeros(1, 3, 35, 35))
     assert watch.take() is None
+
+
+def test_a_picture_has_the_fingerprint_of_its_own_pixels_whatever_it_is_encoded_with(tower):
+    pixels = torch.randn(3, 3, 35, 35, generator=torch.Generator().manual_seed(0))
+    pixels[2] = pixels[0]
+    with torch.no_grad(), watch_vision(tower, frozenset({"fingerprint"}), has_class_token=False) as watch:
+        tower(pixels)
+        first, second, third = watch.take().fingerprint.tolist()
+        tower(pixels[1:2])
+        assert watch.take().fingerprint.tolist() == [second]
+    assert first == third != second
 
 
 def test_no_hook_outlives_the_block(tower):

@@ -289,7 +289,9 @@ def test_the_released_captions_give_the_published_table_and_the_verdict(referenc
         assert found[:6] == pytest.approx(figures[:6], abs=0.06)
         assert found[6] == pytest.approx(figures[6], abs=0.5)
     for name, row in rows.items():
-        if "_a0.7_" in name or "_a0.8_" in name:
+        if "_a0.8_" in name:
+            assert row.verdict.startswith("captions: no verdict, 77 of its 500 name no object")
+        elif "_a0.7_" in name:
             assert "not shown to be better than saying less (" in row.verdict
             if name.startswith("r0.25"):
                 assert "loops more often" in row.verdict

@@ -8,7 +8,7 @@ from runs_on_disk import answer_sample, caption_sample, write_lines, write_resul
 
 from lmms_fixattn import cli
 
-SAYINGS = ("A dog and a cat.", "A dog", "A car next to a dog and a bus.", "The sky.")
+SAYINGS = ("A dog and a cat.", "A dog", "A car next to a dog and a bus.", "A boat.")
 
 
 def run(*arguments: object) -> int:
@@ -56,8 +56,10 @@ def test_folders_of_lmms_eval_need_no_truth_and_vanilla_is_the_baseline(
     assert run(*folders, "--draws", 50) == 0
     out = capsys.readouterr().out
     assert "baseline vanilla" in out
-    assert "POPE, minus vanilla" in out
     assert "  pai: CHAIR_s" in out
+    assert "POPE, minus vanilla" not in out
+    assert run(*folders, "--draws", 50, "--full") == 0
+    assert "POPE, minus vanilla" in capsys.readouterr().out
 
 
 def test_runs_of_another_prompt_are_refused_unless_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +119,9 @@ def test_output_holds_every_form_and_the_plots(tmp_path: Path, truth: Path, caps
     files = [caption_file(tmp_path / "a.jsonl", 0), caption_file(tmp_path / "b.jsonl", 1)]
     out = tmp_path / "out"
     assert run(*files, "--ground-truth", truth, "--draws", 50, "--output", out, "--format", "csv") == 0
-    assert capsys.readouterr().out == (out / "table.csv").read_text()
+    printed = capsys.readouterr()
+    assert printed.out == (out / "table.csv").read_text()
+    assert printed.err.splitlines()[-1] == f"lmms-fixattn: open {out / 'page.html'}; --full prints every table here"
     names = {path.name for path in out.iterdir()}
     assert names >= {"comparison.json", "table.md", "table.tex", "table.csv", "page.html"}
     assert any(name.endswith(".svg") for name in names)
@@ -137,3 +141,51 @@ def test_runs_say_their_method_and_names_of_other_methods_are_warned_of(
     assert "vanilla ran method=fixattn" in notes
     assert "fixattn ran method=fixattn" in notes
     assert any(note.startswith("vanilla and fixattn ran the same method with the same settings") for note in notes)
+
+
+def test_the_folder_of_a_sweep_is_all_of_its_finished_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, method, shift in (("plain", "vanilla", 0), ("pai_alpha_0.5", "pai", 1)):
+        result(tmp_path / "sweep-a" / "cells" / name / "checkpoint", method, shift)
+    (tmp_path / "sweep-a" / "unfinished" / "fixattn").mkdir(parents=True)
+    assert run(tmp_path / "sweep-a", "--draws", 50, "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in found["rows"]] == ["plain", "pai_alpha_0.5"]
+    other = result(tmp_path / "b", "hgai", 2)
+    assert run(f"s={tmp_path / 'sweep-a'}", other, "--draws", 50, "--format", "json", "--baseline", other) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in found["rows"]] == ["b", "s pai_alpha_0.5", "s plain"]
+
+
+@pytest.mark.parametrize("silent", [4, 5])
+def test_above_a_tenth_of_silent_captions_no_verdict_is_given(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str], silent: int
+) -> None:
+    rows = [{"image_id": image, "caption": "A dog and a cat." if image >= silent else "Sky."} for image in range(40)]
+    quiet = write_lines(tmp_path / "quiet.jsonl", rows)
+    loud = write_lines(tmp_path / "loud.jsonl", [{"image_id": n, "caption": "A dog, a car, a cat."} for n in range(40)])
+    for files in ((loud, quiet), (quiet, loud)):
+        assert run(*files, "--ground-truth", truth, "--draws", 50, "--format", "json") == 0
+        said = json.loads(capsys.readouterr().out)["rows"][1]["verdict"]
+        assert said.startswith("captions: no verdict, 5 of ") == (silent == 5)
+        assert ("the baseline's" in said) == (silent == 5 and files[0] == quiet)
+        assert ("CHAIR_s" in said) == (silent == 4)
+    assert run(loud, quiet, "--ground-truth", truth, "--draws", 50, "--format", "latex") == 0
+    assert ("textbf" in capsys.readouterr().out) == (silent == 4)
+
+
+def test_the_key_that_the_captions_were_taken_from_is_said(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = write_lines(tmp_path / "theirs.jsonl", [{"image_id": n, "text": SAYINGS[n % 4]} for n in range(40)])
+    files = [caption_file(tmp_path / "a.jsonl", 0), theirs]
+    assert run(*files, "--ground-truth", truth, "--draws", 50, "--format", "json") == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert [note for note in notes if "from the key" in note] == ["theirs: the captions were taken from the key 'text'"]
+
+
+def test_other_images_are_refused_with_how_to_choose_them(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [caption_file(tmp_path / "a.jsonl", 0), caption_file(tmp_path / "b.jsonl", 1, n=30)]
+    assert run(*files, "--ground-truth", truth) == 1
+    assert "LMMS_FIXATTN_IMAGES runs chair_coco on a list of yours" in capsys.readouterr().err

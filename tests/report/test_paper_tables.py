@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -30,22 +31,15 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_markdown_has_a_row_a_run_with_intervals_n_and_what_was_published() -> None:
+def test_markdown_has_a_row_a_run_with_intervals_n_and_what_was_published_below_it() -> None:
     lines = paper_table("table1", ROWS, "some model", "markdown").splitlines()
-    heading, original, fixed = (cells(lines[index]) for index in (2, 4, 5))
-    assert heading == ["Method", "CHAIR_S ↓", "CHAIR_I ↓", "F1 ↑", "n", "published CHAIR_S ↓", "published F1 ↑"]
-    assert original == [
-        "original",
-        "46.2 [45.7, 47.0]",
-        "47.2 [46.7, 48.0]",
-        "48.2 [47.7, 49.0]",
-        "487",
-        "46.2",
-        "75.9",
-    ]
-    assert fixed == ["Fix_Attn", "17.0 [16.5, 17.8]", "18.0 [17.5, 18.8]", "19.0 [18.5, 19.8]", "487", "–", "–"]
-    assert "Run: some model." in lines[7]
-    assert "not of this run" in lines[8]
+    heading, original, published, fixed = (cells(lines[index]) for index in (2, 4, 5, 6))
+    assert heading == ["Method", "CHAIR_S ↓", "CHAIR_I ↓", "F1 ↑", "Length"]
+    assert original == ["original", "46.2 [45.7, 47.0]", "47.2 [46.7, 48.0]", "48.2 [47.7, 49.0]", "49.2 [48.7, 50.0]"]
+    assert published == ["published", "46.2", "–", "75.9", "–"]
+    assert fixed == ["Fix_Attn", "17.0 [16.5, 17.8]", "18.0 [17.5, 18.8]", "19.0 [18.5, 19.8]", "20.0 [19.5, 20.8]"]
+    assert "Run: some model; n = 487." in lines[8]
+    assert "not of this run" in lines[9]
 
 
 def test_without_published_figures_the_table_has_no_word_of_them() -> None:
@@ -53,6 +47,11 @@ def test_without_published_figures_the_table_has_no_word_of_them() -> None:
         text = paper_table("table2", [row("0.1", 40.0)], "some model", form)
         assert "ublished" not in text
         assert "487" in text
+
+
+def test_on_a_terminal_the_widest_table_fits_a_hundred_columns() -> None:
+    rows = [row("FixAttn with spatial", 50.0, chair_s=15.4, words=211.1)]
+    assert max(map(len, paper_table("table1", rows, "some model " * 20, "text").splitlines())) <= 100
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -65,20 +64,24 @@ def test_every_form_says_the_same_numbers(layout: str, form: str) -> None:
 
 
 def test_latex_escapes_names_and_has_as_many_cells_as_columns() -> None:
-    text = paper_table("table2", [*ROWS, row(r"50%&$#{~\x", 1.0)], "model_a", "latex")
+    text = re.sub(" +", " ", paper_table("table2", [*ROWS, row(r"50%&$#{~\x", 1.0)], "model_a", "latex"))
     assert r"Fix\_Attn &" in text
     assert r"50\%\&\$\#\{\textasciitilde{}\textbackslash{}x &" in text
     assert r"Run: model\_a" in text
     columns = text.split(r"\begin{tabular}{")[1].split("}")[0]
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 4
+    assert len(rows) == 5
     assert {line.replace(r"\&", "").count("&") + 1 for line in rows} == {len(columns)}
-    assert rows[0].startswith(r"$\alpha$ & CHAIR$_S$ $\downarrow$ & CHAIR$_I$ $\downarrow$ & F1 $\uparrow$ & n &")
+    assert (
+        rows[0]
+        .strip()
+        .startswith(r"$\alpha$ & CHAIR$_S$ $\downarrow$ & CHAIR$_I$ $\downarrow$ & F1 $\uparrow$ & Length")
+    )
     for arrow in "↓↑–":
         assert arrow not in text
 
 
 def test_a_figure_of_nothing_is_a_dash_and_one_without_interval_has_no_brackets() -> None:
-    figures = {"chair_s": Figure(None), "chair_i": Figure(3.0), "f1": Figure(2.0, 1.0, 3.0)}
+    figures = {"chair_s": Figure(None), "chair_i": Figure(3.0), "f1": Figure(2.0, 1.0, 3.0), "words": Figure(7.0)}
     text = paper_table("table5", [PaperRow("0.05", figures, 3)], "some model", "markdown")
-    assert cells(text.splitlines()[4]) == ["0.05", "–", "3.0", "2.0 [1.0, 3.0]", "3"]
+    assert cells(text.splitlines()[4]) == ["0.05", "–", "3.0", "2.0 [1.0, 3.0]", "7.0"]

@@ -101,17 +101,20 @@ def test_a_task_has_tables_and_verdicts_of_its_own() -> None:
     comparison = replace(COMPARISON, by_task={"familiar": (replace(BASE, columns={"n": Interval(30)}), METHOD)})
     comparison.by_task["familiar"] = (comparison.by_task["familiar"][0], replace(METHOD, verdict="worse"))
     assert ("objects of familiar", 30) in {part[:2] for part in sections(comparison)}
-    text = render(comparison, "table")
+    text = render(comparison, "full")
     assert "  a_7|x on familiar: worse" in text
     assert "  a_7|x: not shown to be better than saying less" in text
     assert "base on familiar" not in text
+    assert "familiar" not in render(comparison, "table")
 
 
 def test_every_text_form_states_figures_verdicts_notes_and_settings() -> None:
-    for form in ("table", "markdown", "latex"):
+    for form in ("table", "full", "markdown", "latex"):
         text = render(COMPARISON, form).replace("\\", "")
         for part in (
-            "17.6 [14.0, 21.0]",
+            {"table": "17.6     -29.8 [-34.0, -25.0]*", "latex": "17.6} {scriptsize [14.0, 21.0]}"}.get(
+                form, "17.6 [14.0, 21.0]"
+            ),
             "not shown to be better than saying less",
             "a note of 5%",
             "n = 500",
@@ -127,13 +130,56 @@ def test_markdown_keeps_its_columns_when_a_name_holds_a_bar() -> None:
     assert all(len(re.findall(r"(?<!\\)\|", row)) == len(re.findall(r"\|", lines[2])) for row in rows[:1])
 
 
-def test_latex_is_escaped_booktabs() -> None:
+def test_latex_is_escaped_booktabs_with_labels() -> None:
     text = render(COMPARISON, "latex")
-    assert text.count("\\toprule") == text.count("\\bottomrule") == text.count("\\begin{table}") == 5
+    assert text.count("\\toprule") == text.count("\\midrule") == text.count("\\bottomrule") == 2
+    assert "\\hline" not in text
+    assert re.findall(r"\\label{(.*)}", text) == ["tab:hallucination", "tab:pope"]
     assert "a\\_7|x" in text
-    # What is no comment has no bare underscore or percent sign.
-    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    # What is no comment has no bare percent sign, and no underscore but in formulas.
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%")).replace("CHAIR$_", "")
     assert not re.search(r"(?<!\\)[_%]", body)
+
+
+def test_latex_is_bold_where_a_gain_holds() -> None:
+    assert "\\textbf{17.6}" in render(COMPARISON, "latex")
+    assert "\\textbf{59.8}" not in render(COMPARISON, "latex")  # recall is lost
+    alone = replace(METHOD, holm={"chair_s": 0.2, "beyond": 0.8})
+    assert "\\textbf" not in render(replace(COMPARISON, rows=(BASE, alone)), "latex")
+    assert METHOD.vs_truncation is not None
+    better = replace(METHOD.vs_truncation, chair_s=Interval(-6.0, -9.0, -3.0))
+    for p, bold in ((0.001, True), (0.06, False)):
+        row = replace(METHOD, vs_truncation=better, holm={"chair_s": 0.001, "beyond": p})
+        text = render(replace(COMPARISON, rows=(BASE, row)), "latex")
+        assert ("\\textbf{$-$6.0} {\\scriptsize [$-$9.0, $-$3.0]}" in text) == bold
+
+
+def test_on_a_terminal_everything_fits_a_hundred_columns() -> None:
+    long = replace(METHOD, name="fixattn local_ratio 0.25 head_modulation proportional", verdict="worse " * 40)
+    text = render(replace(COMPARISON, rows=(BASE, METHOD, long), notes=("a note of many words " * 12,)), "table")
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.startswith("verdicts\n  a_7|x: not shown to be better than saying less\n")
+    lines = text.splitlines()
+    row = next(line for line in lines if line.startswith("a_7|x"))
+    assert row.split() == ["a_7|x", "17.6", "-29.8", "[-34.0,", "-25.0]*", "+0.0", "[-4.0,", "+4.5]", "59.8*"]
+    base = next(line for line in lines if line.startswith("base"))
+    assert base.split() == ["base", "47.4", "[42.6,", "51.6]", "78.0", "96.9"]
+    assert "random base 88.0 [87.0, 89.0] 87.0 50.0" in re.sub(" +", " ", text)
+
+
+def test_a_run_alone_has_its_intervals_and_no_word_of_differences() -> None:
+    text = render(replace(COMPARISON, rows=(BASE,)), "table")
+    assert "base 47.4 [42.6, 51.6] 78.0 96.9" in re.sub(" +", " ", text)
+    assert "difference" not in text
+    assert "verdicts" not in text
+    assert "\\textbf" not in render(replace(COMPARISON, rows=(BASE,)), "latex")
+
+
+def test_no_number_is_minus_zero() -> None:
+    nearly = Interval(-0.04, -0.02, -0.01)
+    row = replace(METHOD, differences={"chair_s": nearly, "recall": nearly})
+    for form in ("table", "full", "markdown", "latex"):
+        assert "-0.0" not in render(replace(COMPARISON, rows=(BASE, row)), form).replace("$", "")
 
 
 def test_csv_has_a_line_a_figure() -> None:
@@ -165,6 +211,6 @@ def test_write_writes_every_form_and_says_where_it_cannot(tmp_path: Path) -> Non
 
 
 def test_another_form_is_an_error() -> None:
-    with pytest.raises(ValueError, match="one of table, markdown, latex, csv, json, not 'xml'"):
+    with pytest.raises(ValueError, match="one of table, full, markdown, latex, csv, json, not 'xml'"):
         render(COMPARISON, "xml")
-    assert set(FORMS) == {"table", "markdown", "latex", "csv", "json"}
+    assert set(FORMS) == {"table", "full", "markdown", "latex", "csv", "json"}

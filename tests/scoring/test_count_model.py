@@ -35,8 +35,8 @@ def naive(run: tuple[Floats, Floats], baseline: tuple[Floats, Floats]) -> tuple[
     # For few clusters: G / (G - 1) * (N - 1) / (N - k).
     few = images / (images - 1) * (len(rows) - 1) / (len(rows) - 3)
     error = math.sqrt(few * (bread @ meat @ bread)[1, 1])
-    value, reach = beta[1], 1.959964 * error
-    return math.exp(value), math.exp(value - reach), math.exp(value + reach)
+    value, lookahead = beta[1], 1.959964 * error
+    return math.exp(value), math.exp(value - lookahead), math.exp(value + lookahead)
 
 
 def sample(seed: int, images: int, ratio: float) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:

@@ -43,6 +43,20 @@ def select_tokens(
     return TokenSets(local=local & ~summary, summary=summary)
 
 
+def random_tokens(sets: TokenSets, fingerprint: torch.Tensor, seed: int) -> TokenSets:
+    """Return as many local and as many summary tokens as these in each image, drawn at random without replacement.
+
+    What is drawn for an image depends on its fingerprint, int64 [images], and the seed alone.
+    """
+    draws = [
+        torch.randperm(sets.local.shape[-1], generator=torch.Generator().manual_seed(number ^ seed))
+        for number in fingerprint.tolist()
+    ]
+    place = torch.stack(draws).to(sets.local.device)
+    local, summary = (marks.sum(dim=-1, keepdim=True) for marks in (sets.local, sets.summary))
+    return TokenSets(local=place < local, summary=(place >= local) & (place < local + summary))
+
+
 def largest(values: torch.Tensor, count: int) -> torch.Tensor:
     """Mark the ``count`` largest values of each row, the earlier of equals first: [rows, N] -> bool [rows, N]."""
     rank = values.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
