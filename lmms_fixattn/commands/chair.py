@@ -89,7 +89,7 @@ _REFERENCE = {"CHAIRs": "chair_s", "CHAIRi": "chair_i", "Recall": "recall", "F1"
 
 def _stated(path: Path, figures: Mapping[str, float]) -> str:
     """Return the reference scorer's own figures in a file beside ours, "" where it carries none."""
-    stated = overall_metrics(path)
+    stated = overall_metrics(path, _REFERENCE)
     found = [(name, 100 * stated[name], figures[ours]) for name, ours in _REFERENCE.items() if name in stated]
     return ", ".join(f"{name} {theirs:.2f} ({ours:.2f})" for name, theirs, ours in found)
 

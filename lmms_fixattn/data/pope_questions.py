@@ -59,8 +59,10 @@ def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]
     questions, unknown = [], []
     names: dict[int, str] = {}
     for one in asked:
-        if lacking := [key for key, value in (("question_id", one.number), ("image", one.image)) if value is None]:
-            raise DataError(f"{one.place}: no key {lacking[0]!r}; expected question_id, image, text and label")
+        number, label = one.number, one.label
+        if number is None or label is None or one.image is None:
+            lacking = "question_id" if number is None else "image"
+            raise DataError(f"{one.place}: no key {lacking!r}; expected question_id, image, text and label")
         name = str(one.origin.get("image", one.image))
         try:
             known = image_id_of(name)
@@ -71,15 +73,15 @@ def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]
             continue
         if (other := names.setdefault(known, name)) != name:
             raise DataError(
-                f"{one.place}: image {name!r} and, before it, {other!r} are both taken for image {known}; name an image "
-                "alike throughout"
+                f"{one.place}: image {name!r} and, before it, {other!r} are both taken for image {known}; name an "
+                "image alike throughout"
             )
-        questions.append(PopeQuestion(one.number, known, one.text, one.label))
+        questions.append(PopeQuestion(number, known, one.text, label))
     if unknown:
         place, name = unknown[0]
         raise DataError(
-            f"{path}: {len(unknown)} of {len(asked)} questions are about images that are not in the data set, the first "
-            f"is {name!r} in {place}; complete the COCO folder, or name the images as its annotations do"
+            f"{path}: {len(unknown)} of {len(asked)} questions are about images that are not in the data set, the "
+            f"first is {name!r} in {place}; complete the COCO folder, or name the images as its annotations do"
         )
     return questions
 
@@ -92,8 +94,8 @@ def _published(folder: Path, kind: str) -> Path:
     found = sorted(folder.glob(f"*pope*_{kind}.json"))
     if len(found) > 1:
         raise DataError(
-            f"{folder}: {' and '.join(one.name for one in found[:2])} may each hold POPE's {kind} questions; keep those "
-            "of one data set in a folder"
+            f"{folder}: {' and '.join(one.name for one in found[:2])} may each hold POPE's {kind} questions; keep "
+            "those of one data set in a folder"
         )
     if not found:
         raise DataError(

@@ -13,8 +13,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
-from math import isfinite
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -54,8 +53,11 @@ def read_object(path: Path, form: str) -> dict[str, Any]:
     return dict(content[0][1])
 
 
-def overall_metrics(path: Path) -> dict[str, float]:
-    """Return the "overall_metrics" of an object with "sentences", those that are finite numbers; {} of another file."""
+def overall_metrics(path: Path, names: Collection[str]) -> dict[str, float]:
+    """Return those of these names that an object with "sentences" states as its "overall_metrics"; {} of another file.
+
+    Raises FileError for one that is no finite number.
+    """
     text = _read(path)
     if not text.lstrip().startswith("{") or '"overall_metrics"' not in text:
         return {}
@@ -65,9 +67,17 @@ def overall_metrics(path: Path) -> dict[str, float]:
         return {}
     metrics = content.get("overall_metrics")
     if not isinstance(metrics, dict):
-        return {}
-    numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
-    return {key: float(value) for key, value in numbers.items() if not isinstance(value, bool) and isfinite(value)}
+        raise FileError(f"{path}: 'overall_metrics' must be an object, not {kind(metrics)}")
+    return {
+        name: number(metrics[name], f"{path}", f"{name!r} of 'overall_metrics'") for name in names if name in metrics
+    }
+
+
+def number(value: Any, place: str, what: str) -> float:
+    """Return a number from 0 to 2**63 - 1; FileError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
+        raise FileError(f"{place}: {what} must be a number from 0 to 2**63 - 1, not {shown(value)}")
+    return float(value)
 
 
 def whole_number(value: Any, place: str, what: str) -> int:

@@ -177,7 +177,7 @@ def test_two_names_of_one_image_are_refused(tmp_path: Path) -> None:
 
 
 SEEM = [
-    {"question_id": 1, "image": "COCO_val2014_000000461751.jpg", "text": "Is there a building in the image?", "label": "yes"},
+    {"question_id": 1, "image": "COCO_val2014_000000461751.jpg", "text": "Is there a cat?", "label": "yes"},
     {"question_id": 2, "image": "2405722.jpg", "text": "Is there an elephant in the image?", "label": "no"},
 ]  # fmt: skip
 
@@ -187,7 +187,7 @@ def test_an_indented_list_is_read_under_the_names_that_released_files_have(tmp_p
     (tmp_path / name).write_text(json.dumps(SEEM, indent=4))
     images = {"COCO_val2014_000000461751.jpg": 461751, "2405722.jpg": 2405722}
     assert read(tmp_path, "random", images.get) == [
-        PopeQuestion(1, 461751, "Is there a building in the image?", "yes"),
+        PopeQuestion(1, 461751, "Is there a cat?", "yes"),
         PopeQuestion(2, 2405722, "Is there an elephant in the image?", "no"),
     ]
 
@@ -195,7 +195,7 @@ def test_an_indented_list_is_read_under_the_names_that_released_files_have(tmp_p
 def test_of_two_data_sets_in_a_folder_none_is_taken_unless_one_is_cocos(tmp_path: Path) -> None:
     for name in ("aokvqa_pope_seem_random.json", "gqa_pope_seem_random.json"):
         (tmp_path / name).write_text(json.dumps(SEEM))
-    with pytest.raises(DataError, match="aokvqa_pope_seem_random.json and gqa_pope_seem_random.json may each hold"):
+    with pytest.raises(DataError, match=r"aokvqa_pope_seem_random.json and gqa_pope_seem_random.json may each hold"):
         read(tmp_path, "random", KNOWN.get)
     (tmp_path / "coco_pope_random.json").write_text(json.dumps([published()]))
     assert [question.image_id for question in read(tmp_path, "random", KNOWN.get)] == [310196]
