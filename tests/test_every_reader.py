@@ -57,8 +57,10 @@ def spoil(name: str, folder: Path, examples: int, chance: st.DataObject | None =
     @settings(max_examples=examples, suppress_health_check=list(HealthCheck), database=None)
     @given(changes(reader), st.sampled_from(reader.writers))
     def a_changed_value_is_refused_or_seen(change: Change, write: Any) -> None:
-        found = read_or_refused(reader, path, write(change.content))
-        assert change.silent or found != expected, f"{name} read {change.content!r} as if nothing had changed"
+        spoiled = write(change.content)
+        same = change.silent or spoiled == write(reader.good)  # a table has no null, nor true beside "true"
+        found = read_or_refused(reader, path, spoiled)
+        assert same or found != expected, f"{name} read {change.content!r} as if nothing had changed"
 
     @settings(max_examples=examples, suppress_health_check=list(HealthCheck), database=None)
     @given(broken(content))
