@@ -128,7 +128,12 @@ def _places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
 
 
 def _plain(value: Any) -> str:
-    """Return what a value says, however it is written: 7, "7 " and "007" are one number, Yes and "yes " one label."""
+    """Return what a value says, however it is written: 7, "7 " and "007" are one number, Yes and "yes " one label.
+
+    A cell of a table with nothing in it, or a blank, says null.
+    """
+    if value is None:
+        return ""
     text = str(value).strip().lower() if isinstance(value, str | int) and not isinstance(value, bool) else repr(value)
     return text.lstrip("0") if text.isdecimal() else text
 

@@ -88,6 +88,15 @@ OPENS |= {"read_entries", "read_object"}
 MODULES = {"json", "yaml", "csv", "gzip", "Image", "os", "safetensors"}
 
 
+def test_the_documentation_counts_what_is_tried() -> None:
+    files = PACKAGE.parent / "docs" / "files.md"
+    structured = sum(bool(reader.good) for reader in READERS.values())
+    text = " ".join(files.read_text(encoding="utf-8").split())
+    assert f"{len(READERS)} readers are tried" in text
+    assert f"the {structured} of structured files on {MANY:,} files" in text
+    assert f"{MANY * (len(READERS) + structured):,} in all" in text
+
+
 def openers() -> Iterator[str]:
     """Yield the functions of the package that open or decode files, as module.Class.function."""
     for path in sorted(PACKAGE.rglob("*.py")):

@@ -96,7 +96,7 @@ def _stated(path: Path, figures: Mapping[str, float]) -> str:
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-    content = text.encode("utf-8", errors="surrogatepass")
+    content = text.encode("utf-8", errors="backslashreplace")  # half a surrogate pair, as JSON's escape for it
     try:
         path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     except OSError as error:

@@ -17,6 +17,15 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+_OTHERS = {
+    b"\xff\xfe": "UTF-16; save it as UTF-8",
+    b"\xfe\xff": "UTF-16; save it as UTF-8",
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+}
+"""How files begin that are taken for text by mistake, and what they are."""
+
 _LARGEST = 2**63 - 1  # what data sets and arrays can hold
 _COCO_NAME = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d+)(?:\.(?:jpe?g|png|webp))?", re.IGNORECASE | re.ASCII)
 
@@ -107,6 +116,12 @@ def image_number(value: Any, place: str) -> int:
                 f"not {shown(value)}"
             )
     return whole_number(value, place, "an image id")
+
+
+def coco_number(name: str) -> int | None:
+    """Return the number that a file name states in COCO's twelve digits, which no two images share; else None."""
+    match = _COCO_NAME.fullmatch(PurePosixPath(name.strip().replace("\\", "/")).name)
+    return int(match[1]) if match and len(match[1]) == 12 else None
 
 
 def same_image(name: str, other: str) -> bool:
@@ -247,6 +262,8 @@ def _whole(text: str, path: Path, first_line: int = 1, most: int | None = None) 
 
 def _read(path: Path) -> str:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise FileError(f"{path}: a pipe or a device, of which a part would be read; write it to a file")
         content = path.read_bytes()
         if path.suffix == ".gz" or content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
@@ -258,4 +275,5 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise FileError(f"{path}: not UTF-8 at byte {error.start}") from None
+        what = next((f", but {what}" for start, what in _OTHERS.items() if content.startswith(start)), "")
+        raise FileError(f"{path}: not UTF-8 at byte {error.start}{what}") from None

@@ -15,6 +15,7 @@ from lmms_fixattn.hints import did_you_mean
 from lmms_fixattn.metrics.coco_objects import CATEGORIES, NODE_WORD
 from lmms_fixattn.metrics.entries import (
     FileError,
+    coco_number,
     image_number,
     kind,
     read_entries,
@@ -130,6 +131,7 @@ def captions_of(path: Path, rows: Iterable[tuple[str, dict[str, Any]]]) -> list[
         given = _value(place, entry, id_key)
         image_id = image_number(given, place)
         named = isinstance(given, str) and not given.strip().isdecimal()
+        _refuse_other_name(place, image_id, entry)
         terminated = entry.get("terminated")
         if not isinstance(terminated, bool | None):
             raise FileError(f"{place}: 'terminated' must be true, false or null, not {terminated!r}")
@@ -212,6 +214,7 @@ def origin(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     if entry.get("image_id") is not None:
         row["image_id"] = image_number(entry["image_id"], place)
+        _refuse_other_name(place, row["image_id"], entry)
     elif entry.get("image") is not None:
         row["image"] = entry["image"] if isinstance(entry["image"], int) else _text(place, entry, "image")
         try:
@@ -224,6 +227,13 @@ def origin(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     if entry.get("split") is not None:
         row["split"] = _text(place, entry, "split")
     return row
+
+
+def _refuse_other_name(place: str, image_id: int, entry: Mapping[str, Any]) -> None:
+    """Refuse an entry whose image has one number and, in COCO's twelve digits, the name of another."""
+    name = entry.get("image")
+    if isinstance(name, str) and "image_id" in entry and coco_number(name) not in (None, image_id):
+        raise FileError(f"{place}: 'image_id' is {image_id}, but 'image' is {name[:80]!r}")
 
 
 def refuse_double(row: Mapping[str, Any], place: str, places: dict[tuple[Any, ...], str]) -> None:
