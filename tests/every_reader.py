@@ -408,7 +408,11 @@ READERS: dict[str, Reader] = {
         twice_is_once=lambda path: path[0] == "annotations",
     ),
     "COCO's captions": Reader(
-        _all_of_coco, _REFERENCE_CAPTIONS, name="annotations/captions_val2014.json", prepare=_coco
+        _all_of_coco,
+        _REFERENCE_CAPTIONS,
+        name="annotations/captions_val2014.json",
+        prepare=_coco,
+        checks=frozenset({"images"}),
     ),
     "COCO's captions without images": Reader(
         _all_of_coco, _NO_IMAGES, name="annotations/captions_val2014.json", prepare=_coco

@@ -19,7 +19,7 @@ import lmms_fixattn
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of tags that a picture can do without
 
 FEW, MANY = 60, 2000
-LONGEST = 2.0  # seconds
+LONGEST = 2.0  # seconds of a processor: a busy machine is nobody's fault
 PACKAGE = Path(lmms_fixattn.__file__).parent
 
 
@@ -36,25 +36,26 @@ def read_or_refused(reader: Reader, path: Path, content: bytes) -> str | None:
     """Return all that is read of a content, None where it is refused as it should be."""
     path.write_bytes(content)
     found, refusal = None, ""
-    start = time.monotonic()
+    start = time.process_time()
     try:
         found = repr(reader.read(path))
     except reader.errors as error:
         refusal = str(error)
-    assert time.monotonic() - start < LONGEST
+    assert time.process_time() - start < LONGEST
     assert "\n" not in refusal
     assert len(refusal) < 2 * len(str(path)) + 1500
     return found
 
 
 def spoil(name: str, folder: Path, examples: int, chance: st.DataObject | None = None) -> None:
-    """Try so many changed values and, of them, as many broken files again."""
+    """Try so many spoiled files: half of them with a changed value, or none where only bytes can be spoiled."""
+    each = examples // 2 if READERS[name].good else examples
     reader = READERS[name]
     path = laid(reader, folder)
     content = path.read_bytes()
     expected = repr(reader.read(path))
 
-    @settings(max_examples=examples, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=each, suppress_health_check=list(HealthCheck), database=None)
     @given(changes(reader), st.sampled_from(reader.writers))
     def a_changed_value_is_refused_or_seen(change: Change, write: Any) -> None:
         spoiled = write(change.content)
@@ -62,7 +63,7 @@ def spoil(name: str, folder: Path, examples: int, chance: st.DataObject | None =
         found = read_or_refused(reader, path, spoiled)
         assert same or found != expected, f"{name} read {change.content!r} as if nothing had changed"
 
-    @settings(max_examples=examples, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=each, suppress_health_check=list(HealthCheck), database=None)
     @given(broken(content))
     def broken_bytes_are_read_or_refused(spoiled: bytes) -> None:
         read_or_refused(reader, path, spoiled)
@@ -93,8 +94,8 @@ def test_the_documentation_counts_what_is_tried() -> None:
     structured = sum(bool(reader.good) for reader in READERS.values())
     text = " ".join(files.read_text(encoding="utf-8").split())
     assert f"{len(READERS)} readers are tried" in text
-    assert f"the {structured} of structured files on {MANY:,} files" in text
-    assert f"{MANY * (len(READERS) + structured):,} in all" in text
+    assert f"on {MANY:,} spoiled files each, {MANY * len(READERS):,} in all" in text
+    assert f"{structured} of them" in text
 
 
 def openers() -> Iterator[str]:
