@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmms_fixattn.data import DataError
-from lmms_fixattn.metrics.entries import FileError
-from lmms_fixattn.metrics.questions import read_questions
+from lmms_fixattn.scoring.files.entries import FileError
+from lmms_fixattn.scoring.files.questions import read_questions
 
 KINDS = ("random", "popular", "adversarial")
 PRESENT = 3  # objects asked for that an image shows, and as many that it does not
