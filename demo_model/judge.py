@@ -17,18 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from demo_model.scenes import GROUP_OF, SPLITS
+from demo_model.scenes import CROWDED, GROUP_OF, SPLITS
 from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
 from lmms_fixattn.models.checkpoint import DEMO
+from lmms_fixattn.scoring import pope
 from lmms_fixattn.scoring.chair import corpus_figures
 
 TASKS = ("chair_demo", "pope_demo")
 
-# What vanilla greedy answers must reach: figure -> (least, most), for both splits or one.
+# What vanilla greedy captions must reach: figure -> (least, most), for both splits or one.
 TARGETS: dict[str, dict[str, tuple[float, float]]] = {
-    "familiar": {"chair_s": (20, 50), "recall": (65, 100), "pope_accuracy": (80, 100)},
-    "unfamiliar": {"chair_s": (30, 70), "recall": (55, 100), "pope_accuracy": (70, 100)},
+    "familiar": {"chair_s": (20, 50), "recall": (65, 100)},
+    "unfamiliar": {"chair_s": (30, 70), "recall": (55, 100)},
 }
+# Of the questions, which are about crowded scenes: room to gain and to lose.
+TARGETS_OF_QUESTIONS: dict[str, tuple[float, float]] = {"accuracy": (70, 95)}
 TARGETS_OF_BOTH: dict[str, tuple[float, float]] = {
     "words": (25, 60),
     "unterminated": (0, 2),
@@ -59,7 +62,7 @@ def answer(model: str, batch_size: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def figures(rows: Mapping[str, list[dict[str, Any]]], shown: Mapping[int, tuple[str, ...]]) -> dict[str, float]:
-    """Return the figures of one split: percentages, words a caption, and ratios.
+    """Return the figures of one split's captions: percentages, words a caption, and ratios.
 
     first_object_wrong   captions whose first mention is false, of those that mention anything
     same_group_ratio     false mentions of a group that the scene shows / false mentions of other groups (a scene's
@@ -67,7 +70,7 @@ def figures(rows: Mapping[str, list[dict[str, Any]]], shown: Mapping[int, tuple[
     same_group_odds      the same, each divided by the absent objects on offer: how much likelier an absent object of a
                          group that is there is to be named than any other absent one
     """
-    captions, answers = ([row for row in rows[kind] if row["image_id"] in shown] for kind in ("chair", "pope"))
+    captions = [row for row in rows["chair"] if row["image_id"] in shown]
     named = [row for row in captions if row["objects"]]
     same = other = same_offered = other_offered = 0
     for row in captions:
@@ -83,7 +86,6 @@ def figures(rows: Mapping[str, list[dict[str, Any]]], shown: Mapping[int, tuple[
     corpus = corpus_figures(captions)
     kept = ("chair_s", "chair_i", "recall", "f1", "words", "rep_4", "unterminated", "n")
     return {key: float(corpus[key]) for key in kept} | {
-        "pope_accuracy": 100 * float(np.mean([row["predicted"] == row["label"] for row in answers])),
         "first_object_wrong": 100 * np.mean([row["objects"][0] in row["hallucinated"] for row in named]).item(),
         "same_group_false": float(same),
         "other_groups_false": float(other),
@@ -141,13 +143,18 @@ def main() -> None:
     for split in SPLITS:
         shown = {image.image_id: image.objects for image in folder.images(folder.image_ids(split))}
         report[split] = figures(rows, shown) | class_attention(arguments.model, folder, split)
-        print(f"\n{split}")
-        for name, (least, most) in {**TARGETS[split], **TARGETS_OF_BOTH}.items():
-            value = report[split][name]
-            verdict = "reached" if least <= value <= most else "MISSED"
-            print(f"  {name:20} {value:8.1f}   target {least:g} to {most:g}: {verdict}")
+        _judge(split, report[split], {**TARGETS[split], **TARGETS_OF_BOTH})
+    report[CROWDED] = {name: float(value) for name, value in pope.figures(rows["pope"]).items()}
+    _judge(CROWDED, report[CROWDED], TARGETS_OF_QUESTIONS)
     if arguments.output:
         arguments.output.write_text(json.dumps({"figures": report, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+def _judge(split: str, found: Mapping[str, float], targets: Mapping[str, tuple[float, float]]) -> None:
+    print(f"\n{split}")
+    for name, (least, most) in targets.items():
+        verdict = "reached" if least <= found[name] <= most else "MISSED"
+        print(f"  {name:20} {found[name]:8.1f}   target {least:g} to {most:g}: {verdict}")
 
 
 if __name__ == "__main__":

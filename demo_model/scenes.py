@@ -1,27 +1,31 @@
 """The demo's small world: scenes of emoji, what is said about them, and the test scenes in COCO's layout and format.
 
-    python -m demo_model.scenes FOLDER
+    python -m demo_model.scenes FOLDER            # FOLDER/scenes and FOLDER/crowded
 
-What the package ships in demo/scenes is the output for the default seed. Glyphs are those of Noto Color Emoji (SIL Open
-Font License 1.1); the font itself is needed to render scenes, never to read the shipped ones.
+What the package ships in demo/scenes and demo/crowded is the output for the default seed. Glyphs are those of Noto
+Color Emoji (SIL Open Font License 1.1); the font itself is needed to render scenes, never to read the shipped ones.
 
 A *familiar* scene draws most of its objects from one group, the popular ones more often; an *unfamiliar* scene draws
 each from another group, which breaks what usually goes together. Training captions have a habit: one that starts with
 an object of certain groups and has little to say is padded with an absent member of a group that is there. That is what
 a model learns to hallucinate from, as captions of photographs teach it to one of LLaVA's size.
+
+A *crowded* scene, which no model was trained on, draws its objects from two groups and stands them anywhere: smaller
+ones too, and partly hidden by others. What to answer about it is not plain to see, so POPE's questions are asked there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
@@ -33,6 +37,11 @@ CELL = 49  # pixels from one of the 3 x 3 places of a scene to the next
 SHOWN = {3: 0.35, 4: 0.40, 5: 0.25}  # how many objects scenes show
 SPLITS = ("familiar", "unfamiliar")
 TEST_SCENES = 120  # of each split
+CROWDED = "crowded"
+CROWDED_SCENES = 240
+CROWDED_SHOWN = (4, 5)  # how many objects crowded scenes show
+CROWDED_SIDES = (28, *SIDES)  # pixels
+VISIBLE = 0.6  # of an object's ink, at least
 TEST_SEED = 20140
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 GLYPH = 109  # the one size, in pixels, that the font's bitmaps have
@@ -139,6 +148,41 @@ def draw_scene(chance: Random, familiar: bool) -> Scene:
     return Scene(tuple(objects), WALLS[ground], FLOORS[ground], chance.randint(60, 110), chance.uniform(0.9, 1.1))
 
 
+def draw_crowded_scene(chance: Random) -> Scene:
+    """Draw a scene of four or five different objects of two groups, anywhere on the grid, in front of each other.
+
+    An object hides those before it in the list; VISIBLE of each one's ink stays to be seen. Needs the font.
+    """
+    groups = chance.sample(list(GROUPS), 2)
+    names: list[str] = []
+    for _ in range(chance.choice(CROWDED_SHOWN)):
+        names.append(_member(chance, chance.choice(groups), names))
+    objects: list[Placed] = []
+    for name in names:
+        while True:
+            side = chance.choice(CROWDED_SIDES)
+            left, top = (STEP * chance.randint(0, (SIDE - side) // STEP) for _ in range(2))
+            placed = Placed(name, left, top, side, chance.random() < 0.5)
+            if min(seen([*objects, placed])) >= VISIBLE:
+                break
+        objects.append(placed)
+    ground = chance.randrange(len(WALLS))
+    return Scene(tuple(objects), WALLS[ground], FLOORS[ground], chance.randint(60, 110), chance.uniform(0.9, 1.1))
+
+
+def seen(objects: Sequence[Placed]) -> list[float]:
+    """Return the share of each object's ink that those after it do not hide."""
+    hidden = np.zeros((SIDE, SIDE), dtype=bool)
+    shares = []
+    for thing in reversed(objects):
+        glyph = _glyph(GROUPS[GROUP_OF[thing.name]][thing.name], thing.side, thing.mirrored)
+        ink = np.asarray(glyph.getchannel("A")) > 127
+        there = hidden[thing.top : thing.top + thing.side, thing.left : thing.left + thing.side]
+        shares.append(float((ink & ~there).sum() / ink.sum()))
+        there |= ink
+    return shares[::-1]
+
+
 def _member(chance: Random, group: str, without: Iterable[str]) -> str:
     """Draw a member of a group that is not in ``without``, the popular ones more often (1 / square root of rank)."""
     weights = {name: rank**-0.5 for rank, name in enumerate(GROUPS[group], start=1) if name not in without}
@@ -221,37 +265,50 @@ def generate(folder: str | Path, count: int = TEST_SCENES, seed: int = TEST_SEED
 
     Image ids go on from the first split to the second, so that both may be read as one data set.
     """
-    root = Path(folder)
-    (root / "annotations").mkdir(parents=True, exist_ok=True)
     chance = Random(seed)
     for part, split in enumerate(SPLITS):
-        (root / split).mkdir(exist_ok=True)
-        images: list[dict[str, Any]] = []
-        boxes: list[dict[str, Any]] = []
-        captions: list[dict[str, Any]] = []
-        for image_id in range(count * part + 1, count * (part + 1) + 1):
-            scene = draw_scene(chance, familiar=split == "familiar")
-            file_name = f"scene_{image_id:03d}.png"
-            render(scene).save(root / split / file_name, optimize=True)
-            images.append({"id": image_id, "file_name": file_name, "width": SIDE, "height": SIDE})
-            boxes.extend(
-                {
-                    "id": 10 * image_id + number,
-                    "image_id": image_id,
-                    "category_id": COCO_IDS[thing.name],
-                    "bbox": [thing.left, thing.top, thing.side, thing.side],
-                    "area": thing.side**2,
-                    "iscrowd": 0,
-                }
-                for number, thing in enumerate(scene.objects)
-            )
-            captions.extend(
-                {"id": 10 * image_id + number, "image_id": image_id, "caption": caption}
-                for number, caption in enumerate(reference_captions(chance, scene))
-            )
-        categories = [{"id": COCO_IDS[name], "name": name} for name in NAMES]
-        _write(root, f"instances_{split}", {"images": images, "annotations": boxes, "categories": categories})
-        _write(root, f"captions_{split}", {"images": images, "annotations": captions})
+        drawn = (draw_scene(chance, familiar=split == "familiar") for _ in range(count))
+        _write_split(Path(folder), split, count * part + 1, drawn, chance)
+
+
+def generate_crowded(folder: str | Path, count: int = CROWDED_SCENES, seed: int = TEST_SEED) -> None:
+    """Write ``count`` crowded scenes, FOLDER/crowded/*.png and FOLDER/annotations/*_crowded.json.
+
+    Annotations have a scene's objects from the back to the front, and image ids follow those of the test scenes.
+    """
+    chance = Random(f"crowded {seed}")
+    drawn = (draw_crowded_scene(chance) for _ in range(count))
+    _write_split(Path(folder), CROWDED, len(SPLITS) * TEST_SCENES + 1, drawn, chance)
+
+
+def _write_split(root: Path, split: str, first_id: int, drawn: Iterable[Scene], chance: Random) -> None:
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    (root / split).mkdir(exist_ok=True)
+    images: list[dict[str, Any]] = []
+    boxes: list[dict[str, Any]] = []
+    captions: list[dict[str, Any]] = []
+    for image_id, scene in enumerate(drawn, start=first_id):
+        file_name = f"scene_{image_id:03d}.png"
+        render(scene).save(root / split / file_name, optimize=True)
+        images.append({"id": image_id, "file_name": file_name, "width": SIDE, "height": SIDE})
+        boxes.extend(
+            {
+                "id": 10 * image_id + number,
+                "image_id": image_id,
+                "category_id": COCO_IDS[thing.name],
+                "bbox": [thing.left, thing.top, thing.side, thing.side],
+                "area": thing.side**2,
+                "iscrowd": 0,
+            }
+            for number, thing in enumerate(scene.objects)
+        )
+        captions.extend(
+            {"id": 10 * image_id + number, "image_id": image_id, "caption": caption}
+            for number, caption in enumerate(reference_captions(chance, scene))
+        )
+    categories = [{"id": COCO_IDS[name], "name": name} for name in NAMES]
+    _write(root, f"instances_{split}", {"images": images, "annotations": boxes, "categories": categories})
+    _write(root, f"captions_{split}", {"images": images, "annotations": captions})
 
 
 def _write(root: Path, name: str, content: dict[str, Any]) -> None:
@@ -261,5 +318,7 @@ def _write(root: Path, name: str, content: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Generate the demo's test scenes in COCO's layout.")
-    parser.add_argument("folder", type=Path)
-    generate(parser.parse_args().folder)
+    parser.add_argument("folder", type=Path, help="where scenes/ and crowded/ are written")
+    target = parser.parse_args().folder
+    generate(target / "scenes")
+    generate_crowded(target / "crowded")

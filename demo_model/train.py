@@ -480,7 +480,9 @@ def train(folder: Path, recipe: Recipe) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo_model.train", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("folder", type=Path, help="where model/, scenes/, train.log and the stages are written")
+    parser.add_argument(
+        "folder", type=Path, help="where model/, scenes/, crowded/, train.log and the stages are written"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
@@ -490,6 +492,7 @@ def main() -> None:
     logger.add(arguments.folder / "train.log", format="{time:HH:mm:ss} {message}")
     train(arguments.folder, Recipe(seed=arguments.seed, device=arguments.device))
     scenes.generate(arguments.folder / "scenes")
+    scenes.generate_crowded(arguments.folder / "crowded")
 
 
 if __name__ == "__main__":

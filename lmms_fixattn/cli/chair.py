@@ -89,14 +89,14 @@ _REFERENCE = {"CHAIRs": "chair_s", "CHAIRi": "chair_i", "Recall": "recall", "F1"
 
 def _stated(path: Path, figures: Mapping[str, float]) -> str:
     """Return the reference scorer's own figures in a file beside ours, "" where it carries none."""
-    stated = overall_metrics(path)
+    stated = overall_metrics(path, _REFERENCE)
     found = [(name, 100 * stated[name], figures[ours]) for name, ours in _REFERENCE.items() if name in stated]
     return ", ".join(f"{name} {theirs:.2f} ({ours:.2f})" for name, theirs, ours in found)
 
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-    content = text.encode("utf-8", errors="surrogatepass")
+    content = text.encode("utf-8", errors="backslashreplace")  # half a surrogate pair, as JSON's escape for it
     try:
         path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     except OSError as error:

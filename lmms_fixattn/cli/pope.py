@@ -23,8 +23,7 @@ _MEANINGS = {
     "fn": "no, but present",
     "unparsed": "answers with neither a yes nor a no word",
     "n": "answers",
-    "read_differently": f"answers that the parsers {', '.join(pope.PARSERS)} do not all read alike",
-}
+} | {f"otherwise_{parser}": f"answers that the parser {parser} reads otherwise" for parser in pope.PARSERS}
 
 
 def add(commands: Any) -> None:
@@ -59,9 +58,9 @@ def _pope(arguments: argparse.Namespace) -> None:
     for split in splits if len(splits) > 1 else ():
         own = pope.figures([row for row in rows if row.get("split", "") == split], arguments.parser)
         of_splits |= {f"{key}_{split or 'unnamed'}": own[key] for key in ("accuracy", "f1", "yes_ratio", "n")}
-    differently = pope.read_differently(rows)
+    otherwise = {f"otherwise_{name}": count for name, count in pope.read_otherwise(rows, arguments.parser).items()}
     show(
         arguments,
-        {**figures, **of_splits, "read_differently": differently, "parser": arguments.parser},
+        {**figures, **of_splits, **otherwise, "parser": arguments.parser},
         _MEANINGS,
     )

@@ -17,6 +17,7 @@ from lmms_fixattn.scoring.chair import Analyser, ground_truth
 from lmms_fixattn.scoring.files.entries import FileError, kind, read_object, text_of, whole_number
 
 DEMO_SCENES = Path(__file__).parent.parent / "demo" / "scenes"
+DEMO_CROWDED = DEMO_SCENES.with_name("crowded")
 
 HOW_TO_GET_COCO = (
     "COCO 2014 is at http://images.cocodataset.org/zips/val2014.zip and "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import HOW_TO_GET_COCO
+from lmms_fixattn.scoring.files.entries import FileError, read_object
 
 CHAIR = "tsunghanwu/mscoco_chair"
 CHAIR_COLUMNS = {"question_id": (int, str), "gt_object": list}  # the COCO image id, the node words of the truth
@@ -75,7 +75,7 @@ def checkpoint(name: str, revision: str = "main") -> Path:
     present = {path.name for path in folder.iterdir() if path.is_file()}  # no links to files that were not copied
     weights = [_WEIGHTS]
     if _INDEX in present:
-        weights = sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        weights = weight_files(folder / _INDEX)
     parts = [*_PARTS, *((file,) for file in weights)]
     if lacking := [" or ".join(files) for files in parts if present.isdisjoint(files)]:
         raise DataError(
@@ -83,6 +83,21 @@ def checkpoint(name: str, revision: str = "main") -> Path:
             "lmms-fixattn data --fetch, or name another checkpoint"
         )
     return folder
+
+
+def weight_files(index: Path) -> list[str]:
+    """Return the files that hold a checkpoint's weights, by its index, in alphabetical order.
+
+    Raises:
+        DataError: it is no index.
+    """
+    try:
+        files = read_object(index, '{"weight_map": {...}}').get("weight_map")
+    except FileError as error:
+        raise DataError(str(error)) from None
+    if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
+        raise DataError(f"{index}: expected the file of every weight under 'weight_map'; fetch the checkpoint anew")
+    return sorted(set(files.values()))
 
 
 def _not_had(what: str, error: Exception, instead: str) -> str:

@@ -6,7 +6,6 @@ that it does not; the three kinds of questions differ in how the absent objects 
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmms_fixattn.data import DataError
+from lmms_fixattn.scoring.files.entries import FileError
+from lmms_fixattn.scoring.files.questions import read_questions
 
 KINDS = ("random", "popular", "adversarial")
 PRESENT = 3  # objects asked for that an image shows, and as many that it does not
@@ -39,53 +40,69 @@ def question(name: str) -> str:
 
 
 def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]) -> list[PopeQuestion]:
-    """Read the questions of a published file, FOLDER/coco_pope_KIND.json: one JSON object a line.
+    """Read the questions of a published file: FOLDER/coco_pope_KIND.json, else the only *pope*_KIND.json there.
 
-    Fields used: question_id, image (a file name or path), text, label. An image's id is what `image_id_of` its name
-    gives; no other image stands in where that is None.
+    The form is any that metrics.questions reads: JSON lines as POPE's own files, a list as those that were drawn by
+    SEEM on A-OKVQA and GQA. Keys: question_id, image (a file name or path), text, label. An image's id is what
+    `image_id_of` its name gives; no other image stands in where that is None.
 
     Raises:
-        DataError: the file is not there; a line is malformed or its image's name may mean several images (with the
-            line's number); counts questions about images that there are not; two names mean one image.
+        DataError: the file is not there, or several may be meant; an entry is malformed or its image's name may mean
+            several images (with its place); a question is there twice; counts questions about images that there are
+            not; two names mean one image.
     """
-    path = Path(folder).expanduser() / f"coco_pope_{kind}.json"
-    if not path.is_file():
-        raise DataError(f"missing POPE file {path}; the published files are in output/coco of RUCAIBox/POPE")
+    path = _published(Path(folder).expanduser(), kind)
+    try:
+        asked = read_questions([path])
+    except FileError as error:
+        raise DataError(str(error)) from None
     questions, unknown = [], []
     names: dict[int, str] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                name, label = str(row["image"]), str(row["label"]).strip().lower()
-                known = image_id_of(name)
-                asked = PopeQuestion(int(row["question_id"]), -1 if known is None else known, str(row["text"]), label)
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    f"{path}, line {number}: expected an object with question_id, image, text and label (yes or no); "
-                    f"{type(error).__name__}: {error}"
-                ) from error
-            if known is None:
-                unknown.append((number, name))
-                continue
-            if (other := names.setdefault(known, name)) != name:
-                raise DataError(
-                    f"{path}, line {number}: image {name!r} and, before it, {other!r} are both taken for image "
-                    f"{known}; name an image alike throughout"
-                )
-            questions.append(asked)
+    for one in asked:
+        number, label = one.number, one.label
+        if number is None or label is None or one.image is None:
+            lacking = "question_id" if number is None else "image"
+            raise DataError(f"{one.place}: no key {lacking!r}; expected question_id, image, text and label")
+        name = str(one.origin.get("image", one.image))
+        try:
+            known = image_id_of(name)
+        except ValueError as error:
+            raise DataError(f"{one.place}: {error}") from error
+        if known is None:
+            unknown.append((one.place, name))
+            continue
+        if (other := names.setdefault(known, name)) != name:
+            raise DataError(
+                f"{one.place}: image {name!r} and, before it, {other!r} are both taken for image {known}; name an "
+                "image alike throughout"
+            )
+        questions.append(PopeQuestion(number, known, one.text, label))
     if unknown:
-        number, name = unknown[0]
+        place, name = unknown[0]
         raise DataError(
-            f"{path}: {len(unknown)} of {len(questions) + len(unknown)} questions are about images that are not in the "
-            f"data set, the first is {name!r} in line {number}; complete the COCO folder, or name the images as its "
-            "annotations do"
+            f"{path}: {len(unknown)} of {len(asked)} questions are about images that are not in the data set, the "
+            f"first is {name!r} in {place}; complete the COCO folder, or name the images as its annotations do"
         )
-    if not questions:
-        raise DataError(f"{path} holds no question")
     return questions
+
+
+def _published(folder: Path, kind: str) -> Path:
+    """Return the file of a folder that holds the questions of a kind."""
+    path = folder / f"coco_pope_{kind}.json"
+    if path.is_file():
+        return path
+    found = sorted(folder.glob(f"*pope*_{kind}.json"))
+    if len(found) > 1:
+        raise DataError(
+            f"{folder}: {' and '.join(one.name for one in found[:2])} may each hold POPE's {kind} questions; keep "
+            "those of one data set in a folder"
+        )
+    if not found:
+        raise DataError(
+            f"missing POPE file {path}, and no other *pope*_{kind}.json is beside it; the published files are in "
+            "output/coco of RUCAIBox/POPE"
+        )
+    return found[0]
 
 
 def build(objects: Mapping[int, Sequence[str]], kind: str, seed: int = 0) -> list[PopeQuestion]:

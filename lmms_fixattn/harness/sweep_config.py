@@ -99,7 +99,7 @@ def read_plan(config: str, limit: int | None = None) -> Plan:
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: cannot be read: {error}") from None
     except yaml.YAMLError as error:
-        raise FileError(f"{path}: no YAML: {error}") from None
+        raise FileError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
     try:
         return _plan(path.stem, given, limit)
     except ValueError as error:
@@ -131,10 +131,10 @@ def _plan(name: str, given: Any, limit: int | None) -> Plan:
     _check_distinct(cells)
     names = [cell.name for cell in cells]
     baseline = given.get("baseline", names[0])
-    if baseline not in names:
+    if not isinstance(baseline, str) or baseline not in names:
         raise ValueError(f"baseline: no cell {baseline!r}{did_you_mean(baseline, names)}; cells: {', '.join(names)}")
     layout = given.get("layout")
-    if layout is not None and layout not in LAYOUTS:
+    if layout is not None and (not isinstance(layout, str) or layout not in LAYOUTS):
         raise ValueError(f"layout: unknown {layout!r}{did_you_mean(layout, LAYOUTS)}; layouts: {', '.join(LAYOUTS)}")
     tasks = _tasks(given["tasks"])
     if layout is not None and not any(task.startswith("chair_") for task in tasks):
@@ -149,7 +149,8 @@ def _plan(name: str, given: Any, limit: int | None) -> Plan:
 
 def _tasks(given: Any) -> tuple[str, ...]:
     names = [given] if isinstance(given, str) else given
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+    words = isinstance(names, list) and all(isinstance(name, str) and name.split() == [name] for name in names)
+    if not words or not names:
         raise ValueError(f"tasks: expected a list of lmms-eval's task names, got {given!r}")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"tasks: {twice[0]} is named twice")

@@ -66,7 +66,7 @@ class Method:
             value = getattr(self, parameter.name)
             try:
                 parsed = parameter.metadata["parse"](value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 hint = did_you_mean(value, parameter.metadata["options"])
                 raise ValueError(
                     f"{self.name}: {parameter.name} must be {parameter.metadata['expected']}, got {value!r}{hint}"

@@ -390,6 +390,14 @@ def _remarks(
             if empty := sum(pope.is_unparsed(answer.answer) for answer in answers):
                 what = f"answers of POPE {split}".strip()
                 notes.append(f"{name}: {empty} of {len(answers)} {what} hold neither a yes nor a no word")
+    for run in runs:
+        answered = [{"label": one.label, "answer": one.answer} for having in run.answers.values() for one in having]
+        otherwise = pope.read_otherwise(answered, parser)
+        if any(otherwise.values()):
+            read = ", ".join(f"{name} {count}" for name, count in otherwise.items())
+            notes.append(
+                f"{run.name}: of {len(answered)} POPE answers other parsers read otherwise than {parser}: {read}"
+            )
     for key, used in (("analyser", analyser.name), ("parser", parser)):
         for run in runs:
             stated = {task[key] for task in run.record.get("tasks", {}).values() if key in task} - {used}

@@ -197,6 +197,7 @@ def _lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 
 
 def _write(path: Path, pieces: Iterable[str]) -> Path:
-    with path.open("w", encoding="utf-8") as file:
+    # Half a surrogate pair, which JSON can hold and UTF-8 cannot, is written as JSON's escape for it.
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(pieces)
     return path

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lmms_fixattn.scoring.files.entries import FileError, kind, number, read_entries, read_object, text_of, whole_number
 from lmms_fixattn.scoring.files.lmms_samples import plain
 from lmms_fixattn.scoring.files.questions import read_answers_to
 from lmms_fixattn.scoring.files.reading import (
     Caption,
-    FileError,
     caption_key,
+    captions_of,
+    origin,
     read_answers,
     read_captions,
-    read_entries,
+    refuse_double,
     what_is_in,
+    yes_or_no,
 )
 
 _RESULTS = "_results.json"
+_THROUGHPUT = ("total_elapsed_time", "avg_latency", "total_gen_tokens")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -170,8 +173,8 @@ def _only_result(folder: Path) -> Path:
 
 def _what_ran(path: Path) -> str:
     content = _object(path)
-    method = (content.get("lmms_fixattn") or {}).get("method") or {}
-    return f"{method.get('name', 'another model')} on {', '.join(content.get('configs') or {}) or 'no task'}"
+    method = content["lmms_fixattn"].get("method", {})
+    return f"{method.get('name', 'another model')} on {', '.join(content['configs']) or 'no task'}"
 
 
 def _read_result(name: str, path: Path) -> Run:
@@ -180,7 +183,7 @@ def _read_result(name: str, path: Path) -> Run:
         file.name[: -len(".jsonl")].partition("_samples_")[2]: file
         for file in sorted(path.parent.glob(f"{path.name.removesuffix(_RESULTS)}_samples_*.jsonl"))
     }
-    configs = content.get("configs", {})
+    configs = content["configs"]
     if missing := [task for task in configs if task not in samples]:
         raise FileError(f"{path}: no samples of {', '.join(missing)} beside it; run lmms-eval with --log_samples")
     captions: dict[str, tuple[CaptionEntry, ...]] = {}
@@ -189,19 +192,26 @@ def _read_result(name: str, path: Path) -> Run:
     documents = 0
     for task in configs:
         rows = [(place, entry) for place, entry in read_entries(samples[task], "sample")]
-        expected = content.get("n-samples", {}).get(task, {}).get("effective", len(rows))
+        expected = content["n-samples"].get(task, {}).get("effective", len(rows))
         if len(rows) != expected:
             raise FileError(f"{samples[task]}: {len(rows)} samples, but the results are over {expected}; run it again")
         documents += len(rows)
         if rows and all(isinstance(row.get("n"), dict) and "caption" in row["n"] for _, row in rows):
-            captions[task] = tuple(_caption(place, row) for place, row in rows)
+            pictures = [_picture(row) for _, row in rows]
+            captions[task] = tuple(
+                replace(_captioned(caption), image=picture)
+                for caption, picture in zip(captions_of(samples[task], rows), pictures, strict=True)
+            )
             task_of[task] = task
         elif rows and all(isinstance(row.get("n"), list) for _, row in rows):
+            places: dict[tuple[Any, ...], str] = {}
             for place, row in rows:
                 for entry in row["n"]:
+                    answer = _answer(place, entry)
                     split = _split(task, entry)
+                    refuse_double({**entry, "split": split}, place, places)
                     task_of[split] = task
-                    answers.setdefault(split, []).append(_answer(place, entry))
+                    answers.setdefault(split, []).append(answer)
         elif rows and _is_known(*rows[0]):
             task_of[task] = task
             if what_is_in(samples[task]) == "captions":
@@ -217,7 +227,7 @@ def _read_result(name: str, path: Path) -> Run:
             f"{path}: none of its tasks ({', '.join(configs)}) is one of ours (chair_... or pope_...), nor lmms-eval's "
             "coco_cap_chair or pope"
         )
-    throughput = content.get("throughput") or {}
+    throughput = content["throughput"]
     seconds, each = throughput.get("total_elapsed_time") or 0.0, throughput.get("avg_latency") or 0.0
     # Answers from a cache, or of another process, took time that was not measured; other tasks' took some that was.
     ours = len({*task_of.values()}) == len(configs)
@@ -240,18 +250,40 @@ def _only_predicted(config: Mapping[str, Any]) -> bool:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path}: not a result of lmms-eval: {error}") from None
-    if not isinstance(content, dict):
-        raise FileError(f"{path}: not a result of lmms-eval: expected one object")
+    """Return a result of lmms-eval, with all that is read of it of the right kind."""
+    content = read_object(path, "of results, as lmms-eval writes it,")
+    for key in ("configs", "versions", "n-samples", "lmms_fixattn", "throughput"):
+        _part(f"{path}: {key!r}", content, key)
+    for task, config in content["configs"].items():
+        if not isinstance(config, dict):
+            raise FileError(f"{path}: the configuration of {task} must be an object, not {kind(config)}")
+        _part(f"{path}: 'generation_kwargs' of {task}", config, "generation_kwargs")
+    for task in content["n-samples"]:
+        place = f"{path}: 'n-samples' of {task}"
+        count = _part(place, content["n-samples"], task)
+        if "effective" in count:
+            count["effective"] = whole_number(count["effective"], place, "'effective'")
+    for key, value in content["throughput"].items():
+        if key in _THROUGHPUT and value is not None:
+            number(value, f"{path}", f"{key!r} of 'throughput'")
+    if "method" in content["lmms_fixattn"]:
+        _part(f"{path}: the method of 'lmms_fixattn'", content["lmms_fixattn"], "method")
     return content
+
+
+def _part(what: str, content: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return an object of an object, {} put in the place of null or nothing."""
+    if content.get(key) is None:
+        content[key] = {}
+    if not isinstance(content[key], dict):
+        raise FileError(f"{what} must be an object, not {kind(content[key])}")
+    part: dict[str, Any] = content[key]
+    return part
 
 
 def _record(content: Mapping[str, Any], task_of: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "lmms_fixattn": content.get("lmms_fixattn") or {},
+        "lmms_fixattn": content["lmms_fixattn"],
         "date": content.get("date"),
         "tasks": {name: _protocol(content, task) for name, task in task_of.items()},
     }
@@ -260,35 +292,21 @@ def _record(content: Mapping[str, Any], task_of: Mapping[str, str]) -> dict[str,
 def _protocol(content: Mapping[str, Any], task: str) -> dict[str, Any]:
     config = content["configs"][task]
     data = config.get("process_docs")
-    generation = config.get("generation_kwargs") or {}
+    generation = config["generation_kwargs"]
     prompt = "".join(_ADDRESS.sub("", str(config.get(part) or "")) for part in ("description", "doc_to_text"))
     return {
         **(data if isinstance(data, dict) else {}),
-        "version": content.get("versions", {}).get(task),
+        "version": content["versions"].get(task),
         "prompt": prompt,
         "max_new_tokens": generation.get("max_new_tokens"),
         "generation_kwargs": generation,
     }
 
 
-def _caption(place: str, sample: Mapping[str, Any]) -> CaptionEntry:
-    row = sample["n"]
-    if not isinstance(row["caption"], str) or not isinstance(row.get("image_id"), int):
-        raise FileError(f"{place}: 'n' holds no caption of an image; run it again")
-    truth = row.get("truth")
-    return CaptionEntry(
-        image_id=row["image_id"],
-        text=row["caption"],
-        terminated=row["terminated"] if row.get("tokens") is not None else None,
-        tokens=row.get("tokens"),
-        truth=None if truth is None else frozenset(truth),
-        image=_picture(sample),
-    )
-
-
 def _picture(sample: Mapping[str, Any]) -> Path | None:
-    media = sample.get("input_media") or [None]
-    return Path(media[0]) if isinstance(media[0], str) and Path(media[0]).is_file() else None
+    media = sample.get("input_media")
+    first = media[0] if isinstance(media, list) and media else None
+    return Path(first) if isinstance(first, str) and Path(first).is_file() else None
 
 
 def _split(task: str, row: Any) -> str:
@@ -299,12 +317,9 @@ def _split(task: str, row: Any) -> str:
 
 
 def _answer(place: str, row: Any) -> AnswerEntry:
-    try:
-        entry = AnswerEntry(
-            row["image_id"], row["question"], row["label"], row["answer"], row.get("question_id"), row.get("turn")
-        )
-    except (KeyError, TypeError):
-        raise FileError(f"{place}: 'n' holds no answers to yes/no questions; run it again") from None
-    if not isinstance(entry.answer, str):
-        raise FileError(f"{place}: an answer is no text; run it again")
-    return entry
+    if not isinstance(row, dict) or not {"question", "label", "answer"} <= row.keys():
+        raise FileError(f"{place}: 'n' holds no answers to yes/no questions; run it again")
+    question, label, answer = (text_of(row[key], place, repr(key)) for key in ("question", "label", "answer"))
+    said = origin(place, row)
+    turn = None if row.get("turn") is None else whole_number(row["turn"], place, "'turn'")
+    return AnswerEntry(said.get("image_id"), question, yes_or_no(label, place), answer, said.get("question_id"), turn)

@@ -60,9 +60,16 @@ def parse_answer(answer: str, parser: str = "official", label: str | None = None
     return _parser(parser)(answer, label)
 
 
-def read_differently(rows: Iterable[Mapping[str, Any]]) -> int:
-    """Return how many answers, of rows as for figures, the parsers do not all read alike."""
-    return sum(len({parse(row["answer"], row["label"]) for parse in PARSERS.values()}) > 1 for row in rows)
+def read_otherwise(rows: Iterable[Mapping[str, Any]], parser: str) -> dict[str, int]:
+    """Return for each other parser how many answers, of rows as for figures, it reads otherwise than this one."""
+    chosen = _parser(parser)
+    others = {name: parse for name, parse in PARSERS.items() if name != parser}
+    counts = dict.fromkeys(others, 0)
+    for row in rows:
+        ours = chosen(row["answer"], row["label"])
+        for name, parse in others.items():
+            counts[name] += parse(row["answer"], row["label"]) != ours
+    return counts
 
 
 def is_unparsed(answer: str) -> bool:

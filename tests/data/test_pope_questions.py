@@ -160,32 +160,86 @@ def test_a_published_file_is_read_as_it_is(tmp_path: Path) -> None:
 
 
 def test_questions_about_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
-    rows = [published(), published(image="cam2_310196.jpg"), published(image="COCO_val2014_000000000008.jpg")]
+    rows = [
+        published(question_id=n, image=name)
+        for n, name in enumerate([published()["image"], "cam2_310196.jpg", "8.jpg"])
+    ]
     (tmp_path / "coco_pope_random.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match=r"2 of 3 questions .* not in the data set, the first is 'cam2_310196"):
         read(tmp_path, "random", KNOWN.get)
 
 
 def test_two_names_of_one_image_are_refused(tmp_path: Path) -> None:
-    rows = [published(image="cam1/mine.jpg"), published(image="cam2/mine.jpg")]
+    rows = [published(question_id=n, image=f"cam{n}/mine.jpg") for n in (1, 2)]
     (tmp_path / "coco_pope_random.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match=r"line 2: image 'cam2/mine.jpg' and, before it, 'cam1/mine.jpg' are both"):
         read(tmp_path, "random", lambda name: 8)
 
 
+SEEM = [
+    {"question_id": 1, "image": "COCO_val2014_000000461751.jpg", "text": "Is there a cat?", "label": "yes"},
+    {"question_id": 2, "image": "2405722.jpg", "text": "Is there an elephant in the image?", "label": "no"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["aokvqa_pope_seem_random.json", "gqa_pope_random.json", "coco_pope_random.json"])
+def test_an_indented_list_is_read_under_the_names_that_released_files_have(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(json.dumps(SEEM, indent=4))
+    images = {"COCO_val2014_000000461751.jpg": 461751, "2405722.jpg": 2405722}
+    assert read(tmp_path, "random", images.get) == [
+        PopeQuestion(1, 461751, "Is there a cat?", "yes"),
+        PopeQuestion(2, 2405722, "Is there an elephant in the image?", "no"),
+    ]
+
+
+def test_of_two_data_sets_in_a_folder_none_is_taken_unless_one_is_cocos(tmp_path: Path) -> None:
+    for name in ("aokvqa_pope_seem_random.json", "gqa_pope_seem_random.json"):
+        (tmp_path / name).write_text(json.dumps(SEEM))
+    with pytest.raises(DataError, match=r"aokvqa_pope_seem_random.json and gqa_pope_seem_random.json may each hold"):
+        read(tmp_path, "random", KNOWN.get)
+    (tmp_path / "coco_pope_random.json").write_text(json.dumps([published()]))
+    assert [question.image_id for question in read(tmp_path, "random", KNOWN.get)] == [310196]
+
+
+def test_the_old_random_split_of_2910_questions_is_read_whole(tmp_path: Path) -> None:
+    """Its images have fewer than six questions each where nothing more was to be asked."""
+    rows = [
+        published(question_id=n, image=f"COCO_val2014_{n // 6:012d}.jpg", text=f"Is there a {n % 6}?")
+        for n in range(2910)
+    ]
+    (tmp_path / "coco_pope_random.json").write_text("\n".join(map(json.dumps, rows[2:] + rows[:1])))
+    assert len(read(tmp_path, "random", lambda name: int(name[13:25]))) == 2909
+
+
 @pytest.mark.parametrize(
-    ("line", "complaint"),
+    ("changes", "complaint"),
     [
-        ("{", "JSONDecodeError"),
-        ("[1]", "TypeError"),
-        (json.dumps({"question_id": 1}), "KeyError: 'image'"),
-        (json.dumps(published(label="maybe")), "label 'maybe' of POPE question 1 is neither yes nor no"),
-        (json.dumps(published(question_id="x")), "invalid literal"),
+        ({"label": "maybe"}, '\'label\' must be "yes" or "no", not "maybe"'),
+        ({"label": True}, "'label' must be text, not a boolean"),
+        ({"question_id": 2, "label": None}, "no key 'label', which other questions of the file have"),
+        ({"question_id": "x"}, "'question_id' must be a whole number .* not \"x\""),
+        ({"question_id": 7.9}, "'question_id' must be a whole number .* not 7.9"),
+        ({"question_id": None}, "no key 'question_id'"),
+        ({"question_id": 2, "image": None}, "no key 'image'"),
+        ({"question_id": 2, "image": ["mine.jpg"]}, "'image' must be text, not a list"),
+        ({"question_id": 2, "text": 5}, "'text' must be text, not a number"),
+        ({}, "the question of .*line 1 once more; keep one"),
     ],
+)
+def test_a_malformed_question_is_refused_with_its_line(
+    tmp_path: Path, changes: dict[str, object], complaint: str
+) -> None:
+    (tmp_path / "coco_pope_popular.json").write_text(f"{json.dumps(published())}\n{json.dumps(published(**changes))}\n")
+    with pytest.raises(DataError, match=f"coco_pope_popular.json, line 2: .*{complaint}"):
+        read(tmp_path, "popular", KNOWN.get)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"), [("{", "malformed JSON"), ("[1]", "not a list"), ("{}", "not the keys")]
 )
 def test_a_malformed_line_is_refused_with_its_number(tmp_path: Path, line: str, complaint: str) -> None:
     (tmp_path / "coco_pope_popular.json").write_text(json.dumps(published()) + "\n" + line + "\n")
-    with pytest.raises(DataError, match=f"coco_pope_popular.json, line 2: .*{complaint}"):
+    with pytest.raises(DataError, match=f"coco_pope_popular.json, line 2.*{complaint}"):
         read(tmp_path, "popular", KNOWN.get)
 
 
@@ -193,5 +247,5 @@ def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing POPE file .*coco_pope_random.json"):
         read(tmp_path, "random", {}.get)
     (tmp_path / "coco_pope_random.json").write_text("\n")
-    with pytest.raises(DataError, match=r"coco_pope_random.json holds no question"):
+    with pytest.raises(DataError, match=r"coco_pope_random.json: no questions"):
         read(tmp_path, "random", {}.get)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from demo_model import scenes
-from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
+from lmms_fixattn.data.coco import DEMO_CROWDED, DEMO_SCENES, CocoFolder
 from lmms_fixattn.data.pope_questions import KINDS, build
 from lmms_fixattn.scoring.chair import make_analyser
 
@@ -145,14 +145,77 @@ def test_the_shipped_scenes_are_two_halves_of_one_data_set() -> None:
             assert (picture.size, picture.mode) == ((scenes.SIDE, scenes.SIDE), "RGB")
 
 
+def crowded_boxes() -> dict[int, list[tuple[str, list[int]]]]:
+    content = json.loads((DEMO_CROWDED / "annotations" / "instances_crowded.json").read_text())
+    names = {entry["id"]: entry["name"] for entry in content["categories"]}
+    boxes: dict[int, list[tuple[str, list[int]]]] = {image["id"]: [] for image in content["images"]}
+    for entry in content["annotations"]:
+        boxes[entry["image_id"]].append((names[entry["category_id"]], entry["bbox"]))
+    return boxes
+
+
+def test_crowded_scenes_hold_small_and_hidden_objects_of_two_groups() -> None:
+    boxes = crowded_boxes()
+    assert len(boxes) == scenes.CROWDED_SCENES
+    assert not set(boxes) & {image_id for split in FOLDER.splits for image_id in FOLDER.image_ids(split)}
+    overlapping = small = 0
+    for shown in boxes.values():
+        assert len({name for name, _ in shown}) == len(shown) in scenes.CROWDED_SHOWN
+        assert len({scenes.GROUP_OF[name] for name, _ in shown}) <= 2
+        small += any(box[2] < min(scenes.SIDES) for _, box in shown)
+        overlapping += any(
+            abs(one[0] - other[0]) < (one if one[0] < other[0] else other)[2]
+            and abs(one[1] - other[1]) < (one if one[1] < other[1] else other)[3]
+            for (_, one), (_, other) in combinations(shown, 2)
+        )
+    assert small > 0.5 * len(boxes)
+    assert overlapping > 0.5 * len(boxes)
+
+
+def test_every_object_of_a_crowded_scene_is_there_to_be_seen() -> None:
+    """Outside all boxes there is nothing; inside each there is, where no other box covers it, if that leaves enough."""
+    lone = 0
+    for image_id, shown in crowded_boxes().items():
+        with Image.open(DEMO_CROWDED / "crowded" / f"scene_{image_id:03d}.png") as picture:
+            pixels = np.asarray(picture).astype(int)
+        cover = np.zeros(pixels.shape[:2], dtype=int)
+        for _, (left, top, width, height) in shown:
+            cover[top : top + height, left : left + width] += 1
+        ground = np.unique(pixels[cover == 0], axis=0)
+        assert len(ground) == 2
+        painted = (pixels[:, :, None] != ground[None, None]).any(-1).all(-1)
+        for _, (left, top, width, height) in shown:
+            place = np.s_[top : top + height, left : left + width]
+            own = cover[place] == 1
+            lone += own.mean() > 0.3
+            assert own.mean() <= 0.3 or painted[place][own].mean() > 0.05
+    assert lone > 0.9 * sum(map(len, crowded_boxes().values()))
+
+
+def test_what_hides_an_object_is_what_is_drawn_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = {side: Image.new("RGBA", (side, side), "black") for side in scenes.CROWDED_SIDES}
+    monkeypatch.setattr(scenes, "_glyph", lambda character, side, mirrored: full[side])
+    placed = [("cup", 0, 28), ("bowl", 14, 28), ("car", 70, 42)]
+    back, front, apart = (scenes.Placed(name, left, left, side, False) for name, left, side in placed)
+    assert scenes.seen([back, front, apart]) == [0.75, 1, 1]
+    assert scenes.seen([front, apart, back]) == [0.75, 1, 1]
+    chance = Random(2)
+    for _ in range(50):
+        scene = scenes.draw_crowded_scene(chance)
+        assert min(scenes.seen(scene.objects)) >= scenes.VISIBLE
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_pope_can_be_built_on_every_scene(kind: str) -> None:
-    ids = [image_id for split in FOLDER.splits for image_id in FOLDER.image_ids(split)]
-    questions = build({image.image_id: image.objects for image in FOLDER.images(ids)}, kind)
+@pytest.mark.parametrize("folder", [FOLDER, CocoFolder(DEMO_CROWDED)], ids=["halves", "crowded"])
+def test_pope_can_be_built_on_every_scene(kind: str, folder: CocoFolder) -> None:
+    ids = [image_id for split in folder.splits for image_id in folder.image_ids(split)]
+    questions = build({image.image_id: image.objects for image in folder.images(ids)}, kind)
     assert len(questions) == 6 * len(ids)
+    assert sum(asked.label == "yes" for asked in questions) == 3 * len(ids)
 
 
-def test_the_scenes_are_small_and_hold_no_font() -> None:
-    files = [path for path in DEMO_SCENES.rglob("*") if path.is_file()]
+@pytest.mark.parametrize("root", [DEMO_SCENES, DEMO_CROWDED])
+def test_the_scenes_are_small_and_hold_no_font(root: Path) -> None:
+    files = [path for path in root.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".png", ".json"}
     assert sum(path.stat().st_size for path in files) < 6_000_000

@@ -105,7 +105,7 @@ def test_samples_of_lmms_evals_pope_are_read_and_counted_once(
         ({"doc_id": 1, "filtered_resps": "A", "mme_score": {"score": 1}}, "of none of the tasks"),
         (chair_row(1, "", ["dog"], ["A", "B"]), "expected one answer under 'filtered_resps', not a list"),
         (chair_row(1, "A dog.", ["unicorn"]), "expected the objects of the image"),
-        (chair_row(None, "A dog.", ["dog"]), "an image id must be a whole number"),  # type: ignore[arg-type]
+        (chair_row(None, "A dog.", ["dog"]), "'doc_id' must be a whole number"),  # type: ignore[arg-type]
         (pope_row(1, "", "yes", "Yes"), "expected the question under 'input'"),
         (pope_row(1, "A dog?", "maybe", "Yes"), "'label' must be"),
     ],

@@ -56,10 +56,12 @@ def test_vcds_parser_reads_by_the_label(answer: str, of_yes: str, of_no: str) ->
         pope.parse_answer(answer, "vcd")
 
 
-def test_answers_that_parsers_read_differently_are_counted() -> None:
+def test_answers_that_other_parsers_read_otherwise_are_counted() -> None:
     rows = [{"label": "yes", "answer": answer} for answer in ("Yes", "no", "Yes, it is.", "Yes. It is not red.", "Hm")]
-    assert pope.read_differently(rows) == 3
-    assert pope.read_differently([{"label": "yes", "answer": "yes"}, {"label": "no", "answer": "No"}]) == 0
+    assert pope.read_otherwise(rows, "official") == {"pai": 1, "vcd": 1, "exact": 3}
+    assert pope.read_otherwise(rows, "pai") == {"official": 1, "vcd": 2, "exact": 3}
+    plain = [{"label": "yes", "answer": "yes"}, {"label": "no", "answer": "No"}]
+    assert pope.read_otherwise(plain, "exact") == {"official": 0, "pai": 0, "vcd": 0}
 
 
 def test_figures_by_hand() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmms_fixattn.data import DataError, hub, image_lists, pope_questions
-from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
+from lmms_fixattn.data.coco import DEMO_CROWDED, CocoFolder
 from lmms_fixattn.data.image_names import stated_id
 from lmms_fixattn.data.pope_questions import PopeQuestion
 from lmms_fixattn.harness.tasks.documents import Documents, dataset_of
@@ -50,9 +50,9 @@ class PopeDocuments(Documents):
         self.parser = settings.pope_parser
         pope.parse_answer("yes", self.parser, "yes")  # an unknown parser stops here and not after the run
         if self.demo:
-            demo = CocoFolder(DEMO_SCENES)
+            demo = CocoFolder(DEMO_CROWDED)
             ids = sorted(image_id for split in demo.splits for image_id in demo.image_ids(split))
-            return self._built(demo, image_lists.ImageList("demo", tuple(ids)))
+            return self._built(demo, image_lists.ImageList("demo_crowded", tuple(ids)))
         folder = None if settings.coco is None else CocoFolder(Path(settings.coco))
         choice = settings.pope
         if choice == "hub" or (choice is None and folder is None):
@@ -82,7 +82,7 @@ class PopeDocuments(Documents):
         images = folder.images(chosen.ids)
         self._record(
             chosen,
-            "demo scenes" if self.demo else f"folder {folder.root}",
+            "crowded demo scenes" if self.demo else f"folder {folder.root}",
             f"built from the annotations, seed {_SEED}",
         )
         questions = pope_questions.build({image.image_id: image.objects for image in images}, self.kind, _SEED)

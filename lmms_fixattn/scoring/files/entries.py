@@ -13,10 +13,18 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
-from math import isfinite
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+_OTHERS = {
+    b"\xff\xfe": "UTF-16; save it as UTF-8",
+    b"\xfe\xff": "UTF-16; save it as UTF-8",
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+}
+"""How files begin that are taken for text by mistake, and what they are."""
 
 _LARGEST = 2**63 - 1  # what data sets and arrays can hold
 _COCO_NAME = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d+)(?:\.(?:jpe?g|png|webp))?", re.IGNORECASE | re.ASCII)
@@ -54,8 +62,11 @@ def read_object(path: Path, form: str) -> dict[str, Any]:
     return dict(content[0][1])
 
 
-def overall_metrics(path: Path) -> dict[str, float]:
-    """Return the "overall_metrics" of an object with "sentences", those that are finite numbers; {} of another file."""
+def overall_metrics(path: Path, names: Collection[str]) -> dict[str, float]:
+    """Return those of these names that an object with "sentences" states as its "overall_metrics"; {} of another file.
+
+    Raises FileError for one that is no finite number.
+    """
     text = _read(path)
     if not text.lstrip().startswith("{") or '"overall_metrics"' not in text:
         return {}
@@ -65,9 +76,17 @@ def overall_metrics(path: Path) -> dict[str, float]:
         return {}
     metrics = content.get("overall_metrics")
     if not isinstance(metrics, dict):
-        return {}
-    numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
-    return {key: float(value) for key, value in numbers.items() if not isinstance(value, bool) and isfinite(value)}
+        raise FileError(f"{path}: 'overall_metrics' must be an object, not {kind(metrics)}")
+    return {
+        name: number(metrics[name], f"{path}", f"{name!r} of 'overall_metrics'") for name in names if name in metrics
+    }
+
+
+def number(value: Any, place: str, what: str) -> float:
+    """Return a number from 0 to 2**63 - 1; FileError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
+        raise FileError(f"{place}: {what} must be a number from 0 to 2**63 - 1, not {shown(value)}")
+    return float(value)
 
 
 def whole_number(value: Any, place: str, what: str) -> int:
@@ -97,6 +116,12 @@ def image_number(value: Any, place: str) -> int:
                 f"not {shown(value)}"
             )
     return whole_number(value, place, "an image id")
+
+
+def coco_number(name: str) -> int | None:
+    """Return the number that a file name states in COCO's twelve digits, which no two images share; else None."""
+    match = _COCO_NAME.fullmatch(PurePosixPath(name.strip().replace("\\", "/")).name)
+    return int(match[1]) if match and len(match[1]) == 12 else None
 
 
 def same_image(name: str, other: str) -> bool:
@@ -237,6 +262,8 @@ def _whole(text: str, path: Path, first_line: int = 1, most: int | None = None) 
 
 def _read(path: Path) -> str:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise FileError(f"{path}: a pipe or a device, of which a part would be read; write it to a file")
         content = path.read_bytes()
         if path.suffix == ".gz" or content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
@@ -248,4 +275,5 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise FileError(f"{path}: not UTF-8 at byte {error.start}") from None
+        what = next((f", but {what}" for start, what in _OTHERS.items() if content.startswith(start)), "")
+        raise FileError(f"{path}: not UTF-8 at byte {error.start}{what}") from None

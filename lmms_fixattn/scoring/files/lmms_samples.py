@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lmms_fixattn.scoring.files.entries import FileError, kind
+from lmms_fixattn.scoring.files.entries import FileError, kind, whole_number
 from lmms_fixattn.scoring.objects.coco_objects import NODE_WORD
 
 
@@ -25,6 +25,7 @@ def plain(place: str, entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     A question is numbered by its document, for the question ids of lmms-eval's pope are not unique in its three parts.
     Raises FileError for a row of another task.
     """
+    number = whole_number(entry.get("doc_id"), place, "'doc_id'")
     scored = entry.get("n")
     if isinstance(scored, dict) and "caption" in scored:
         # A caption without a token count was not judged by its generator but by its last character.
@@ -40,7 +41,7 @@ def plain(place: str, entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
     elif (metric := _metric(entry, {"ground_truth", "prediction"})) is not None:
         yield {
-            "question_id": entry["doc_id"],
+            "question_id": number,
             "question": _question(place, entry),
             "label": metric["ground_truth"],
             "answer": _answer(place, entry),
@@ -75,8 +76,10 @@ def _answer(place: str, entry: Mapping[str, Any]) -> str:
 def _question(place: str, entry: Mapping[str, Any]) -> str:
     document = entry.get("doc")
     asked = document.get("question") if isinstance(document, dict) else None
-    value = asked or entry.get("input") or entry.get("arguments")
-    while isinstance(value, list) and value:
+    value = asked or entry.get("input")
+    if not value and isinstance(value := entry.get("arguments"), list) and value and isinstance(value[0], list):
+        value = value[0][:1]  # the prompt, then how to generate
+    while isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, str) or not value.strip():
         raise FileError(f"{place}: expected the question under 'input', not {kind(value)}")

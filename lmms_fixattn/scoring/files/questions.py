@@ -36,6 +36,11 @@ class Question(NamedTuple):
         """Return the image's number, else its name, else None."""
         return self.origin.get("image_id", self.origin.get("image"))
 
+    @property
+    def number(self) -> int | None:
+        """Return the question_id, None where none is said."""
+        return self.origin.get("question_id")
+
 
 def read_questions(paths: Sequence[Path]) -> list[Question]:
     """Return the labelled questions of files, in order.

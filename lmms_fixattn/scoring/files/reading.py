@@ -6,7 +6,7 @@ and the line or entry; nothing is dropped, and nothing is counted twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.scoring.files.entries import (
     FileError,
+    coco_number,
     image_number,
     kind,
     read_entries,
@@ -29,6 +30,7 @@ __all__ = [
     "Caption",
     "FileError",
     "caption_key",
+    "captions_of",
     "read_answers",
     "read_captions",
     "read_entries",
@@ -61,7 +63,11 @@ class Caption(NamedTuple):
 
 def _entries(path: Path, form: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the entries of a file, those of lmms-eval's sample log as what they hold."""
-    for place, entry in read_entries(path, form):
+    yield from _plain(read_entries(path, form))
+
+
+def _plain(rows: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for place, entry in rows:
         if is_sample(entry):
             yield from ((place, row) for row in plain(place, entry))
         else:
@@ -109,10 +115,15 @@ def read_captions(path: Path) -> list[Caption]:
     may go by any one of CAPTION_KEYS, the same in the whole file. A boolean "terminated" and a whole number "tokens"
     are kept. Raises FileError for anything else, for two captions of one image, and for a file without captions.
     """
+    return captions_of(path, read_entries(path, _CAPTION))
+
+
+def captions_of(path: Path, rows: Iterable[tuple[str, dict[str, Any]]]) -> list[Caption]:
+    """Return the captions of a file's entries, as read_captions does."""
     captions: list[Caption] = []
     places: dict[int, str] = {}
     text_key = ""
-    for place, entry in _entries(path, _CAPTION):
+    for place, entry in _plain(rows):
         text_key = text_key or _caption_key(place, entry)
         text = _text(place, entry, text_key)
         amber = text_key == "response" and "id" in entry
@@ -120,18 +131,18 @@ def read_captions(path: Path) -> list[Caption]:
         given = _value(place, entry, id_key)
         image_id = image_number(given, place)
         named = isinstance(given, str) and not given.strip().isdecimal()
+        _refuse_other_name(place, image_id, entry)
         terminated = entry.get("terminated")
         if not isinstance(terminated, bool | None):
             raise FileError(f"{place}: 'terminated' must be true, false or null, not {terminated!r}")
         tokens = entry.get("tokens")
-        if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int)):
-            raise FileError(f"{place}: 'tokens' must be a whole number or null, not {shown(tokens)}")
+        if tokens is not None:
+            tokens = whole_number(tokens, place, "'tokens'")
         if image_id in places:
             raise FileError(f"{place}: a second caption for image {image_id}, after {places[image_id]}; keep one")
         places[image_id] = place
-        truth = entry.get("truth")
-        words = frozenset(truth) if isinstance(truth, list) and set(map(type, truth)) <= {str} else None
-        captions.append(Caption(image_id, text, terminated, tokens, given if named else None, words))
+        truth = None if entry.get("truth") is None else _node_words(f"{place}, truth", entry["truth"])
+        captions.append(Caption(image_id, text, terminated, tokens, given if named else None, truth))
     if not captions:
         raise FileError(f"{path}: no captions; expected {_CAPTION} objects")
     return captions
@@ -145,17 +156,22 @@ def read_ground_truth(path: Path) -> dict[int, frozenset[str]]:
     truth: dict[int, frozenset[str]] = {}
     for key, words in read_object(path, "{image id: [node words]}").items():
         place = f"{path}, image {key[:80]}"
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise FileError(f"{place}: expected a list of node words, not {_list_shown(words)}")
-        for word in words:
-            if word not in CATEGORIES:
-                hint = did_you_mean(NODE_WORD.get(word, word), CATEGORIES)
-                raise FileError(f"{place}: {word!r} is none of the 80 COCO categories{hint}")
+        objects = _node_words(place, words)
         image_id = image_number(key, place)
         if image_id in truth:
             raise FileError(f"{place}: a second truth of image {image_id}; keep one")
-        truth[image_id] = frozenset(words)
+        truth[image_id] = objects
     return truth
+
+
+def _node_words(place: str, words: Any) -> frozenset[str]:
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise FileError(f"{place}: expected a list of node words, not {_list_shown(words)}")
+    for word in words:
+        if word not in CATEGORIES:
+            hint = did_you_mean(NODE_WORD.get(word, word), CATEGORIES)
+            raise FileError(f"{place}: {word[:80]!r} is none of the 80 COCO categories{hint}")
+    return frozenset(words)
 
 
 def _list_shown(words: Any) -> str:
@@ -198,6 +214,7 @@ def origin(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     if entry.get("image_id") is not None:
         row["image_id"] = image_number(entry["image_id"], place)
+        _refuse_other_name(place, row["image_id"], entry)
     elif entry.get("image") is not None:
         row["image"] = entry["image"] if isinstance(entry["image"], int) else _text(place, entry, "image")
         try:
@@ -210,6 +227,13 @@ def origin(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     if entry.get("split") is not None:
         row["split"] = _text(place, entry, "split")
     return row
+
+
+def _refuse_other_name(place: str, image_id: int, entry: Mapping[str, Any]) -> None:
+    """Refuse an entry whose image has one number and, in COCO's twelve digits, the name of another."""
+    name = entry.get("image")
+    if isinstance(name, str) and "image_id" in entry and coco_number(name) not in (None, image_id):
+        raise FileError(f"{place}: 'image_id' is {image_id}, but 'image' is {name[:80]!r}")
 
 
 def refuse_double(row: Mapping[str, Any], place: str, places: dict[tuple[Any, ...], str]) -> None:

@@ -246,7 +246,7 @@ def test_the_demo_needs_no_network_and_no_setting(monkeypatch: pytest.MonkeyPatc
         "yes_ratio": 50,
     }
     assert figures_of(result["results"]["pope_demo_popular"])["n"] == 240 * 6
-    assert result["configs"]["pope_demo_popular"]["process_docs"]["source"] == "demo scenes"
+    assert result["configs"]["pope_demo_popular"]["process_docs"]["source"] == "crowded demo scenes"
 
 
 def test_the_response_cache_never_answers_for_other_data(coco: Path, tmp_path: Path) -> None:
