@@ -15,6 +15,7 @@ from transformers import Cache, LlavaForConditionalGeneration
 
 from lmms_fixattn.attention import EDIT, OURS, UNEDITED, Edit, Part, attention_over, kept_keys
 from lmms_fixattn.branches import Prompt
+from lmms_fixattn.finite import FiniteScores, NoTokenError, traced
 from lmms_fixattn.guidance import EndWhen, Guidance, SecondBranch, Step, few_rows
 from lmms_fixattn.image_span import Columns
 from lmms_fixattn.methods.base import Layers, Method
@@ -175,10 +176,10 @@ class _Intervention:
 
     def remove(self) -> None:
         self.installed.close()
-        self._forget()
+        self.forget()
         self.inputs = None, None
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Drop what was kept of answers, and give their caches back as they were."""
         for cache in self.caches:
             edit: Edit = vars(cache).pop(_EDIT)
@@ -338,12 +339,9 @@ class _Intervention:
 
     @contextmanager
     def _own_generate(self) -> Iterator[None]:
-        """Give every call of ``model.generate`` the methods' arguments, guidance and ends, and a witness."""
+        """Give every call of ``model.generate`` the methods' arguments, guidance and ends, and its witnesses."""
         arguments = {argument: value for part in self.methods for argument, value in part.generation.items()}
         ending = [part for part in self.methods if part.ends_answers]
-        if not (self.acts or arguments or ending):
-            yield
-            return
         before = self.model.__dict__.get("generate")
         generate = self.model.generate
 
@@ -357,22 +355,26 @@ class _Intervention:
                     raise EngineError(f"{self.name}: generate's configuration knows no {', '.join(unknown)}")
             else:
                 kwargs |= arguments
+            beams = kwargs.get("num_beams") or getattr(config or self.model.generation_config, "num_beams", None)
             own: list[Any] = []
             if self.acts:
-                beams = kwargs.get("num_beams") or getattr(config or self.model.generation_config, "num_beams", None)
                 self.witness = Witness(self.name, int(beams or 1))
                 own.append(self.witness)
             if self.guiding:
                 own.append(Guidance(self.guiding, self._step))
             own += [EndWhen(part.ends, self._decode, self._end_tokens(kwargs)) for part in ending]
+            own.append(FiniteScores(lambda: self._end_tokens(kwargs)))
             try:
                 output = generate(*args, logits_processor=[*(logits_processor or []), *own], **kwargs)
                 check_calls(self.name, own, output)
                 return output
+            except NoTokenError as error:
+                found = error
             finally:
                 self.witness = None
                 if self.guiding:
-                    self._forget()
+                    self.forget()
+            raise traced(self, found, generate, args, kwargs)
 
         self.model.generate = guided
         try:
