@@ -163,6 +163,7 @@ def _where(
     block: Block, generate: Callable[..., Any], known: torch.Tensor, inputs: dict[str, Any], which: Collection[int]
 ) -> str:
     """Generate an answer once more, token by token as it was; say where the first thing that is no number was."""
+    block.forget()
     config = GenerationConfig(
         max_new_tokens=known.shape[1] - inputs["input_ids"].shape[1] + 1,
         do_sample=False,

@@ -147,7 +147,7 @@ class _CellRun:
                         f"{folder} holds something but no {_BASIS}; choose another --output, or delete that folder"
                     )
                 continue
-            if changes := _changes(json.loads((folder / _BASIS).read_text()), self.basis):
+            if changes := _changes(_read_basis(folder / _BASIS), self.basis):
                 raise SweepError(
                     f"cell {self.cell.name}: {folder} was made with {'; '.join(changes)}; choose another --output, "
                     "or delete that folder to have the cell run again"
@@ -198,10 +198,20 @@ class _CellRun:
         for task in results["configs"]:
             tracker.save_results_samples(task_name=task, samples=samples[task])
         # lmms-eval only warns of what it could not write.
-        for task, count in counts.items():
-            written = [path.read_bytes().count(b"\n") for path in self.unfinished.rglob(f"*_samples_{task}.jsonl")]
-            if written != [count] or len(list(self.unfinished.rglob("*_results.json"))) != 1:
-                raise SweepError(f"the results of cell {self.cell.name} could not be written to {self.unfinished}")
+        missing = [name for name in (_BASIS, _ANSWERS) if not (self.unfinished / name).is_file()]
+        if missing:
+            raise SweepError(
+                f"{self.unfinished / missing[0]} was deleted while cell {self.cell.name} was run; the same command "
+                "runs the cell again"
+            )
+        written = {task: list(self.unfinished.rglob(f"*_samples_{task}.jsonl")) for task in counts}
+        lines = {task: [path.read_bytes().count(b"\n") for path in paths] for task, paths in written.items()}
+        results_files = list(self.unfinished.rglob("*_results.json"))
+        if lines != {task: [count] for task, count in counts.items()} or [*map(_is_json, results_files)] != [True]:
+            raise SweepError(
+                f"the result of cell {self.cell.name} could not be written whole to {self.unfinished} "
+                f"({_free(self.unfinished)}); mend that, and the same command writes it from the answers that are kept"
+            )
 
 
 @contextmanager
@@ -211,6 +221,10 @@ def _alone(output: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise SweepError(f"another sweep is at work in {output}; wait for it, or choose another --output") from None
+
+
+def _free(folder: Path) -> str:
+    return f"{shutil.disk_usage(folder).free / 1e6:.1f} MB free there"
 
 
 def _task_manager(names: Sequence[str]) -> Any:
@@ -236,6 +250,24 @@ def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
 def _digest(config: Mapping[str, Any]) -> str:
     text = json.dumps(config, sort_keys=True, default=str)
     return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", text).encode()).hexdigest()
+
+
+def _read_basis(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise SweepError(
+            f"{path}: expected what the cell's answers depend on, as JSON; choose another --output, or delete its "
+            "folder to have the cell run again"
+        ) from None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def _changes(before: Any, now: Any, place: str = "") -> list[str]:

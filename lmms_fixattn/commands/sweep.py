@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmms_fixattn.commands.compare import write_comparison
 from lmms_fixattn.commands.console import add_command, positive, progress, remark
-from lmms_fixattn.failures import readable_failures
+from lmms_fixattn.failures import readable_failures, stop_signal
 
 if TYPE_CHECKING:
     from lmms_fixattn.sweep_plan import Plan
@@ -43,8 +43,9 @@ def _sweep(arguments: argparse.Namespace) -> None:
     try:
         with readable_failures(log):
             _run(plan, output, log)
-    except KeyboardInterrupt:
-        remark(f"stopped; what was answered is kept in {output}, and the same command goes on from there")
+    except KeyboardInterrupt as stop:
+        kept = f"what was answered is kept in {output}, and the same command goes on from there"
+        stop.args = (f"stopped by {stop_signal(stop).name}; {kept}",)
         raise
 
 
