@@ -14,7 +14,6 @@ from typing import Any
 from lmms_fixattn import __version__
 from lmms_fixattn.lmms_run import from_json, to_json
 
-
 _ROOM = {"rows", "positions", "fitting", "largest"}
 """What a batch says of the size of batches: ``Room.state``."""
 

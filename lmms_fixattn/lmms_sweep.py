@@ -9,6 +9,7 @@ OUTPUT/unfinished/NAME/   the same of a cell that is being run; it moves to cell
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -97,8 +98,14 @@ def chatter_in(log: Path) -> Iterator[TextIO]:
     lmms-eval logs every step of a cell and draws a bar for each. Warnings of its log are shown all the same.
     """
     screen = sys.stderr
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file, redirect_stderr(file):
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = io.TextIOWrapper(io.BufferedWriter(_AsRoomAllows(log, "a")), encoding="utf-8", line_buffering=True)
+    except OSError as error:
+        raise SweepError(
+            f"{log}: nothing can be written there ({error.strerror or error}); choose another --output"
+        ) from error
+    with file, redirect_stderr(file):
         logger.remove()
         sinks = [
             logger.add(file, level="INFO"),
@@ -115,6 +122,16 @@ def chatter_in(log: Path) -> Iterator[TextIO]:
             for sink in sinks:
                 logger.remove(sink)
             logger.add(screen)
+
+
+class _AsRoomAllows(io.FileIO):
+    """A log, for which a disk without room is no reason to end a sweep: the answers themselves will say so."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
 
 
 @dataclass(frozen=True)
@@ -160,10 +177,16 @@ class _CellRun:
 
     def perform(self, lm: LlavaFixattn, plan: Plan, manager: Any, bar: Any) -> None:
         """Run the cell, or the rest of it."""
-        self.unfinished.mkdir(parents=True, exist_ok=True)
         whole = self.output / f".{_BASIS}"
-        whole.write_text(json.dumps(self.basis, indent=1))
-        whole.replace(self.unfinished / _BASIS)
+        try:
+            self.unfinished.mkdir(parents=True, exist_ok=True)
+            whole.write_text(json.dumps(self.basis, indent=1))
+            whole.replace(self.unfinished / _BASIS)
+        except OSError as error:
+            raise SweepError(
+                f"{self.unfinished / _BASIS} could not be written: {error.strerror or error}; mend that, and the same "
+                "command goes on"
+            ) from error
         for leftover in self.unfinished.iterdir():
             if leftover.is_dir():  # results that were being written
                 shutil.rmtree(leftover)
@@ -216,11 +239,19 @@ class _CellRun:
 
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
+    lock = FileLock(output / ".lock", timeout=0)  # the system's, gone with the process that held it
     try:
-        with FileLock(output / ".lock", timeout=0):
-            yield
+        lock.acquire()
     except Timeout:
         raise SweepError(f"another sweep is at work in {output}; wait for it, or choose another --output") from None
+    except OSError as error:
+        raise SweepError(
+            f"{output}: nothing can be written there ({error.strerror or error}); choose another --output"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _free(folder: Path) -> str:
