@@ -120,7 +120,9 @@ def facts_of_lmms_eval(folder: Path) -> Facts:
             "SELECT cache_key, task_name, doc_id, response FROM responses ORDER BY cache_key"
         ).fetchall()
     left = [path.name for path in (folder / "cache").rglob("*") if "llava_fixattn" in str(path.relative_to(folder))]
-    return {**result(folder / "out"), "cache": rows, "journals": left}
+    facts = result(folder / "out")
+    del facts["tokens"]  # of this run alone: none, where it found all answers in the cache
+    return {**facts, "cache": rows, "journals": left}
 
 
 def result(folder: Path) -> Facts:
