@@ -29,7 +29,7 @@ OURS = "lmms_fixattn"
 """What the names of this package's attention functions begin with."""
 UNEDITED: Final = "unedited"
 """What it carries in a pass that is to be left as it is: without the keyword, a pass is an error."""
-_NO_COLUMNS = Columns.lay_out(torch.zeros(1, 0, dtype=torch.bool), 0.0)
+_NO_COLUMNS = Columns.lay_out(torch.zeros(1, 0, dtype=torch.bool))
 
 
 @dataclass
@@ -258,7 +258,7 @@ def _edited(
         return own(module, query, key, value, mask, **kwargs)  # type: ignore[no-any-return]
     if edit.prefill:
         for part in parts:
-            if part.method.reads_inputs and module.layer_idx not in part.noted:
+            if part.method.has("note_input") and module.layer_idx not in part.noted:
                 raise EngineError(f"{part.method.name}: layer {module.layer_idx}: what enters it was not shown to it")
     new = query.shape[2]
     begun = edit.is_image.shape[1] - new if edit.prefill else 0  # columns that were read before this chunk

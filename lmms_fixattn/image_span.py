@@ -28,10 +28,10 @@ class Columns:
     has_image: torch.Tensor
     """bool [rows, 1, 1]."""
     gain: torch.Tensor
-    """float32 [rows, 1, columns]: what ``Method.select`` gave each image token, 0 outside them."""
+    """float32 [rows, 1, columns]: what ``Method.select`` gave each image token; 0 elsewhere, and without one."""
 
     @classmethod
-    def lay_out(cls, is_image: torch.Tensor, token_gains: torch.Tensor | float) -> Columns:
+    def lay_out(cls, is_image: torch.Tensor, token_gains: torch.Tensor | None = None) -> Columns:
         """Tell the columns apart; arguments and errors are those of :func:`column_gains`."""
         image, gain = is_image[:, None], column_gains(is_image, token_gains)[:, None]
         begun = image.cumsum(dim=-1) > 0
@@ -57,7 +57,7 @@ class Columns:
         return Columns(*(getattr(self, name)[row : row + 1] for name in self.__dataclass_fields__))
 
 
-def column_gains(is_image: torch.Tensor, token_gains: torch.Tensor | float) -> torch.Tensor:
+def column_gains(is_image: torch.Tensor, token_gains: torch.Tensor | None) -> torch.Tensor:
     """Lay gains of image tokens out over the prompts' columns.
 
     Images and image tokens come in the same order: by row, then by position. Where ``generate`` repeated each prompt
@@ -65,7 +65,7 @@ def column_gains(is_image: torch.Tensor, token_gains: torch.Tensor | float) -> t
 
     Args:
         is_image: bool [rows, prompt], True at image tokens; rows may hold none, one or several images.
-        token_gains: [images, tokens an image], or one number for every image token.
+        token_gains: [images, tokens an image]; None: no token is selected.
 
     Returns:
         float32 [rows, prompt], 0 outside the image tokens.
@@ -73,8 +73,8 @@ def column_gains(is_image: torch.Tensor, token_gains: torch.Tensor | float) -> t
     Raises:
         ValueError: the number of image tokens fits the number of images in no way.
     """
-    if not isinstance(token_gains, torch.Tensor):
-        return is_image.float() * token_gains
+    if token_gains is None:
+        return torch.zeros(is_image.shape, dtype=torch.float32, device=is_image.device)
     expected, found = token_gains.numel(), int(is_image.sum())
     copies = found // max(expected, 1)
     if found != copies * expected or (copies and is_image.shape[0] % copies):

@@ -171,10 +171,8 @@ class _Intervention:
                 self._hook(stack, self.model.model, self._note_inputs)
                 self._hook(stack, self.text, self._pass_edit)
                 stack.callback(self.text.register_forward_hook(self._end_pass, with_kwargs=True).remove)
-            if self.edits_attention:
-                config = self.model.config
-                parts = frozenset().union(*(part.vision_parts for part in self.methods))
-                keeps_class_token = config.vision_feature_select_strategy == "full"
+            if parts := frozenset().union(*(part.vision_parts for part in self.methods)):
+                keeps_class_token = self.model.config.vision_feature_select_strategy == "full"
                 watching = watch_vision(vision_tower(self.model), parts, keeps_class_token)
                 self.watch = stack.enter_context(watching)
             if self.acts:
@@ -182,7 +180,7 @@ class _Intervention:
                 stack.callback(use_attention, self.model, own)
                 use_attention(self.model, attention_over(own))
             for place, part in enumerate(self.methods):
-                for layer in self.layers[part] if part.reads_inputs else ():
+                for layer in self.layers[part] if part.has("note_input") else ():
                     self._hook(stack, self.text.layers[layer], partial(self._note_layer_input, place, layer))
             if self.branch:
                 self._hook(stack, vision_tower(self.model), self._note_pixels)
@@ -198,7 +196,7 @@ class _Intervention:
         edited = {
             layer for part in self.methods if part.needs_row(prefill) for layer in depth if layer in self.layers[part]
         }
-        reading = [part for part in self.methods if part.reads_inputs] if prefill else []
+        reading = [part for part in self.methods if part.has("note_input")] if prefill else []
         layers = {
             "input": [layer for part in reading for layer in self.layers[part]],
             "early": self.early_layers,
@@ -348,13 +346,13 @@ class _Intervention:
         vision = self.watch.take() if self.watch else None
         parts = []
         for method in self.methods:
-            gains: Any = 0.0
-            if self.layers[method] and is_image.any():
-                if vision is None and method.vision_parts:
+            gains = None
+            if method.has("select") and is_image.any():
+                if vision is None:
                     raise ValueError(
                         f"{method.name} selects image tokens in the vision tower, which did not run; pass pixel_values"
                     )
-                gains = method.select(vision)  # type: ignore[arg-type]
+                gains = method.select(vision)
             parts.append(Part(method, self.layers[method], Columns.lay_out(is_image, gains)))
         return Edit(tuple(parts), is_image, kept, self.noted)
 
@@ -384,7 +382,7 @@ class _Intervention:
     def _own_generate(self) -> Iterator[None]:
         """Give every call of ``model.generate`` the methods' arguments, guidance and ends, and its witnesses."""
         arguments = {argument: value for part in self.methods for argument, value in part.generation.items()}
-        ending = [part for part in self.methods if part.ends_answers]
+        ending = [part for part in self.methods if part.has("ends")]
         before = self.model.__dict__.get("generate")
         generate = self.model.generate
 

@@ -32,7 +32,7 @@ from lmms_fixattn.lmms_hub import ask_without_login
 from lmms_fixattn.lmms_journal import Journal
 from lmms_fixattn.lmms_requests import Dialogue, DocumentError, Request, as_chat, naming, stopping
 from lmms_fixattn.lmms_run import record_runs
-from lmms_fixattn.methods import Method
+from lmms_fixattn.methods import PROVIDERS, Method
 from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder, whole_pictures
 from lmms_fixattn.shared_prefix import SharedPrefixes
 from lmms_fixattn.text_model import TextModel
@@ -230,6 +230,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     def record(self) -> dict[str, Any]:
         """Return what a result states of this model: method, settings, prompt form, versions, data type, backend."""
         method = {"name": self.method.name, **self.method.settings()}
+        if packages := [PROVIDERS[part.name] for part in self.method.parts if part.name in PROVIDERS]:
+            method["package"] = ", ".join(packages)
         return {
             "method": method,
             "method_is_default": self.method_is_default,

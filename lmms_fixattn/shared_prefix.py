@@ -136,7 +136,7 @@ class Begun:
         self.with_image = sum(length > 0 for _, length in prefixes)
         self._edited = edit is not None
         parts = edit.parts if edit else ()
-        self.reading = {layer for part in parts if part.method.reads_inputs for layer in part.layers}
+        self.reading = {layer for part in parts if part.method.has("note_input") for layer in part.layers}
         empty = self.past is not None and not int(self.past.get_seq_length())
         self._readable = empty and (mask is None or isinstance(mask, torch.Tensor))
         kept = kept_keys(mask, width) if self._readable else None

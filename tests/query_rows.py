@@ -24,7 +24,7 @@ def make_rows(
 ) -> Rows:
     """Return Rows of these scores [rows, heads, keys]; is_image [rows, prompt]; gain one number, or as is_image."""
     image = torch.as_tensor(is_image, dtype=torch.bool)
-    columns = replace(Columns.lay_out(image, 1.0), gain=(image * torch.as_tensor(gain)).float()[:, None])
+    columns = replace(Columns.lay_out(image), gain=(image * torch.as_tensor(gain)).float()[:, None])
     return Rows(
         torch.as_tensor(scores), keep, columns, prefill, layer, noted or {}, {} if measured is None else measured
     )

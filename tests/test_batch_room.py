@@ -10,17 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from memory_errors import TOO_MUCH
 from tiny_llava import build_llava
 
 from lmms_fixattn import batch_room
 from lmms_fixattn.batch_room import Room, estimate, ran_out_of_memory
-
-TOO_MUCH = (
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
-    ),
-)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from fitted_methods import fitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_llava import WordTokenizer, batch, make_prompt
@@ -15,9 +13,6 @@ from transformers import DynamicCache, LlamaConfig
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.caches import fixed_cache, reserved_cache
 from lmms_fixattn.transformers_api import with_cache
-
-sys.path.append(str(Path(__file__).parent / "methods"))
-from test_contract import fitted
 
 CONFIG = LlamaConfig(num_hidden_layers=2, hidden_size=6, num_attention_heads=2, vocab_size=11)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -256,13 +257,17 @@ def test_methods_are_listed_with_their_defaults(capsys: pytest.CaptureFixture[st
             assert parameter["default"] == (list(default) if isinstance(default, tuple) else default)
             assert parameter["meaning"]
         assert method["verified"]
-        assert method["decode_cost"] is None or 0.5 < method["decode_cost"] < 5
     assert methods["spin"]["hooks"] == ["edit_weights"]
     assert methods["vcd"]["hooks"] == ["branch", "guide"]
     assert run("methods") == 0
     table = capsys.readouterr().out
     assert "fixattn" in table
-    assert "local_ratio" in table
+    assert run("methods", "fixattn") == 0
+    told = capsys.readouterr().out
+    assert "s[h, j] += alpha * g[h] * |s[h, j]|" in told
+    assert re.search("^local_ratio +0.25 ", told, re.MULTILINE)
+    assert run("methods", "fixatn") == 1
+    assert "did you mean 'fixattn'" in capsys.readouterr().err
 
 
 def test_the_readme_holds_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
@@ -372,7 +377,7 @@ def test_files_that_are_not_there_are_named(tmp_path: Path, truth: Path, capsys:
 
 @pytest.mark.parametrize(
     ("command", "place"),
-    [("methods", "lmms_fixattn.catalogue.catalogue"), ("pope", "lmms_fixattn.metrics.pope.figures")],
+    [("methods", "lmms_fixattn.methods.method_class"), ("pope", "lmms_fixattn.metrics.pope.figures")],
 )
 def test_what_a_library_raises_is_one_line_exit_status_one_and_a_traceback_in_a_file(
     command: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -386,7 +391,7 @@ def test_what_a_library_raises_is_one_line_exit_status_one_and_a_traceback_in_a_
     monkeypatch.setattr(place, trips)
     answers = tmp_path / "answers.jsonl"
     answers.write_text(lines(ANSWERS))
-    assert run(command, *([answers] if command == "pope" else [])) == 1
+    assert run(command, answers if command == "pope" else "pai") == 1
     out, err = capsys.readouterr()
     (path,) = folder.iterdir()
     assert out == ""
@@ -408,8 +413,8 @@ def test_an_interrupt_and_the_systems_errors_leave_no_file(
         raise error
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("lmms_fixattn.catalogue.catalogue", stop)
-    assert run("methods") == status
+    monkeypatch.setattr("lmms_fixattn.methods.method_class", stop)
+    assert run("methods", "pai") == status
     said = "stopped by SIGINT" if status == 130 else f"error: {error}"
     assert capsys.readouterr().err == f"lmms-fixattn methods: {said}\n"
     assert list(tmp_path.iterdir()) == []

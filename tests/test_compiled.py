@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from fitted_methods import fitted
 from tiny_llava import WordTokenizer, batch, make_prompt
 from transformers import CompileConfig
 
 from lmms_fixattn import intervene
-
-sys.path.append(str(Path(__file__).parent / "methods"))
-from test_contract import fitted
 
 LENGTH = 90
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from demo_methods import DEMO_METHODS
+from fitted_methods import DEMO_METHODS
 
 from lmms_fixattn import cli
 

@@ -7,12 +7,11 @@ is tried with the method's own answer as the control: unbroken, the method answe
 from __future__ import annotations
 
 import functools
-import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
+from fitted_methods import fitted
 from tiny_llava import WordTokenizer, batch, make_prompt
 from transformers import Cache, DynamicCache, LlavaForConditionalGeneration
 from transformers.cache_utils import DynamicLayer
@@ -21,16 +20,13 @@ from transformers.models.llama import modeling_llama
 from lmms_fixattn import METHODS, intervene, transformers_api
 from lmms_fixattn.transformers_api import EngineError, cache_name, use_attention, with_cache
 
-sys.path.append(str(Path(__file__).parent / "methods"))
-from test_contract import fitted
-
 NAME = cache_name(modeling_llama.LlamaModel.forward)
 BY_NAME = {name: fitted(name) for name in METHODS}
 ACTING = [name for name, method in BY_NAME.items() if method.edited_layers is not None or method.guides]
 GUIDING = [name for name in ACTING if BY_NAME[name].guides]
 BRANCHING = [name for name in ACTING if BY_NAME[name].branch is not None]
 EARLY = [name for name in ACTING if BY_NAME[name].early_layers is not None]
-READING = [name for name in ACTING if BY_NAME[name].reads_inputs]
+READING = [name for name in ACTING if BY_NAME[name].has("note_input")]
 SELECTING = [name for name in ACTING if BY_NAME[name].vision_parts]
 
 

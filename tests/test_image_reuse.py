@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from demo_methods import DEMO_METHODS
+from fitted_methods import DEMO_METHODS
 from PIL import Image
 from transformers import GenerationConfig
 
@@ -158,7 +158,7 @@ def test_beginnings_of_earlier_batches_are_not_read_again(demo: Any, name: str, 
             with reusing(model, prompts, prefixes):
                 torch.manual_seed(place)
                 assert_same(generate(demo, prompts, **fixed), expected)
-    reads = any(part.reads_inputs for part in method.parts)
+    reads = any(part.has("note_input") for part in method.parts)
     assert prefixes.computed == (2 + 2 + 1 + 3 + 1 if reads else 3)
 
 

@@ -41,7 +41,7 @@ def test_each_image_serves_its_own_prompt_and_all_its_copies(layout):
 @given(layouts())
 def test_columns_part_each_prompt_before_its_first_image_and_after(layout):
     rows, _, _ = layout
-    columns = Columns.lay_out(torch.tensor(rows), 0.5)
+    columns = Columns.lay_out(torch.tensor(rows))
     for index, row in enumerate(rows):
         first = row.index(True) if any(row) else None
         kinds = ["" if first is None else "image" if image else "before" if j < first else "after"
@@ -50,12 +50,7 @@ def test_columns_part_each_prompt_before_its_first_image_and_after(layout):
         for kind in ("before", "image", "after"):
             assert getattr(of_row, kind).tolist() == [[[found == kind for found in kinds]]]
         assert of_row.has_image.tolist() == [[[any(row)]]]
-        assert of_row.gain.tolist() == [[[0.5 * image for image in row]]]
-
-
-def test_one_number_serves_every_image_token():
-    rows = torch.tensor([[False, True, True], [False, False, False]])
-    assert column_gains(rows, 0.5).tolist() == [[0.0, 0.5, 0.5], [0.0, 0.0, 0.0]]
+        assert of_row.gain.tolist() == [[[0.0] * len(row)]]
 
 
 def test_images_that_do_not_fit_the_prompts_are_refused():

@@ -101,6 +101,6 @@ def test_scoring_needs_no_torch():
 
 
 def test_the_methods_are_listed_without_transformers():
-    code = "import sys, lmms_fixattn.catalogue, lmms_fixattn.sweep_plan; print('transformers' in sys.modules)"
+    code = "import sys, lmms_fixattn.methods, lmms_fixattn.sweep_plan; print('transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -13,12 +13,12 @@ from transformers import GenerationConfig
 
 from lmms_fixattn.bench import released
 from lmms_fixattn.bench.clock import Rounds, Times, in_turns, median, ratio, time_answer
-from lmms_fixattn.bench.contenders import share_of_layers
 from lmms_fixattn.bench.limit import mean_keys, step_bytes
 from lmms_fixattn.bench.shapes import Subject
 from lmms_fixattn.compiled_steps import FixedSteps, generate_growing
 from lmms_fixattn.intervention import intervene
 from lmms_fixattn.methods import Method
+from lmms_fixattn.methods.base import share_of_layers
 
 VANILLA, AGAIN = "vanilla", "vanilla again"
 """The unmodified model, and the same measured once more: the noise."""

@@ -78,7 +78,7 @@ class Recorder:
                     f"attention is recorded for one prompt with an image at a time, got {ids.shape[0]} "
                     f"with {int(is_image.sum())} image tokens"
                 )
-            self._columns = Columns.lay_out(is_image, 0.0)
+            self._columns = Columns.lay_out(is_image)
             self._steps = []
         self._steps.append({})
 

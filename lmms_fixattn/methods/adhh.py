@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lmms_fixattn.methods.base import Method, head_list, number
 from lmms_fixattn.text_model import LLAVA_7B, LLAVA_13B
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from lmms_fixattn.attention import Rows
@@ -58,6 +61,13 @@ class ADHH(Method):
 
     heads: str | Heads = head_list("hallucination heads; published: of LLaVA-1.5-7B or 13B, whichever the model is")
     threshold: float = number(0.4, "mass on text from which a head is cut off; above 1 turns the method off", low=0)
+
+    @classmethod
+    def example(cls, text: TextModel, folder: Path) -> dict[str, Any]:
+        """Return as large a share of heads as the published 20 of 32 x 32, of the deeper half, and a low threshold."""
+        count = -(-20 * text.layers * text.heads // 32**2)
+        heads = itertools.product(range(text.heads), range(text.layers // 2, text.layers))
+        return {"heads": [(layer, head) for head, layer in itertools.islice(heads, count)], "threshold": 0.1}
 
     def for_model(self, text: TextModel) -> ADHH:
         heads = self.heads

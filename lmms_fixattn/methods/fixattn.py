@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class FixAttn(Refined):
     """Amplify local and summary image tokens, each with its own strength, head by head, then refine the logits.
 
-    Tokens are selected once an image from the vision tower's attention (see :mod:`lmms_fixattn.selection`). Scores
+    Tokens are selected once an image from the vision tower's attention (``selection.py``). Scores
     before softmax, newest row, layers ``layers``::
 
         s[h, j] += alpha * g[h] * |s[h, j]|   for local (and spatial) tokens j

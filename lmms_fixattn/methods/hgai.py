@@ -9,7 +9,6 @@ from lmms_fixattn.methods.base import Layers, Method, layer_range, number
 
 if TYPE_CHECKING:
     from lmms_fixattn.attention import Rows
-    from lmms_fixattn.vision import VisionAttention
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,6 @@ class HGAI(Method):
     def edited_layers(self) -> Layers | None:
         return self.layers
 
-    def select(self, vision: VisionAttention) -> float:
-        return self.alpha
-
     def edit_scores(self, rows: Rows) -> None:
         prompt = rows.scores[..., : rows.prompt]
-        prompt += rows.columns.gain * prompt.abs().mean(dim=1, keepdim=True)
+        prompt += self.alpha * rows.columns.image * prompt.abs().mean(dim=1, keepdim=True)

@@ -10,7 +10,6 @@ from lmms_fixattn.methods.refine import Refined
 
 if TYPE_CHECKING:
     from lmms_fixattn.attention import Rows
-    from lmms_fixattn.vision import VisionAttention
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,5 @@ class PAI(Refined):
     def needs_row(self, prefill: bool) -> bool:
         return self.amplifies(prefill)
 
-    def select(self, vision: VisionAttention) -> float:
-        return self.alpha
-
     def edit_scores(self, rows: Rows) -> None:
-        rows.amplify(rows.columns.gain)
+        rows.amplify(self.alpha * rows.columns.image)

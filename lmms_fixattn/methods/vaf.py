@@ -9,7 +9,6 @@ from lmms_fixattn.methods.base import Layers, Method, layer_range, number
 
 if TYPE_CHECKING:
     from lmms_fixattn.attention import Rows
-    from lmms_fixattn.vision import VisionAttention
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,6 @@ class VAF(Method):
     def edited_layers(self) -> Layers | None:
         return self.layers
 
-    def select(self, vision: VisionAttention) -> float:
-        return self.enhance - 1
-
     def edit_scores(self, rows: Rows) -> None:
         columns = rows.columns
-        rows.scores[..., : rows.prompt] *= 1 + columns.gain + columns.before * (self.suppress - 1)
+        rows.scores[..., : rows.prompt] *= 1 + columns.image * (self.enhance - 1) + columns.before * (self.suppress - 1)
