@@ -6,8 +6,10 @@ import dis
 import os
 import platform
 import re
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +25,36 @@ _log: Path | None = None
 
 class StoppedError(RuntimeError):
     """Something stopped. The message is one line: the cause, what is known of it, and where the traceback is."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The system or a batch queue asks the process to end (SIGTERM), as a user does with Ctrl-C."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, by an exception, so that what is open is closed; see Terminated.
+
+    Outside the main thread, and where somebody else handles the signal already, nothing changes.
+    """
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    alone = threading.current_thread() is threading.main_thread()
+    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def stop_signal(stop: KeyboardInterrupt) -> signal.Signals:
+    """Return the signal that stopped something: a process's exit status is 128 more."""
+    return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from lmms_fixattn.cli import (
     sweep,
 )
 from lmms_fixattn.cli.console import Parser
-from lmms_fixattn.failures import readable_failures
+from lmms_fixattn.failures import readable_failures, stop_signal, stoppable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,15 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], None] = arguments.run
     try:
-        with readable_failures():
+        with readable_failures(), stoppable():
             run(arguments)
             sys.stdout.flush()
     except BrokenPipeError:
         # The reader of a pipe (head, less) has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        what = str(stop) or f"stopped by {stop_signal(stop).name}"
+        print(f"lmms-fixattn {arguments.command}: {what}", file=sys.stderr)
+        return 128 + stop_signal(stop)
     except Exception as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"lmms-fixattn {arguments.command}: error: {message}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmms_fixattn.cli.compare import add_full, say_what_to_open, write_comparison
 from lmms_fixattn.cli.console import add_command, positive, progress, remark
-from lmms_fixattn.failures import readable_failures
+from lmms_fixattn.failures import readable_failures, stop_signal
 from lmms_fixattn.report import terminal
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ def _sweep(arguments: argparse.Namespace) -> None:
     try:
         with readable_failures(log):
             _run(plan, output, log, arguments.full)
-    except KeyboardInterrupt:
-        remark(f"stopped; what was answered is kept in {output}, and the same command goes on from there")
+    except KeyboardInterrupt as stop:
+        kept = f"what was answered is kept in {output}, and the same command goes on from there"
+        stop.args = (f"stopped by {stop_signal(stop).name}; {kept}",)
         raise
 
 

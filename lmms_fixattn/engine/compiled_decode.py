@@ -13,6 +13,7 @@ from torch._dynamo import config as dynamo
 from torch._dynamo.exc import TorchDynamoException
 from transformers import GenerationConfig, StoppingCriteria
 
+from lmms_fixattn.engine.finite import NotFiniteError
 from lmms_fixattn.engine.kv_cache import FixedCache, fixed_cache, reserved_cache
 from lmms_fixattn.engine.memory import accelerators, ran_out_of_memory
 from lmms_fixattn.models.transformers_api import EngineError, compiling_everywhere, with_cache
@@ -108,6 +109,10 @@ class CompiledSteps:
                 if self._checked or self._check(model, inputs, config):
                     with drawing_apart(model):
                         return self._fixed.generate(model, inputs, config, **others)  # type: ignore[no-any-return]
+            except NotFiniteError:
+                plain = generate_growing(model, inputs, config, **others)  # or the same error
+                self._give_up("they gave logits that are no numbers, plain steps did not")
+                return plain  # type: ignore[no-any-return]
             except (TorchDynamoException, RuntimeError) as error:  # of CUDA graphs it is the latter
                 if ran_out_of_memory(error) or isinstance(error, EngineError):
                     raise

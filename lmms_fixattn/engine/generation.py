@@ -118,6 +118,7 @@ class Settings:
         return GenerationConfig(
             max_new_tokens=self.max_new_tokens,
             do_sample=self.temperature is not None,
+            remove_invalid_values=False,  # logits that are no numbers are an error, whatever the checkpoint says
             **sampling,
             **dict(self.others),
             **special,

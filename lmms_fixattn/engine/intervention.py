@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 import weakref
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial, wraps
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import Cache, LlavaForConditionalGeneration
 from lmms_fixattn.engine.attention import EDIT, OURS, UNEDITED, attention_over, kept_keys
 from lmms_fixattn.engine.contrastive_branch import ContrastiveBranch, EndWhen, Guidance
 from lmms_fixattn.engine.edit import Edit, LayerEdit
+from lmms_fixattn.engine.finite import FiniteScores, NoTokenError, traced
 from lmms_fixattn.engine.witness import Witness, check_calls, check_pass, must_happen
 from lmms_fixattn.methods.base import Layers, Method
 from lmms_fixattn.methods.formulas.branches import Prompt
@@ -39,53 +41,89 @@ from lmms_fixattn.versions import check_versions
 
 _active: dict[int, list[_Intervention]] = {}
 """The blocks that a model is in, outermost first, by the model's id; a model outside all blocks has no entry."""
+_changing = threading.RLock()
+"""Held while a block is entered or left."""
 _EDIT = "_lmms_fixattn_edit"
 """The attribute of a cache that holds its answer's edit: what belongs to an answer dies with its cache."""
 
 
-@contextmanager
-def intervene(model: Any, method: Method, tokenizer: Any = None) -> Iterator[Any]:
+def intervene(model: Any, method: Method, tokenizer: Any = None) -> AbstractContextManager[Any]:
     """Run ``model`` with ``method`` inside the block.
 
     >>> with intervene(model, make_method("fixattn", alpha=0.5)):
     ...     model.generate(**inputs)
 
     One block serves many calls: single prompts and left-padded batches, no image, one or several in a prompt, greedy
-    search, sampling and beams. A block inside another replaces the outer method until it ends. Bare forward passes
-    work too, except with a method that guides the choice of tokens, which belongs to ``generate``.
+    search, sampling, beams and streamers. A block inside another replaces the outer method until it ends; the same one
+    may be entered again. Bare forward passes work too, except with a method that guides the choice of tokens, which
+    belongs to ``generate``. A model is in the blocks of one thread at a time; in them, any thread may call it, and
+    what two threads ask of it at the same time is refused.
 
     Every pass of the text model is checked for what the method must have done in it. Where transformers does something
     else than the engine knows, there is an error and no answer.
 
     Args:
         model: a LlavaForConditionalGeneration.
-        method: what :func:`lmms_fixattn.make_method` returned.
+        method: what :func:`lmms_fixattn.make_method` returned; one object may serve several models.
         tokenizer: the model's; only methods that read or write text need it, and say so.
 
     Raises:
         ValueError: no LLaVA model, layers outside it, a vision tower without what the method needs, or no tokenizer
             where one is needed.
         RuntimeError: a library's version lies outside this package's bounds, and nobody insists
-            (:func:`lmms_fixattn.versions.check_versions`).
+            (:func:`lmms_fixattn.versions.check_versions`); the model is in a block of another thread; inside the block,
+            two threads use it at once.
         EngineError: transformers has not what the engine needs, or, inside the block, did not do what it must.
+        NotFiniteError: inside the block, logits of an answer are NaN or infinite.
     """
-    for remark in check_versions():
-        warnings.warn(remark, stacklevel=3)
-    intervention = _Intervention(model, method, tokenizer)
-    blocks = _active.setdefault(id(model), [])
-    if blocks:
-        blocks[-1].remove()
-    blocks.append(intervention)
-    try:
-        intervention.install()
-        yield model
-    finally:
+    return _Block(model, method, tokenizer)
+
+
+class _Block(AbstractContextManager[Any]):
+    """What :func:`intervene` returns."""
+
+    def __init__(self, model: Any, method: Method, tokenizer: Any) -> None:
+        self._asked = model, method, tokenizer
+        self._entered: list[_Intervention] = []
+
+    def __enter__(self) -> Any:
+        for remark in check_versions():
+            warnings.warn(remark, stacklevel=2)
+        intervention = _Intervention(*self._asked)
+        model = intervention.model
+        with _changing:
+            blocks = _active.setdefault(id(model), [])
+            if blocks:
+                outer = blocks[-1]
+                if outer.thread is not threading.current_thread() and outer.thread.is_alive():
+                    raise RuntimeError(
+                        f"{intervention.name}: the model is in an intervene block with {outer.name} of another thread, "
+                        f"{outer.thread.name}; wait until that has ended, or load the model once more for this thread"
+                    )
+                outer.remove()
+            blocks.append(intervention)
+            try:
+                intervention.install()
+            except BaseException:
+                self._leave(intervention)
+                raise
+        self._entered.append(intervention)
+        return model
+
+    def __exit__(self, *_: object) -> None:
+        with _changing:
+            self._leave(self._entered.pop())
+
+    @staticmethod
+    def _leave(intervention: _Intervention) -> None:
+        blocks = _active[id(intervention.model)]
+        innermost = blocks[-1] is intervention
         intervention.remove()
-        blocks.pop()
-        if blocks:
+        blocks.remove(intervention)
+        if not blocks:
+            del _active[id(intervention.model)]
+        elif innermost:  # and not one that a generator, say, kept open beyond the block around it
             blocks[-1].install()
-        else:
-            del _active[id(model)]
 
 
 class _Intervention:
@@ -97,6 +135,8 @@ class _Intervention:
             )
         check_model(model)
         self.model = model
+        self.thread = threading.current_thread()  # that entered the block
+        self.turn = _Turn()
         self.text = text_model(model)
         self.cache_name = cache_name(type(self.text).forward)
         self.name = method.name
@@ -173,10 +213,10 @@ class _Intervention:
 
     def remove(self) -> None:
         self.installed.close()
-        self._forget()
+        self.forget()
         self.inputs = None, None
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Drop what was kept of answers, and give their caches back as they were."""
         for cache in self.caches:
             edit: Edit = vars(cache).pop(_EDIT)
@@ -186,6 +226,8 @@ class _Intervention:
         self.pixels = self.embeds = None
 
     def _note_inputs(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not torch.compiler.is_compiling():
+            self.turn.take(self.name)
         self.inputs = kwargs.get("input_ids", args[0] if args else None), kwargs.get("attention_mask")
 
     def _note_pixels(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -252,6 +294,8 @@ class _Intervention:
         if not isinstance(edit, Edit):
             return output
         check_pass(edit, self.expected[edit.prefill, edit.second is not None], self.name)
+        if self.witness is None and not torch.compiler.is_compiling():  # a pass of its own, not one of generate's
+            self.turn.end()
         if not edit.prefill:
             return output if edit.second is None else edit.second.split_branch_rows(output)
         past = kwargs[self.cache_name]
@@ -336,12 +380,9 @@ class _Intervention:
 
     @contextmanager
     def _own_generate(self) -> Iterator[None]:
-        """Give every call of ``model.generate`` the methods' arguments, guidance and ends, and a witness."""
+        """Give every call of ``model.generate`` the methods' arguments, guidance and ends, and its witnesses."""
         arguments = {argument: value for part in self.methods for argument, value in part.generation.items()}
         ending = [part for part in self.methods if part.has("ends")]
-        if not (self.acts or arguments or ending):
-            yield
-            return
         before = self.model.__dict__.get("generate")
         generate = self.model.generate
 
@@ -355,22 +396,27 @@ class _Intervention:
                     raise EngineError(f"{self.name}: generate's configuration knows no {', '.join(unknown)}")
             else:
                 kwargs |= arguments
+            beams = kwargs.get("num_beams") or getattr(config or self.model.generation_config, "num_beams", None)
             own: list[Any] = []
             if self.acts:
-                beams = kwargs.get("num_beams") or getattr(config or self.model.generation_config, "num_beams", None)
+                self.turn.take(self.name)
                 self.witness = Witness(self.name, int(beams or 1))
                 own.append(self.witness)
-            if self.guiding:
-                own.append(Guidance(self.guiding, self._step))
-            own += [EndWhen(part.ends, self._decode, self._end_tokens(kwargs)) for part in ending]
             try:
+                if self.guiding:
+                    own.append(Guidance(self.guiding, self._step))
+                own += [EndWhen(part.ends, self._decode, self._end_tokens(kwargs)) for part in ending]
+                own.append(FiniteScores(lambda: self._end_tokens(kwargs)))
                 output = generate(*args, logits_processor=[*(logits_processor or []), *own], **kwargs)
                 check_calls(self.name, own, output)
                 return output
+            except NoTokenError as found:
+                raise traced(self, found, generate, args, kwargs) from None
             finally:
                 self.witness = None
                 if self.guiding:
-                    self._forget()
+                    self.forget()
+                self.turn.end()
 
         self.model.generate = guided
         try:
@@ -389,6 +435,33 @@ class _Intervention:
         eos = kwargs.get("eos_token_id", config.eos_token_id)
         eos = self.tokenizer.eos_token_id if eos is None else eos
         return [eos] if isinstance(eos, int) else [int(token) for token in eos]
+
+
+class _Turn:
+    """Whose turn it is: an answer, or a bare pass, of one thread at a time, since a block's hooks are the model's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._whose: threading.Thread | None = None
+
+    def take(self, name: str) -> None:
+        """Let it be this thread's turn.
+
+        Raises:
+            RuntimeError: it is another thread's.
+        """
+        me = threading.current_thread()
+        with self._lock:
+            if self._whose not in (None, me) and self._whose.is_alive():
+                raise RuntimeError(
+                    f"{name}: thread {self._whose.name} is using the model in this intervene block, and {me.name} asks "
+                    "it as well; answer one after the other, as one batch, or load the model once more"
+                )
+            self._whose = me
+
+    def end(self) -> None:
+        """Let it be nobody's turn."""
+        self._whose = None
 
 
 def _layers_in(model: Any, name: str, layers: Layers | frozenset[int] | None) -> Collection[int]:

@@ -46,7 +46,7 @@ class MemoryBudget:
 
     def state(self) -> dict[str, float]:
         """Return what further batches depend on, for a journal."""
-        return {"rows": self.rows, "positions": self.positions, "fitting": self.fitting}
+        return {"rows": self.rows, "positions": self.positions, "fitting": self.fitting, "largest": self.largest}
 
     def fits(self, rows: int, longest: int) -> bool:
         """Say whether so many prompts of up to so many positions may be planned as one batch."""

@@ -7,10 +7,19 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lmms_fixattn import __version__
 from lmms_fixattn.harness.results import from_json, to_json
+
+_ROOM = {"rows", "positions", "fitting", "largest"}
+"""What a batch says of the size of batches: ``MemoryBudget.state``."""
+
+
+class JournalError(RuntimeError):
+    """Answers could not be written down. The message says where, why and what to do."""
 
 
 class Journal:
@@ -32,18 +41,29 @@ class Journal:
         self._spent: dict[str, tuple[float, int]] = {}
         self.budget: dict[str, Any] | None = None
         """What the latest batch said of the size of batches, for the batches after it to be the same."""
-        self._file = path.open("a+b")
+        self._path = path
+        self._file = path.open("a+b", buffering=0)  # nothing is left over to be written when it is closed
         self._file.seek(0)
-        *lines, torn = self._file.read().split(b"\n")
+        *lines, torn = self._file.readall().split(b"\n")
         if torn:
             self._file.truncate(self._file.tell() - len(torn))
         for number, line in enumerate(lines, start=1):
             try:
-                self._add(json.loads(line))
+                batch = json.loads(line)
+                for answer in batch["answers"].values():
+                    from_json(answer)
+                if batch["room"] is not None and not batch["room"].keys() >= {
+                    "rows",
+                    "positions",
+                    "fitting",
+                    "largest",
+                }:
+                    raise KeyError
+                self._add(batch)
             except (ValueError, KeyError, TypeError, AttributeError):
                 self._file.close()
                 raise ValueError(
-                    f"{path}, line {number}: expected a batch of answers as a sweep writes it; "
+                    f"{path}, line {number}: expected a batch of answers as lmms-fixattn {__version__} writes it; "
                     "delete the file to have its answers generated again"
                 ) from None
 
@@ -74,13 +94,38 @@ class Journal:
         tokens: int,
         budget: dict[str, Any] | None = None,
     ) -> None:
-        """Write down one batch; it is on disk when this returns."""
+        """Write down one batch; it is on disk when this returns.
+
+        Raises:
+            JournalError: it is not; what was written before it is whole.
+        """
         stored = {key: to_json(answer) for key, answer in zip(keys, answers, strict=True)}
         batch = {"kind": kind, "seconds": seconds, "tokens": tokens, "room": budget, "answers": stored}
-        self._file.write(json.dumps(batch).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        whole = os.fstat(self._file.fileno()).st_size
+        line = memoryview(json.dumps(batch).encode() + b"\n")
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(whole)
+            raise JournalError(
+                f"{self._path}: a batch of answers could not be written: {error.strerror or error}; mend that, and the "
+                "same command goes on after the batches before it"
+            ) from error
+        if not self._is_in_its_place():
+            raise JournalError(
+                f"{self._path} was deleted or replaced while it was written, and the answers with it; the same "
+                "command generates again what is missing"
+            )
         self._add(batch)
+
+    def _is_in_its_place(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        except OSError:
+            return False
 
     def _add(self, batch: dict[str, Any]) -> None:
         seconds, tokens = self.spent(batch["kind"])

@@ -176,7 +176,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         an interrupted run goes on in the same batches. The model stays loaded: clean() does nothing within the block.
 
         Args:
-            bar: a tqdm bar, updated by the requests that are newly answered.
+            bar: a tqdm bar, updated by the requests that are newly answered; None: each run has its own.
         """
         self._journal, self._bar = journal, bar
         try:
@@ -319,7 +319,9 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         budget = self._room(None if journal is None else journal.budget)
         batches = [[index for index in batch if index not in results] for batch in plan(self._outlines(asked), budget)]
         groups = [[asked[index] for index in batch] for batch in batches if batch]
-        with self._run(len(asked), budget, *(() if journal is None else journal.spent(kind))) as run:
+        self._largest = max(self._largest, budget.largest)
+        spent = (0.0, 0) if journal is None else journal.spent(kind)
+        with self._run(len(asked), len(results), budget, *spent) as run:
             for new, group, opened in zip(filter(None, batches), groups, prefetch(read, groups), strict=True):
                 before = run.seconds, run.tokens
                 answers = answer(group, opened, run)
@@ -342,6 +344,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
             budget = MemoryBudget(before["rows"], before["positions"])
         if before is not None:
             budget.fitting = before["fitting"]
+            budget.largest = before["largest"]
         return budget
 
     def _outlines(self, asked: Sequence[Request]) -> list[RequestShape]:
@@ -467,14 +470,17 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         return [finish(row, eos, settings.stops, decode) for row in rows[:, start:].tolist()]
 
     @contextmanager
-    def _run(self, total: int, budget: MemoryBudget, seconds: float = 0.0, tokens: int = 0) -> Iterator[_Run]:
+    def _run(self, total: int, kept: int, budget: MemoryBudget, seconds: float, tokens: int) -> Iterator[_Run]:
         """Run with the method installed and a progress bar; report the throughput to lmms-eval.
 
         Args:
+            kept: of the total, what is there already.
             seconds, tokens: what an interrupted run of the same requests has spent.
         """
         model = self.model  # loaded before the bar is there
-        own_bar = tqdm(total=total, disable=self._rank != 0, desc="llava_fixattn") if self._bar is None else None
+        own_bar = None
+        if self._bar is None:
+            own_bar = tqdm(total=total, initial=kept, disable=self._rank != 0, desc="llava_fixattn")
         with own_bar or nullcontext(self._bar) as bar:
             run = _Run(bar, budget, PrefixCache(prefix_cache_budget(model)), seconds, tokens)
             with intervene(model, self.method, self.tokenizer), whole_pictures():

@@ -12,6 +12,7 @@ from typing import Any
 from lmms_eval.api.instance import Instance
 from loguru import logger
 
+from lmms_fixattn.engine.finite import NotFiniteError
 from lmms_fixattn.engine.generation import Settings
 from lmms_fixattn.engine.memory import ran_out_of_memory
 from lmms_fixattn.failures import StoppedError, explained, is_told, write_down
@@ -114,6 +115,8 @@ def document_errors(*requests: Request) -> Iterator[None]:
         if len(requests) > 1 and out_of_memory:
             raise
         hint = "; ask for fewer new tokens, or load the model in fewer bits" if out_of_memory else ""
+        if isinstance(error, NotFiniteError):  # which knows whose answer it is
+            requests = (requests[min(error.prompt, len(requests) - 1)],)
         others = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
         named = DocumentError(explained(error, f"{hint}; at {requests[0]}{others}"))
         named.documents = tuple(map(str, requests))

@@ -15,6 +15,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from accelerate.utils import gather_object
 from loguru import logger
 
 from lmms_fixattn.engine.generation import Answer
+from lmms_fixattn.failures import stop_signal, stoppable
 from lmms_fixattn.harness.flags import check_flags
 from lmms_fixattn.plugin import after_import
 
@@ -60,10 +62,13 @@ def _wrap_evaluate(evaluator: Any) -> None:
         if kwargs.get("cli_args") is not None:
             check_what_is_kept(kwargs["cli_args"])
             show_method(kwargs["cli_args"], lm)
+            evaluate_once = partial(_stopped_in_one_line, evaluate)
+        else:
+            evaluate_once = evaluate
         if kwargs.get("response_cache") is not None:
             kwargs["response_cache"] = KeyedCache(kwargs["response_cache"], lm)
         with lmms_pope.answers_kept(task_dict or {}) as answers:
-            results = evaluate(lm, task_dict, *args, **kwargs)
+            results = evaluate_once(lm, task_dict, *args, **kwargs)
         # Every process holds the answers that it gave, and results are those of the first one.
         official = {task: lmms_pope.figures(gather_object(rows)) for task, rows in answers.items()}
         if results is not None:
@@ -76,6 +81,22 @@ def _wrap_evaluate(evaluator: Any) -> None:
 
     recording_evaluate.records_lmms_fixattn = True  # type: ignore[attr-defined]
     evaluator.evaluate = recording_evaluate
+
+
+def _stopped_in_one_line(evaluate: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Evaluate; where the user or the system stops that, say in one line what was kept, and exit with 130 or 143."""
+    try:
+        with stoppable():
+            return evaluate(*args, **kwargs)
+    except KeyboardInterrupt as stop:
+        cache = getattr(kwargs["cli_args"], "use_cache", None)
+        kept = (
+            f"what was answered is kept in {cache}, and the same command goes on from there"
+            if cache
+            else "nothing of it is kept; with --use_cache DIR, the same command would go on from here"
+        )
+        logger.critical(f"llava_fixattn stopped by {stop_signal(stop).name}: {kept}")
+        raise SystemExit(128 + stop_signal(stop)) from None
 
 
 def check_what_is_kept(cli_args: Any) -> None:
@@ -132,6 +153,9 @@ class KeyedCache:
             )
         identity = json.dumps(model.identity(), sort_keys=True)
         cache._model_fingerprint_hash = _digest(f"{cache.model_fingerprint}|{identity}")
+        from lmms_fixattn.harness.resume import free_merge_lock
+
+        free_merge_lock(cache)
         self._cache = cache
         self._draws = model.draws
         if self._draws:
@@ -142,7 +166,10 @@ class KeyedCache:
         if self._draws:
             answers: list[Any] = getattr(lm, request_type)(requests)
             return answers
-        stored = self._cache.execute(_Storable(lm), request_type, requests)
+        from lmms_fixattn.harness.resume import resumable
+
+        with resumable(self._cache, lm, request_type, requests):
+            stored = self._cache.execute(_Storable(lm), request_type, requests)
         return [from_json(response) for response in stored]
 
 

@@ -9,6 +9,7 @@ OUTPUT/unfinished/NAME/   the same of a cell that is being run; it moves to cell
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -137,8 +138,14 @@ def chatter_in(log: Path) -> Iterator[TextIO]:
     lmms-eval logs every step of a cell and draws a bar for each. Warnings of its log are shown all the same.
     """
     screen = sys.stderr
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file, redirect_stderr(file):
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = io.TextIOWrapper(io.BufferedWriter(_AsRoomAllows(log, "a")), encoding="utf-8", line_buffering=True)
+    except OSError as error:
+        raise SweepError(
+            f"{log}: nothing can be written there ({error.strerror or error}); choose another --output"
+        ) from error
+    with file, redirect_stderr(file):
         logger.remove()
         sinks = [
             logger.add(file, level="INFO"),
@@ -155,6 +162,16 @@ def chatter_in(log: Path) -> Iterator[TextIO]:
             for sink in sinks:
                 logger.remove(sink)
             logger.add(screen)
+
+
+class _AsRoomAllows(io.FileIO):
+    """A log, for which a disk without room is no reason to end a sweep: the answers themselves will say so."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
 
 
 @dataclass(frozen=True)
@@ -187,7 +204,7 @@ class _CellRun:
                         f"{folder} holds something but no {_BASIS}; choose another --output, or delete that folder"
                     )
                 continue
-            if changes := _changes(json.loads((folder / _BASIS).read_text()), self.basis):
+            if changes := _changes(_read_basis(folder / _BASIS), self.basis):
                 raise SweepError(
                     f"cell {self.cell.name}: {folder} was made with {'; '.join(changes)}; choose another --output, "
                     "or delete that folder to have the cell run again"
@@ -200,10 +217,16 @@ class _CellRun:
 
     def perform(self, lm: LlavaFixattn, plan: Plan, manager: Any, bar: Any) -> None:
         """Run the cell, or the rest of it."""
-        self.unfinished.mkdir(parents=True, exist_ok=True)
         whole = self.output / f".{_BASIS}"
-        whole.write_text(json.dumps(self.basis, indent=1))
-        whole.replace(self.unfinished / _BASIS)
+        try:
+            self.unfinished.mkdir(parents=True, exist_ok=True)
+            whole.write_text(json.dumps(self.basis, indent=1))
+            whole.replace(self.unfinished / _BASIS)
+        except OSError as error:
+            raise SweepError(
+                f"{self.unfinished / _BASIS} could not be written: {error.strerror or error}; mend that, and the same "
+                "command goes on"
+            ) from error
         for leftover in self.unfinished.iterdir():
             if leftover.is_dir():  # results that were being written
                 shutil.rmtree(leftover)
@@ -238,19 +261,41 @@ class _CellRun:
         for task in results["configs"]:
             tracker.save_results_samples(task_name=task, samples=samples[task])
         # lmms-eval only warns of what it could not write.
-        for task, count in counts.items():
-            written = [path.read_bytes().count(b"\n") for path in self.unfinished.rglob(f"*_samples_{task}.jsonl")]
-            if written != [count] or len(list(self.unfinished.rglob("*_results.json"))) != 1:
-                raise SweepError(f"the results of cell {self.cell.name} could not be written to {self.unfinished}")
+        missing = [name for name in (_BASIS, _ANSWERS) if not (self.unfinished / name).is_file()]
+        if missing:
+            raise SweepError(
+                f"{self.unfinished / missing[0]} was deleted while cell {self.cell.name} was run; the same command "
+                "runs the cell again"
+            )
+        written = {task: list(self.unfinished.rglob(f"*_samples_{task}.jsonl")) for task in counts}
+        lines = {task: [path.read_bytes().count(b"\n") for path in paths] for task, paths in written.items()}
+        results_files = list(self.unfinished.rglob("*_results.json"))
+        if lines != {task: [count] for task, count in counts.items()} or [*map(_is_json, results_files)] != [True]:
+            raise SweepError(
+                f"the result of cell {self.cell.name} could not be written whole to {self.unfinished} "
+                f"({_free(self.unfinished)}); mend that, and the same command writes it from the answers that are kept"
+            )
 
 
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
+    lock = FileLock(output / ".lock", timeout=0)  # the system's, gone with the process that held it
     try:
-        with FileLock(output / ".lock", timeout=0):
-            yield
+        lock.acquire()
     except Timeout:
         raise SweepError(f"another sweep is at work in {output}; wait for it, or choose another --output") from None
+    except OSError as error:
+        raise SweepError(
+            f"{output}: nothing can be written there ({error.strerror or error}); choose another --output"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _free(folder: Path) -> str:
+    return f"{shutil.disk_usage(folder).free / 1e6:.1f} MB free there"
 
 
 def _task_manager(names: Sequence[str]) -> Any:
@@ -276,6 +321,24 @@ def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
 def _digest(config: Mapping[str, Any]) -> str:
     text = json.dumps(config, sort_keys=True, default=str)
     return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", text).encode()).hexdigest()
+
+
+def _read_basis(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise SweepError(
+            f"{path}: expected what the cell's answers depend on, as JSON; choose another --output, or delete its "
+            "folder to have the cell run again"
+        ) from None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def _changes(before: Any, now: Any, place: str = "") -> list[str]:

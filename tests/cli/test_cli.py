@@ -421,7 +421,8 @@ def test_an_interrupt_and_the_systems_errors_leave_no_file(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr("lmms_fixattn.methods.method_class", stop)
     assert run("methods", "pai") == status
-    assert capsys.readouterr().err == ("" if status == 130 else f"lmms-fixattn methods: error: {error}\n")
+    said = "stopped by SIGINT" if status == 130 else f"error: {error}"
+    assert capsys.readouterr().err == f"lmms-fixattn methods: {said}\n"
     assert list(tmp_path.iterdir()) == []
 
 
