@@ -28,6 +28,7 @@ from lmms_fixattn.data.coco import DEMO_SCENES
 from lmms_fixattn.engine.compiled_decode import FixedSteps
 from lmms_fixattn.engine.generation import Settings
 from lmms_fixattn.engine.intervention import intervene
+from lmms_fixattn.engine.runner import Runner
 from lmms_fixattn.harness.registered import registered
 from lmms_fixattn.methods import METHODS, PROVIDERS, make_method
 from lmms_fixattn.methods.base import Method
@@ -116,8 +117,7 @@ class Packaged:
         generation: Mapping[str, Any] = MappingProxyType({}),
     ) -> Any:
         """Answer a batch of prompts, greedily unless ``generation`` says otherwise; return tokens and scores."""
-        inputs = {name: tensor.to(self.model.device) for name, tensor in self.encoder.batch(prompts).items()}
-        inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        inputs = Runner(self.model, self.encoder).inputs(self.encoder.batch(prompts))
         eos, pad = self.model.generation_config.eos_token_id, self.encoder.tokenizer.pad_token_id
         settings, _ = Settings.of({"max_new_tokens": max_new_tokens})
         config = settings.config({"eos_token_id": eos, "pad_token_id": pad})

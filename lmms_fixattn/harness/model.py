@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
@@ -19,10 +19,11 @@ from loguru import logger
 from tqdm import tqdm
 
 from lmms_fixattn.engine.compiled_decode import CompiledSteps, drawing_apart
-from lmms_fixattn.engine.generation import Answer, Settings, StopAtStrings, end_tokens, finish
+from lmms_fixattn.engine.generation import Answer, Settings
 from lmms_fixattn.engine.intervention import intervene
 from lmms_fixattn.engine.memory import MemoryBudget, estimate, prefix_cache_budget
 from lmms_fixattn.engine.prefix_cache import PrefixCache
+from lmms_fixattn.engine.runner import Runner
 from lmms_fixattn.engine.vision_cache import VisionCache
 from lmms_fixattn.failures import readable_failures
 from lmms_fixattn.harness.hub import ask_without_login
@@ -456,18 +457,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         return drawing_apart(self.model, seed)
 
     def _generate(self, inputs: dict[str, torch.Tensor], settings: Settings) -> list[Answer]:
-        model, decode = self.model, self.encoder.decode
-        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-        if "pixel_values" in inputs:
-            inputs["pixel_values"] = inputs["pixel_values"].to(self._dtype)
-        start = inputs["input_ids"].shape[1]
-        eos = end_tokens(self.model, self.tokenizer)
-        special = {"eos_token_id": eos, "pad_token_id": self.tokenizer.pad_token_id}
-        stopping = [StopAtStrings(settings.stops, start, decode)] if settings.stops else []
-        with torch.inference_mode():
-            config = settings.config(special)
-            rows = self._compiled.generate(model, inputs, config, self._beams(settings), stopping_criteria=stopping)
-        return [finish(row, eos, settings.stops, decode) for row in rows[:, start:].tolist()]
+        generating = partial(self._compiled.generate, beams=self._beams(settings))
+        return Runner(self.model, self.encoder).answer(inputs, settings, generating)
 
     @contextmanager
     def _run(self, total: int, kept: int, budget: MemoryBudget, seconds: float, tokens: int) -> Iterator[_Run]:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from lmms_fixattn.engine.generation import Settings, end_tokens, finish
 from lmms_fixattn.engine.intervention import intervene
+from lmms_fixattn.engine.runner import Runner
 from lmms_fixattn.inspection.recording import Recording, record_attention
 from lmms_fixattn.methods import Method, make_method
 from lmms_fixattn.methods.views import VisionAttention
@@ -68,6 +68,7 @@ class Subject:
         dtype = arguments.dtype("auto", device, checkpoint.config.dtype)
         self.encoder = PromptEncoder(checkpoint.load_processor(), checkpoint.config, conversation)
         self.model = checkpoint.load_model(dtype, device, "", None)
+        self.runner = Runner(self.model, self.encoder)
         self.record = {
             "pretrained": pretrained,
             "commit": checkpoint.commit,
@@ -89,7 +90,7 @@ class Subject:
         """Answer greedily under the method."""
         with intervene(self.model, method, self.encoder.tokenizer):
             tokens = self._run(prompt, new_tokens)
-        answer = finish(tokens, end_tokens(self.model, self.encoder.tokenizer), (), self.encoder.decode)
+        answer = self.runner.finish(tokens)
         return Reply(answer.strip(), tuple(tokens[: answer.tokens]), answer.terminated)
 
     def read(self, prompt: Encoded, tokens: Sequence[int], method: Method) -> Recording:
@@ -138,17 +139,9 @@ class Subject:
         return picture
 
     def _run(self, prompt: Encoded, new_tokens: int, *processors: Any) -> list[int]:
-        inputs = {name: tensor.to(self.model.device) for name, tensor in self.encoder.batch([prompt]).items()}
-        inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
-        room = self.model.config.text_config.max_position_embeddings - len(prompt.ids)
-        tokenizer = self.encoder.tokenizer
-        special = {"eos_token_id": end_tokens(self.model, tokenizer), "pad_token_id": tokenizer.pad_token_id}
-        settings, _ = Settings.of({"max_new_tokens": min(new_tokens, room)})
-        with torch.inference_mode():
-            rows = self.model.generate(
-                **inputs, generation_config=settings.config(special), logits_processor=list(processors)
-            )
-        return rows[0, len(prompt.ids) :].tolist()  # type: ignore[no-any-return]
+        batch = self.encoder.batch([prompt])
+        settings = self.runner.greedy(batch, new_tokens)
+        return self.runner.generate(batch, settings, logits_processor=list(processors))[0]
 
 
 class _Follow(LogitsProcessor):  # type: ignore[misc]

@@ -14,7 +14,7 @@ import torch
 
 from lmms_fixattn.data import DataError, image_lists
 from lmms_fixattn.data.coco import CocoFolder
-from lmms_fixattn.engine.generation import Decode, end_tokens, finish
+from lmms_fixattn.engine.generation import Decode
 from lmms_fixattn.engine.intervention import intervene
 from lmms_fixattn.inspection.asking import Subject
 from lmms_fixattn.methods.base import Layers, Method
@@ -81,11 +81,10 @@ def calibrate(
     text = TextModel.of(subject.model.config.text_config)
     sums = {there: torch.zeros(text.layers, text.heads, dtype=torch.float64) for there in (True, False)}
     counts = {True: 0, False: 0}
-    eos = end_tokens(subject.model, subject.encoder.tokenizer)
     for batch in progress([asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]):
         rows, attention = _caption(subject, [document.image for document in batch], question, new_tokens)
         for index, (document, row) in enumerate(zip(batch, rows, strict=True)):
-            answer = finish(row, eos, (), subject.encoder.decode)
+            answer = subject.runner.finish(row)
             for mention in analyser.located(answer):
                 step = token_of(mention.start, row[: answer.tokens], subject.encoder.decode)
                 if step:
@@ -143,16 +142,10 @@ def _caption(
     subject: Subject, images: Sequence[Path], question: str, new_tokens: int
 ) -> tuple[list[list[int]], torch.Tensor]:
     """Return the generated tokens of each image, and the attention [decode steps, layers, images, heads]."""
-    encoded = [subject.encode(str(image), [question]) for image in images]
-    inputs = {name: tensor.to(subject.model.device) for name, tensor in subject.encoder.batch(encoded).items()}
-    inputs["pixel_values"] = inputs["pixel_values"].to(subject.model.dtype)
-    length = inputs["input_ids"].shape[1]
-    room = subject.model.config.text_config.max_position_embeddings - length
-    tokenizer = subject.encoder.tokenizer
-    special = {"eos_token_id": end_tokens(subject.model, tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    batch = subject.encoder.batch([subject.encode(str(image), [question]) for image in images])
     noting = _AttentionToAnswer()
-    with torch.inference_mode(), intervene(subject.model, noting):
-        rows = subject.model.generate(**inputs, max_new_tokens=min(new_tokens, room), do_sample=False, **special)
+    with intervene(subject.model, noting):
+        rows = subject.runner.generate(batch, subject.runner.greedy(batch, new_tokens))
     # Without a decode step there is no token whose attention could be asked for.
     steps = [torch.stack([layer.cpu() for layer in step]) for step in noting.steps]
-    return rows[:, length:].tolist(), torch.stack(steps) if steps else torch.empty(0)
+    return rows, torch.stack(steps) if steps else torch.empty(0)
