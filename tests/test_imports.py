@@ -12,46 +12,55 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "lmms_fixattn"
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 
-KNOW_LMMS_EVAL = ("plugin", "lmms_", "task_glue/", "demo/judge")
-NEVER_TORCH = (
-    "metrics/",
-    "report/",
-    "data/",
-    "task_glue/",
-    "sweep_",
-    "cli",
-    "commands/",
-    "plugin",
-    "failures",
-    "__init__",
-)
-FORBIDDEN = {
-    "plugin": ("lmms_fixattn.",),
-    "methods/": ("transformers", "lmms_fixattn.intervention", "lmms_fixattn.metrics", "lmms_fixattn.data"),
-    "metrics/": ("lmms_fixattn.data", "lmms_fixattn.methods", "lmms_fixattn.task_glue", "transformers"),
-    "report/": ("lmms_fixattn.methods", "lmms_fixattn.task_glue", "lmms_fixattn.lmms", "lmms_fixattn.intervention"),
-    "sweep_": ("lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.intervention"),
-    "inspection/": ("lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.commands"),
-    "bench/": ("lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.commands", "lmms_fixattn.metrics"),
-    "intervention": ("lmms_fixattn.metrics", "lmms_fixattn.data", "lmms_fixattn.task_glue"),
-    "task_glue/": ("lmms_fixattn.methods", "lmms_fixattn.intervention", "lmms_fixattn.lmms"),
-    "cli": ("lmms_fixattn.intervention", "lmms_fixattn.lmms", "lmms_fixattn.task_glue"),
-    "commands/": ("lmms_fixattn.intervention", "lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.report"),
+METHOD_FILES = [m for m in MODULES if m.startswith("methods/") and not m.endswith("__init__")]
+
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "versions": set(),
+    "lru": set(),
+    "failures": {"versions"},
+    "methods": {"errors"},
+    "scoring": {"errors"},
+    "data": {"errors", "scoring"},
+    "models": {"errors", "versions", "lru", "methods", "data"},
+    "engine": {"errors", "versions", "lru", "methods", "models"},
+    "report": {"errors", "scoring", "data"},
+    "inspection": {"errors", "versions", "methods", "models", "engine", "scoring", "data", "report"},
+    "bench": {"errors", "versions", "methods", "models", "engine", "data"},
+    "harness.tasks": {"errors", "plugin", "scoring", "data"},
+    "harness": {
+        *("errors", "versions", "failures", "plugin", "methods", "models", "engine", "scoring", "data", "report"),
+        "harness.tasks",
+    },
+    "cli": {
+        *("errors", "versions", "failures", "methods", "scoring", "data", "report", "inspection", "bench", "harness"),
+        "harness.tasks",
+    },
+    "plugin": {"harness"},
+    "": {"plugin", "engine", "methods"},
+    "__main__": {"cli"},
+    "demo": set(),
 }
+"""Which other rooms a room may import, for types alone as well; everybody may ask the package for its version."""
+
+ELSEWHERE = {
+    "lmms_eval": {"plugin", "harness", "harness.tasks"},
+    "torch": {"methods", "models", "engine", "inspection", "bench", "harness", "versions"},
+    "transformers": {"models", "engine", "inspection", "bench", "harness"},
+}
+"""Which rooms may import what is heavy or not ours to depend on."""
 
 
-def imports(module: str, *, at_import_only: bool = False) -> set[str]:
-    """Names of everything that a module imports, outside TYPE_CHECKING blocks."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
-    skipped: set[ast.AST] = set()
-    for node in ast.walk(tree):
-        typing_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        if typing_only or (at_import_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
-            skipped |= set(ast.walk(node))
+def room(module: str) -> str:
+    """Return the room of a module, "engine.edit" or "lmms_fixattn.engine.edit"; "" for the package itself."""
+    parts = module.removeprefix("lmms_fixattn").strip(".").split(".")
+    return "harness.tasks" if parts[:2] == ["harness", "tasks"] else parts[0]
+
+
+def imports(module: str) -> set[str]:
+    """Return the names of everything that a module imports, wherever and for whatever."""
     found = set()
-    for node in ast.walk(tree):
-        if node in skipped:
-            continue
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -60,28 +69,33 @@ def imports(module: str, *, at_import_only: bool = False) -> set[str]:
     return found
 
 
-def starts(name: str, prefixes: tuple[str, ...]) -> bool:
-    return any(name == prefix or name.startswith((prefix.rstrip(".") + ".", prefix)) for prefix in prefixes)
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_its_room_may(module):
-    found = imports(module)
-    if not module.startswith(KNOW_LMMS_EVAL):
-        assert not {name for name in found if starts(name, ("lmms_eval",))}
-    if module.startswith(NEVER_TORCH):
-        assert not {name for name in found if starts(name, ("torch", "transformers"))}
-    for room, names in FORBIDDEN.items():
-        if module.startswith(room):
-            at_import = room in ("plugin", "cli", "commands/")  # a command loads what it needs, and only when it runs
-            assert not {name for name in imports(module, at_import_only=at_import) if starts(name, names)}
+    own = room(module.replace("/", ".").replace("__init__", "").rstrip("."))
+    ours = {name for name in imports(module) if name.split(".")[0] == "lmms_fixattn"} - {"lmms_fixattn.__version__"}
+    assert {room(name) for name in ours} - {own} <= ROOMS[own]
+    for package, rooms in ELSEWHERE.items():
+        if own not in rooms:
+            assert package not in {name.split(".")[0] for name in imports(module)}
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("methods/") and not m.endswith("__init__")])
+def test_no_room_imports_one_that_imports_it():
+    order: list[str] = []
+    while left := [name for name in ROOMS if name not in order]:
+        free = [name for name in left if ROOMS[name] - {"plugin"} <= set(order)]
+        assert free, f"a circle among {left}"
+        order += free
+
+
+def test_the_package_has_at_most_six_modules_of_its_own():
+    assert len(list(PACKAGE.glob("*.py"))) <= 7
+
+
+@pytest.mark.parametrize("module", METHOD_FILES)
 def test_methods_never_import_each_other(module):
-    shared = {"lmms_fixattn.methods.base", "lmms_fixattn.methods.refine"}
-    methods = {name.rpartition(".")[0] for name in imports(module) if name.startswith("lmms_fixattn.methods")}
-    assert methods <= shared
+    shared = ("base", "refine", "views", "text_model", "statistics", "formulas")
+    ours = {name.split(".")[2] for name in imports(module) if name.startswith("lmms_fixattn.methods.")}
+    assert ours <= set(shared)
 
 
 def test_importing_the_package_or_its_plugin_loads_nothing_heavy():
@@ -94,13 +108,13 @@ def test_importing_the_package_or_its_plugin_loads_nothing_heavy():
 
 
 def test_scoring_needs_no_torch():
-    scorers = "lmms_fixattn.metrics.chair, lmms_fixattn.metrics.pope, lmms_fixattn.cli"
+    scorers = "lmms_fixattn.scoring.chair, lmms_fixattn.scoring.pope, lmms_fixattn.cli"
     code = f"import sys, {scorers}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
 def test_the_methods_are_listed_without_transformers():
-    code = "import sys, lmms_fixattn.catalogue, lmms_fixattn.sweep_plan; print('transformers' in sys.modules)"
+    code = "import sys, lmms_fixattn.methods, lmms_fixattn.harness.sweep_config; print('transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -14,8 +14,8 @@ import pytest
 
 from lmms_fixattn import cli
 from lmms_fixattn.data.coco import CocoFolder
-from lmms_fixattn.metrics.questions import read_answers_to
-from lmms_fixattn.metrics.reading import FileError, read_answers, read_captions, read_ground_truth
+from lmms_fixattn.scoring.files.questions import read_answers_to
+from lmms_fixattn.scoring.files.reading import FileError, read_answers, read_captions, read_ground_truth
 
 ROWS = [{"image_id": 1, "caption": "A dog."}, {"image_id": 2, "caption": "A cat."}]
 LINES = "".join(f"{json.dumps(row)}\n" for row in ROWS).encode()

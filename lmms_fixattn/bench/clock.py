@@ -39,7 +39,7 @@ class Times:
         return self.prefill if part == "prefill" else self.step
 
 
-class Marks(StoppingCriteria):  # type: ignore[misc]
+class TokenTimer(StoppingCriteria):  # type: ignore[misc]
     """A stopping criterion that stops nothing, and notes when each token was there."""
 
     def __init__(self, device: torch.device) -> None:
@@ -52,7 +52,7 @@ class Marks(StoppingCriteria):  # type: ignore[misc]
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-def time_answer(answer: Callable[[Marks], object], device: torch.device) -> Times:
+def time_answer(answer: Callable[[TokenTimer], object], device: torch.device) -> Times:
     """Time the first token of a call, and each later one.
 
     Args:
@@ -63,7 +63,7 @@ def time_answer(answer: Callable[[Marks], object], device: torch.device) -> Time
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    marks, graphs = Marks(device), compiled_graphs()
+    marks, graphs = TokenTimer(device), compiled_graphs()
     synchronize(device)
     start = time.perf_counter()
     answer(marks)
@@ -74,7 +74,7 @@ def time_answer(answer: Callable[[Marks], object], device: torch.device) -> Time
     return Times(marks.times[0] - start, statistics.median(steps), peak, compiled_graphs() - graphs)
 
 
-def in_turns(
+def interleave(
     ways: Mapping[str, Callable[[], Times]], rounds: int, warm_up: int = 1, progress: Rounds = iter
 ) -> dict[str, list[Times]]:
     """Run every way once a round, in random order, so that a noisy neighbour hits all alike.

@@ -12,13 +12,13 @@ import torch
 from transformers import GenerationConfig
 
 from lmms_fixattn.bench import released
-from lmms_fixattn.bench.clock import Rounds, Times, in_turns, median, ratio, time_answer
-from lmms_fixattn.bench.contenders import share_of_layers
+from lmms_fixattn.bench.clock import Rounds, Times, interleave, median, ratio, time_answer
 from lmms_fixattn.bench.limit import mean_keys, step_bytes
 from lmms_fixattn.bench.shapes import Subject
-from lmms_fixattn.compiled_steps import FixedSteps, generate_growing
-from lmms_fixattn.intervention import intervene
+from lmms_fixattn.engine.compiled_decode import FixedSteps, generate_growing
+from lmms_fixattn.engine.intervention import intervene
 from lmms_fixattn.methods import Method
+from lmms_fixattn.methods.base import share_of_layers
 
 VANILLA, AGAIN = "vanilla", "vanilla again"
 """The unmodified model, and the same measured once more: the noise."""
@@ -114,7 +114,7 @@ def measure(
         for refines, name in released.NAMES.items():
             loop = released.ReleasedLoop(subject.model, gamma=1.1 if refines else 1, start=start)
             ways[name] = _way(loop.installed, partial(loop.answer, single, 1 + plan.new_tokens), subject.model.device)
-    times = in_turns(ways, plan.rounds, plan.warm_up, progress)
+    times = interleave(ways, plan.rounds, plan.warm_up, progress)
     keys = mean_keys(prompt, plan.new_tokens)
     rows = []
     for label, mine in times.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import HOW_TO_GET_COCO
-from lmms_fixattn.metrics.entries import FileError, read_object
+from lmms_fixattn.scoring.files.entries import FileError, read_object
 
 CHAIR = "tsunghanwu/mscoco_chair"
 CHAIR_COLUMNS = {"question_id": (int, str), "gt_object": list}  # the COCO image id, the node words of the truth
@@ -62,7 +62,7 @@ def checkpoint(name: str, revision: str = "main") -> Path:
     Raises:
         DataError: the hub is out of reach, has no such checkpoint, or has not all of its files; no room for them.
     """
-    from lmms_fixattn import hub_files
+    from lmms_fixattn.data import hub_files
 
     try:
         folder = hub_files.configuration(name, revision)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmms_fixattn.data import DataError
-from lmms_fixattn.metrics.entries import FileError
-from lmms_fixattn.metrics.questions import read_questions
+from lmms_fixattn.scoring.files.entries import FileError
+from lmms_fixattn.scoring.files.questions import read_questions
 
 KINDS = ("random", "popular", "adversarial")
 PRESENT = 3  # objects asked for that an image shows, and as many that it does not
@@ -42,8 +42,8 @@ def question(name: str) -> str:
 def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]) -> list[PopeQuestion]:
     """Read the questions of a published file: FOLDER/coco_pope_KIND.json, else the only *pope*_KIND.json there.
 
-    The form is any that metrics.questions reads: JSON lines as POPE's own files, a list as those that were drawn by
-    SEEM on A-OKVQA and GQA. Keys: question_id, image (a file name or path), text, label. An image's id is what
+    The form is any that scoring.files.questions reads: JSON lines as POPE's own files, a list as those that were drawn
+    by SEEM on A-OKVQA and GQA. Keys: question_id, image (a file name or path), text, label. An image's id is what
     `image_id_of` its name gives; no other image stands in where that is None.
 
     Raises:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmms_fixattn.attention import EDIT, OURS, Edit, edited_weights, newest_row
-from lmms_fixattn.image_span import Columns
-from lmms_fixattn.transformers_api import (
+from lmms_fixattn.engine.attention import EDIT, OURS, edited_weights, newest_row
+from lmms_fixattn.engine.edit import Edit
+from lmms_fixattn.methods.views import Columns
+from lmms_fixattn.models.transformers_api import (
     attention_function,
     attention_in_use,
     register_attention,
@@ -78,7 +79,7 @@ class Recorder:
                     f"attention is recorded for one prompt with an image at a time, got {ids.shape[0]} "
                     f"with {int(is_image.sum())} image tokens"
                 )
-            self._columns = Columns.lay_out(is_image, 0.0)
+            self._columns = Columns.lay_out(is_image)
             self._steps = []
         self._steps.append({})
 

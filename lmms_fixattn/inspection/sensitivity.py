@@ -12,7 +12,7 @@ from lmms_fixattn.inspection.asking import Subject
 from lmms_fixattn.inspection.recording import SEGMENTS
 from lmms_fixattn.methods import Method
 from lmms_fixattn.methods.fixattn import FixAttn
-from lmms_fixattn.prompt_encoding import Encoded
+from lmms_fixattn.models.encoding import Encoded
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class HeadSensitivity:
 
     Attributes:
         label: the method.
-        sensitivity: [layers, heads], r[l, h] of :mod:`lmms_fixattn.heads`: the weight on the image of the newest row at
+        sensitivity: [layers, heads], r[l, h] as in ``FixAttn``: the weight on the image of the newest row at
             prefill, before the layer's own amplification.
         gains: [layers, heads], what each head's amplification is multiplied by, not-a-number in layers that are not
             edited; None where the method treats heads alike.

@@ -6,16 +6,16 @@ import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from lmms_fixattn.attention_statistics import AttentionStatistics
 from lmms_fixattn.methods.base import Layers, Method, file, layer_range, number, sha256, switch
+from lmms_fixattn.methods.statistics import AttentionStatistics
 
 if TYPE_CHECKING:
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.text_model import TextModel
+    from lmms_fixattn.methods.text_model import TextModel
+    from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class AdaIAT(Method):
     name: ClassVar[str] = "adaiat"
     summary: ClassVar[str] = "amplify attention to the answer so far by measured ratios, when it is below a threshold"
     source: ClassVar[str] = "arXiv:2603.04908; github.com/XianguiKang/AdaIAT"
+    cite: ClassVar[str] = "zhong2026adaiat"
     verified: ClassVar[str] = "the released code's outputs"
-    reads_inputs: ClassVar[bool] = True
 
     alpha: float = number(6.0, "amplification, times each head's M; 0 turns the method off", low=0)
     beta: float = number(0.5, "threshold between the hallucinated (0) and the true (1) mean", low=0)
@@ -51,6 +51,14 @@ class AdaIAT(Method):
     statistics: str = file("what `lmms-fixattn calibrate adaiat` wrote for the model", ".safetensors")
     digest: str = sha256("sha256 of the statistics, which the file must have")
     clamp: bool = switch(True, "let no weight fall below 0; the released code does")
+
+    @classmethod
+    def example(cls, text: TextModel, folder: Path) -> dict[str, Any]:
+        """Return statistics with which the method always acts: every head looks 1.2 times as much at true objects."""
+        path = folder / "statistics.safetensors"
+        means = torch.ones(text.layers, text.heads)
+        AttentionStatistics(1.2 * means, means, text, {}).save(path)
+        return {**super().example(text, folder), "statistics": str(path)}
 
     def for_model(self, text: TextModel) -> AdaIAT:
         if self.statistics == "none":

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lmms_fixattn.methods.base import Method, head_list, number
-from lmms_fixattn.text_model import LLAVA_7B, LLAVA_13B
+from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.text_model import TextModel
+    from lmms_fixattn.methods.text_model import TextModel
+    from lmms_fixattn.methods.views import Rows
 
 Heads = tuple[tuple[int, int], ...]
 
@@ -54,10 +57,18 @@ class ADHH(Method):
     name: ClassVar[str] = "adhh"
     summary: ClassVar[str] = "cut known hallucination heads off from text when they mostly read text"
     source: ClassVar[str] = "openreview.net/forum?id=Bjq4W7P2Us; github.com/TianyunYoung/Hallucination-Attribution"
+    cite: ClassVar[str] = "yang2025adhh"
     verified: ClassVar[str] = "the released code's outputs"
 
     heads: str | Heads = head_list("hallucination heads; published: of LLaVA-1.5-7B or 13B, whichever the model is")
     threshold: float = number(0.4, "mass on text from which a head is cut off; above 1 turns the method off", low=0)
+
+    @classmethod
+    def example(cls, text: TextModel, folder: Path) -> dict[str, Any]:
+        """Return as large a share of heads as the published 20 of 32 x 32, of the deeper half, and a low threshold."""
+        count = -(-20 * text.layers * text.heads // 32**2)
+        heads = itertools.product(range(text.heads), range(text.layers // 2, text.layers))
+        return {"heads": [(layer, head) for head, layer in itertools.islice(heads, count)], "threshold": 0.1}
 
     def for_model(self, text: TextModel) -> ADHH:
         heads = self.heads

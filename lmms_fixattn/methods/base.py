@@ -9,21 +9,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lmms_fixattn.hints import did_you_mean
+from lmms_fixattn.errors import did_you_mean
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.branches import Branch
-    from lmms_fixattn.guidance import Step
-    from lmms_fixattn.text_model import TextModel
-    from lmms_fixattn.vision import VisionAttention
+    from lmms_fixattn.methods.formulas.branches import Branch
+    from lmms_fixattn.methods.text_model import TextModel
+    from lmms_fixattn.methods.views import Rows, Step, VisionAttention
 
 Layers = tuple[int, "int | None"]
 Parser = Callable[[Any], Any]
 PUBLISHED = "published"
 """A per-model constant that ``Method.for_model`` looks up."""
+_PUBLISHED_DEPTH = 32
+"""Layers of LLaVA-1.5-7B, to which the methods' default layers belong."""
 
 
 @dataclass(frozen=True)
@@ -33,29 +35,29 @@ class Method:
     A subclass adds hyper-parameters with :func:`number`, :func:`switch`, :func:`choice` and :func:`layer_range`, which
     check and convert a value whether it came typed or as a string, and overrides the hooks that it needs:
 
-    - ``select``: once an image, a gain for each of its tokens;
+    - ``select``: once an image, which of its tokens are selected, and how strongly (``rows.columns.gain``);
     - ``edit_scores``: in every edited layer, the scores of its rows before softmax: the newest row of each prompt, or
       in the prefill of a method with ``edits_text_rows`` all its text after the image;
     - ``edit_weights``: their weights after softmax;
-    - ``note_input``: what to keep for an edited layer when the prompt enters it (only where ``reads_inputs``);
+    - ``note_input``: what to keep for an edited layer when the prompt enters it;
     - ``for_model``: the same method with constants that were published for this model;
     - ``guide``: from the next-token scores, and those of a second ``branch`` or of ``early_layers``, new ones;
     - ``generation``: arguments of ``generate``;
     - ``ask``: from a task's question, the one to ask instead;
-    - ``ends``: whether an answer so far is to end (only where ``ends_answers``).
+    - ``ends``: whether an answer so far is to end.
+
+    The engine calls a hook only where it is overridden (``has``).
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     source: ClassVar[str]
+    cite: ClassVar[str] = ""
+    """The paper's key in references.bib, or in a bibliography of the method's own package; empty if there is none."""
     verified: ClassVar[str]
     """What the method's outputs were compared with."""
     edits_text_rows: ClassVar[bool] = False
     """Whether the prefill's edit is of every row of text after the image, not only of the newest row."""
-    reads_inputs: ClassVar[bool] = False
-    """Whether ``note_input`` is used."""
-    ends_answers: ClassVar[bool] = False
-    """Whether ``ends`` is used."""
     needs_tokenizer: ClassVar[bool] = False
     """Whether the method reads or writes text."""
 
@@ -70,6 +72,31 @@ class Method:
                     f"{self.name}: {parameter.name} must be {parameter.metadata['expected']}, got {value!r}{hint}"
                 ) from None
             object.__setattr__(self, parameter.name, parsed)
+
+    @classmethod
+    def has(cls, hook: str) -> bool:
+        """Say whether the method has a hook of its own."""
+        return getattr(cls, hook) is not getattr(Method, hook)
+
+    @classmethod
+    def example(cls, text: TextModel, folder: Path) -> dict[str, Any]:
+        """Return settings with which the method fits a model, where its defaults were made for another.
+
+        For benchmarks and tests, which want every method to run on any model: what it costs and whether it acts can be
+        seen with these, not how good it is. Ranges of layers are made as large a share of the model's as they are of
+        LLaVA-1.5-7B's 32; a method with constants of one model overrides this.
+
+        Args:
+            folder: where a method that reads a file may write one.
+        """
+        ranges: dict[str, Any] = {
+            parameter.name: parameter.default
+            for parameter in dataclasses.fields(cls)
+            if parameter.metadata["is_layers"]
+        }
+        if text.layers >= _PUBLISHED_DEPTH:
+            return {}
+        return {name: share_of_layers(layers, text.layers) for name, layers in ranges.items()}
 
     @property
     def vision_parts(self) -> frozenset[str]:
@@ -129,9 +156,9 @@ class Method:
         """Say whether this phase is edited; where not, the row is left to the model's own kernel."""
         return True
 
-    def select(self, vision: VisionAttention) -> torch.Tensor | float:
-        """Return the gain of each image token, [images, tokens an image] or one number for all; 0 leaves it alone."""
-        return 0.0
+    def select(self, vision: VisionAttention) -> torch.Tensor:
+        """Return the gain of each image token, [images, tokens an image]; 0 for those that are not selected."""
+        raise NotImplementedError(f"{self.name} selects no image tokens")
 
     def note_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Return what to keep for an edited layer, as ``rows.noted[layer]``, when the prompt enters it.
@@ -166,6 +193,16 @@ class Method:
         raise NotImplementedError(f"{self.name} ends answers but does not say where")
 
 
+def share_of_layers(layers: Layers, depth: int) -> Layers:
+    """Return the layers of a model of this depth that are as large a share of it as ``layers`` are of 32.
+
+    Part of a layer counts as one; an open end stays open.
+    """
+    start, end = layers
+    start = start * depth // _PUBLISHED_DEPTH
+    return start, end and max(start + 1, -(-end * depth // _PUBLISHED_DEPTH))
+
+
 def number(default: float, meaning: str, *, low: float = -math.inf, high: float = math.inf) -> Any:
     """Declare a finite real hyper-parameter in [low, high]."""
     bounds = f" in [{low:g}, {high:g}]" if math.isfinite(high) else f" >= {low:g}" if math.isfinite(low) else ""
@@ -190,18 +227,23 @@ def count(default: int, meaning: str, *, low: int = 0, high: int | None = None) 
     return _declare(default, meaning, f"a whole number {bounds}", parse)
 
 
+def boolean(value: Any) -> bool:
+    """Return what a word of ``--model_args`` says: true, 1, yes, on, or false, 0, no, off.
+
+    Raises:
+        ValueError: another word, or what is no word.
+    """
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.strip().lower() not in words:
+        raise ValueError(f"expected true or false, got {value!r}")
+    return words[value.strip().lower()]
+
+
 def switch(default: bool, meaning: str) -> Any:
     """Declare an on/off hyper-parameter."""
-    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-
-    def parse(value: Any) -> bool:
-        if isinstance(value, bool):
-            return value
-        if not isinstance(value, str) or value.strip().lower() not in words:
-            raise ValueError
-        return words[value.strip().lower()]
-
-    return _declare(default, meaning, "true or false", parse)
+    return _declare(default, meaning, "true or false", boolean)
 
 
 def choice(default: str, meaning: str, options: tuple[str, ...]) -> Any:
@@ -232,7 +274,7 @@ def layer_range(default: Layers, meaning: str) -> Any:
             raise ValueError
         return start, end
 
-    return _declare(default, meaning, 'a range of layers with the end excluded ("2-32", "2-")', parse)
+    return _declare(default, meaning, 'a range of layers with the end excluded ("2-32", "2-")', parse, is_layers=True)
 
 
 def head_list(meaning: str) -> Any:
@@ -290,6 +332,8 @@ def _whole(value: Any) -> int:
     return parsed
 
 
-def _declare(default: Any, meaning: str, expected: str, parse: Parser, options: tuple[str, ...] = ()) -> Any:
-    metadata = {"meaning": meaning, "expected": expected, "parse": parse, "options": options}
+def _declare(
+    default: Any, meaning: str, expected: str, parse: Parser, options: tuple[str, ...] = (), is_layers: bool = False
+) -> Any:
+    metadata = {"meaning": meaning, "expected": expected, "parse": parse, "options": options, "is_layers": is_layers}
     return field(default=default, metadata=metadata)

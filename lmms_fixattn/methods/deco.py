@@ -10,7 +10,7 @@ import torch
 from lmms_fixattn.methods.base import Layers, Method, count, layer_range, number
 
 if TYPE_CHECKING:
-    from lmms_fixattn.guidance import Step
+    from lmms_fixattn.methods.views import Step
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class DeCo(Method):
     name: ClassVar[str] = "deco"
     summary: ClassVar[str] = "add the logits of the most confident of the late layers"
     source: ClassVar[str] = "arXiv:2410.11779; github.com/zjunlp/Deco"
+    cite: ClassVar[str] = "wang2025deco"
     verified: ClassVar[str] = "its formula, on LLaVA written out by hand"
 
     alpha: float = number(0.6, "weight of the earlier layer's logits; 0 turns it off", low=0)

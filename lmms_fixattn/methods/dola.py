@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from lmms_fixattn.contrast import jensen_shannon, plausible
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
+from lmms_fixattn.methods.formulas.contrast import jensen_shannon, plausible
 
 if TYPE_CHECKING:
-    from lmms_fixattn.guidance import Step
+    from lmms_fixattn.methods.views import Step
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class DoLa(Method):
     name: ClassVar[str] = "dola"
     summary: ClassVar[str] = "contrast the logits with those of the layer that differs most"
     source: ClassVar[str] = "arXiv:2309.03883; github.com/voidism/DoLa"
+    cite: ClassVar[str] = "chuang2024dola"
     verified: ClassVar[str] = "its formula, on LLaVA written out by hand"
 
     alpha: float = number(1.0, "strength of the contrast; 0 turns it off", low=0)

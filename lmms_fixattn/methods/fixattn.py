@@ -5,42 +5,43 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lmms_fixattn.heads import proportional_gains, top_gains
 from lmms_fixattn.methods.base import Layers, choice, layer_range, number, switch
+from lmms_fixattn.methods.formulas.heads import proportional_gains, top_gains
+from lmms_fixattn.methods.formulas.selection import TokenSets, select_tokens
 from lmms_fixattn.methods.refine import Refined
-from lmms_fixattn.selection import TokenSets, select_tokens
 
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.vision import VisionAttention
+    from lmms_fixattn.methods.views import Rows, VisionAttention
 
 
 @dataclass(frozen=True)
 class FixAttn(Refined):
     """Amplify local and summary image tokens, each with its own strength, head by head, then refine the logits.
 
-    Tokens are selected once an image from the vision tower's attention (see :mod:`lmms_fixattn.selection`). Scores
+    Tokens are selected once an image from the vision tower's attention (``selection.py``). Scores
     before softmax, newest row, layers ``layers``::
 
         s[h, j] += alpha * g[h] * |s[h, j]|   for local (and spatial) tokens j
         s[h, j] += beta  * g[h] * |s[h, j]|   for summary tokens j
 
-    The head gain g is 1 with ``head_modulation="off"``, which is what the released code does. The paper's abstract
-    promises head-specific modulation but gives no formula, so "proportional" and "top" are our reading: the visual
-    sensitivity r[l, h] of a head is its attention mass on the image in the newest row at prefill, measured in each
-    layer before that layer is amplified; then g = r / mean_h r clipped to [0, g_max] ("proportional"), or 1 for the
-    ``share`` of heads of the layer with the largest r and 0 for the others ("top").
+    The head gain g is 1 with ``head_modulation="off"``, which is what the released code does. The abstract of the
+    paper's first version promises head-specific modulation but gives no formula, so "proportional" and "top" are our
+    reading: the visual sensitivity r[l, h] of a head is its attention mass on the image in the newest row at prefill,
+    measured in each layer before that layer is amplified; then g = r / mean_h r clipped to [0, g_max] ("proportional"),
+    or 1 for the ``share`` of heads of the layer with the largest r and 0 for the others ("top").
 
-    Source: arXiv:2501.12206 and its released code. The defaults give the best row of its Table 1 (CHAIR_s 17.6 on 500
-    COCO images), so ``released_first_token`` is on, see :class:`~lmms_fixattn.methods.refine.Refined`;
-    ``spatial_ratio=0.05`` gives its row "with spatial".
+    Source: arXiv:2501.12206, whose third version is called PAINT, and the released code hasanar1f/PAINT at 2a9e8f8
+    (modPAI). The defaults give the best row of its Table 1 (CHAIR_s 17.6 on 500 COCO images), so
+    ``released_first_token`` is on, see :class:`~lmms_fixattn.methods.refine.Refined`; ``spatial_ratio=0.05`` gives its
+    row "with spatial".
     """
 
     name: ClassVar[str] = "fixattn"
     summary: ClassVar[str] = "amplify attention to the vision tower's local and summary tokens; refine the logits"
-    source: ClassVar[str] = "arXiv:2501.12206"
+    source: ClassVar[str] = "arXiv:2501.12206; github.com/hasanar1f/PAINT"
+    cite: ClassVar[str] = "arif2025fixattn"
     verified: ClassVar[str] = "the released code's outputs; head modulation, our reading of the paper, its formula"
 
     alpha: float = number(0.7, "amplification of local and spatial tokens", low=0)

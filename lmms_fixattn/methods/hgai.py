@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
 
 if TYPE_CHECKING:
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.vision import VisionAttention
+    from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class HGAI(Method):
     name: ClassVar[str] = "hgai"
     summary: ClassVar[str] = "push every head of the middle layers towards the image by the heads' mean score"
     source: ClassVar[str] = "arXiv:2411.16724; github.com/ZhangqiJiang07/middle_layers_indicating_hallucinations"
+    cite: ClassVar[str] = "jiang2025hgai"
     verified: ClassVar[str] = "the released code's outputs"
 
     alpha: float = number(0.5, "amplification of the attention to image tokens", low=0)
@@ -37,9 +37,6 @@ class HGAI(Method):
     def edited_layers(self) -> Layers | None:
         return self.layers
 
-    def select(self, vision: VisionAttention) -> float:
-        return self.alpha
-
     def edit_scores(self, rows: Rows) -> None:
         prompt = rows.scores[..., : rows.prompt]
-        prompt += rows.columns.gain * prompt.abs().mean(dim=1, keepdim=True)
+        prompt += self.alpha * rows.columns.image * prompt.abs().mean(dim=1, keepdim=True)

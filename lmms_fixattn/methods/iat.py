@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
 
 if TYPE_CHECKING:
-    from lmms_fixattn.attention import Rows
+    from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class IAT(Method):
     name: ClassVar[str] = "iat"
     summary: ClassVar[str] = "amplify attention to the answer generated so far"
     source: ClassVar[str] = "arXiv:2603.04908; github.com/XianguiKang/AdaIAT"
+    cite: ClassVar[str] = "zhong2026adaiat"
     verified: ClassVar[str] = "the released code's outputs"
 
     alpha: float = number(0.8, "amplification of the attention to generated text", low=0)

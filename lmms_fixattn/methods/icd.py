@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lmms_fixattn.branches import Instructed
-from lmms_fixattn.contrast import contrast
 from lmms_fixattn.methods.base import Method, number
+from lmms_fixattn.methods.formulas.branches import Instructed
+from lmms_fixattn.methods.formulas.contrast import contrast
 
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.guidance import Step
+    from lmms_fixattn.methods.views import Step
 
 DISTURBANCE = "You are a confused objects detector to provide a fuzzy overview or impression of the image."
 
@@ -35,6 +35,7 @@ class ICD(Method):
     name: ClassVar[str] = "icd"
     summary: ClassVar[str] = "contrast the logits with those after an instruction to be vague"
     source: ClassVar[str] = "arXiv:2403.18715; github.com/p1k0pan/ICD"
+    cite: ClassVar[str] = "wang2024icd"
     verified: ClassVar[str] = "its formula, on LLaVA written out by hand"
     needs_tokenizer: ClassVar[bool] = True
 

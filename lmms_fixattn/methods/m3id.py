@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lmms_fixattn.branches import WithoutImage
-from lmms_fixattn.contrast import contrast
 from lmms_fixattn.methods.base import Method, number
+from lmms_fixattn.methods.formulas.branches import WithoutImage
+from lmms_fixattn.methods.formulas.contrast import contrast
 
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.guidance import Step
+    from lmms_fixattn.methods.views import Step
 
 _LARGEST = 50.0
 """Of the exponent: from here on lc is lost beside the contrast, and a larger one would only overflow."""
@@ -38,6 +38,7 @@ class M3ID(Method):
     name: ClassVar[str] = "m3id"
     summary: ClassVar[str] = "contrast the logits with a text-only branch, more with every token"
     source: ClassVar[str] = "arXiv:2403.14003"
+    cite: ClassVar[str] = "favero2024m3id"
     verified: ClassVar[str] = "its formula, on LLaVA written out by hand"
 
     rate: float = number(0.02, "growth of the contrast with every token; 0 turns it off", low=0)

@@ -9,8 +9,7 @@ from lmms_fixattn.methods.base import Layers, layer_range, number
 from lmms_fixattn.methods.refine import Refined
 
 if TYPE_CHECKING:
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.vision import VisionAttention
+    from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)
@@ -21,13 +20,14 @@ class PAI(Refined):
 
         s[j] += alpha * |s[j]|
 
-    Source: arXiv:2407.21771, eq. 4, and the released code LALBJ/PAI, whose command line gives the defaults; other
-    papers' tables run it with alpha 0.5.
+    Source: arXiv:2407.21771, eq. 4, and the released code LALBJ/PAI at 9bbd8bd, whose command line gives the defaults;
+    other papers' tables run it with alpha 0.5.
     """
 
     name: ClassVar[str] = "pai"
     summary: ClassVar[str] = "amplify attention to the whole image; refine the logits against a text-only branch"
     source: ClassVar[str] = "arXiv:2407.21771; github.com/LALBJ/PAI"
+    cite: ClassVar[str] = "liu2024pai"
     verified: ClassVar[str] = "the released code's outputs"
 
     alpha: float = number(0.2, "amplification of the attention to image tokens", low=0)
@@ -40,8 +40,5 @@ class PAI(Refined):
     def needs_row(self, prefill: bool) -> bool:
         return self.amplifies(prefill)
 
-    def select(self, vision: VisionAttention) -> float:
-        return self.alpha
-
     def edit_scores(self, rows: Rows) -> None:
-        rows.amplify(rows.columns.gain)
+        rows.amplify(self.alpha * rows.columns.image)

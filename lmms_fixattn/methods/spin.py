@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
-from lmms_fixattn.selection import largest
+from lmms_fixattn.methods.formulas.selection import largest
 
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.attention import Rows
+    from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class SPIN(Method):
     name: ClassVar[str] = "spin"
     summary: ClassVar[str] = "scale down the heads whose scores on the image are lowest"
     source: ClassVar[str] = "arXiv:2505.16411; github.com/YUECHE77/SPIN"
+    cite: ClassVar[str] = "sarkar2025spin"
     verified: ClassVar[str] = "the released code's outputs"
 
     kept: float = number(0.95, "share of a layer's heads that stay as they are", low=0, high=1)

@@ -28,7 +28,6 @@ class Truncate(Method):
     summary: ClassVar[str] = "stop at the first sentence end from k words on: the control for brevity"
     source: ClassVar[str] = "a control of this package"
     verified: ClassVar[str] = "the unmodified model's words up to the cut"
-    ends_answers: ClassVar[bool] = True
     needs_tokenizer: ClassVar[bool] = True
 
     words: int = count(40, "words from which an answer ends with its sentence", low=1)

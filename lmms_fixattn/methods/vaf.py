@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
 
 if TYPE_CHECKING:
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.vision import VisionAttention
+    from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class VAF(Method):
     name: ClassVar[str] = "vaf"
     summary: ClassVar[str] = "scale scores on the image up and on the system prompt down, for all text rows"
     source: ClassVar[str] = "arXiv:2503.13107; github.com/ustc-hyin/ClearSight"
+    cite: ClassVar[str] = "yin2025vaf"
     verified: ClassVar[str] = "the released code's outputs"
     edits_text_rows: ClassVar[bool] = True
 
@@ -44,9 +44,6 @@ class VAF(Method):
     def edited_layers(self) -> Layers | None:
         return self.layers
 
-    def select(self, vision: VisionAttention) -> float:
-        return self.enhance - 1
-
     def edit_scores(self, rows: Rows) -> None:
         columns = rows.columns
-        rows.scores[..., : rows.prompt] *= 1 + columns.gain + columns.before * (self.suppress - 1)
+        rows.scores[..., : rows.prompt] *= 1 + columns.image * (self.enhance - 1) + columns.before * (self.suppress - 1)

@@ -15,4 +15,5 @@ class Vanilla(Method):
     name: ClassVar[str] = "vanilla"
     summary: ClassVar[str] = "the unmodified model"
     source: ClassVar[str] = "LLaVA-1.5, arXiv:2310.03744"
+    cite: ClassVar[str] = "liu2024llava15"
     verified: ClassVar[str] = "itself without the plugin, to the bit"

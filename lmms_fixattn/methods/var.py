@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lmms_fixattn.methods.base import Layers, Method, dimension_list, layer_range, number
-from lmms_fixattn.sinks import relative_size
-from lmms_fixattn.text_model import LLAVA_7B, LLAVA_13B
+from lmms_fixattn.methods.formulas.sinks import relative_size
+from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.text_model import TextModel
+    from lmms_fixattn.methods.text_model import TextModel
+    from lmms_fixattn.methods.views import Rows
 
 _DIMENSIONS = {LLAVA_7B: (1415, 2533), LLAVA_13B: (2100, 4743)}
 _EPSILON = 1e-6  # added to each image token's weight in the sum below the line of portion, as released
@@ -43,15 +45,15 @@ class VAR(Method):
     ``image_mass`` is its summ. That code reuses the first question's sinks for all later ones and pools those of a
     batch; here each prompt has its own. It also edits the last layer, although asked not to, and so do we by default.
 
-    For another model, :func:`lmms_fixattn.sinks.sink_dimensions` finds the dimensions, and shows what tau parts.
+    For another model, ``inspection.sinks.sink_dimensions`` finds the dimensions, and shows what tau parts.
     """
 
     name: ClassVar[str] = "var"
     summary: ClassVar[str] = "move attention from sink tokens to the rest of the image in image-centric heads"
     source: ClassVar[str] = "arXiv:2503.03321; github.com/seilk/VisAttnSink"
+    cite: ClassVar[str] = "kang2025var"
     verified: ClassVar[str] = "the released code's outputs"
     edits_text_rows: ClassVar[bool] = True
-    reads_inputs: ClassVar[bool] = True
 
     sink_dims: str | tuple[int, ...] = dimension_list(
         "dimensions in which sinks are massive; published: of LLaVA-1.5-7B or 13B, whichever the model is"
@@ -62,10 +64,16 @@ class VAR(Method):
     p: float = number(0.6, "share of its attention that a sink keeps; 1 turns the method off", low=0, high=1)
     layers: Layers = layer_range((2, None), "decoder layers to edit, end excluded")
 
+    @classmethod
+    def example(cls, text: TextModel, folder: Path) -> dict[str, Any]:
+        """Return two dimensions, and a size that ordinary states reach in them."""
+        return {**super().example(text, folder), "sink_dims": [0, text.hidden_size - 1], "tau": 1.6}
+
     def for_model(self, text: TextModel) -> VAR:
         dims = self.sink_dims
         if isinstance(dims, str):
-            instead = "find its own with lmms_fixattn.sinks.sink_dimensions, and give sink_dims=[D,D] and tau"
+            where = "lmms_fixattn.inspection.sinks"
+            instead = f"find its own with sink_dimensions of {where}, and give sink_dims=[D,D] and tau"
             dims = text.published(_DIMENSIONS, "var: sink_dims", instead)
         if max(dims) >= text.hidden_size:
             raise ValueError(f"var: sink_dims {max(dims)} lies outside the hidden state, of size {text.hidden_size}")

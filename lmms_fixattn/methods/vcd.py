@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lmms_fixattn.branches import NoisedImage
-from lmms_fixattn.contrast import contrast
 from lmms_fixattn.methods.base import Method, count, number
+from lmms_fixattn.methods.formulas.branches import NoisedImage
+from lmms_fixattn.methods.formulas.contrast import contrast
 
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.guidance import Step
+    from lmms_fixattn.methods.views import Step
 
 
 @dataclass(frozen=True)
 class VCD(Method):
     """Contrast the next-token scores with those of the same prompt and text beside a noised image.
 
-    With z and z' the logits with the image and with :class:`~lmms_fixattn.branches.NoisedImage`::
+    With z and z' the logits with the image and with :class:`~lmms_fixattn.methods.formulas.branches.NoisedImage`::
 
         out = (1 + alpha) z - alpha z',   -inf where z < log(cutoff) + max(z)
 
@@ -33,6 +33,7 @@ class VCD(Method):
     name: ClassVar[str] = "vcd"
     summary: ClassVar[str] = "contrast the logits with those for a noised image"
     source: ClassVar[str] = "arXiv:2311.16922; github.com/DAMO-NLP-SG/VCD"
+    cite: ClassVar[str] = "leng2024vcd"
     verified: ClassVar[str] = "its formula, on LLaVA written out by hand"
 
     alpha: float = number(1.0, "strength of the contrast; 0 turns it off", low=0)

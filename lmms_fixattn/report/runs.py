@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lmms_fixattn.metrics.entries import FileError, kind, number, read_entries, read_object, text_of, whole_number
-from lmms_fixattn.metrics.lmms_samples import plain
-from lmms_fixattn.metrics.questions import read_answers_to
-from lmms_fixattn.metrics.reading import (
+from lmms_fixattn.scoring.files.entries import FileError, kind, number, read_entries, read_object, text_of, whole_number
+from lmms_fixattn.scoring.files.lmms_samples import plain
+from lmms_fixattn.scoring.files.questions import read_answers_to
+from lmms_fixattn.scoring.files.reading import (
     Caption,
     captions_of,
     origin,

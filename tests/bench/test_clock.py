@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmms_fixattn.bench import clock
-from lmms_fixattn.bench.clock import Times, in_turns, median, ratio, time_answer
+from lmms_fixattn.bench.clock import Times, interleave, median, ratio, time_answer
 
 SECONDS = st.floats(0.001, 1000)
 CPU = torch.device("cpu")
@@ -46,7 +46,7 @@ def test_every_way_runs_once_a_round_in_changing_order_and_warm_up_does_not_coun
 
         return run
 
-    times = in_turns({name: way(name) for name in "abc"}, rounds=5, warm_up=2)
+    times = interleave({name: way(name) for name in "abc"}, rounds=5, warm_up=2)
     assert [sorted(ran[start : start + 3]) for start in range(0, 21, 3)] == [["a", "b", "c"]] * 7
     assert len({tuple(ran[start : start + 3]) for start in range(0, 21, 3)}) > 1
     assert {name: [ran[int(taken.prefill) - 1] for taken in found] for name, found in times.items()} == {

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from fitted_methods import fitted
 from query_rows import make_rows
 from statistics_files import statistics_file
 from tiny_llava import WordTokenizer, batch, make_prompt, text_model
@@ -36,19 +37,6 @@ NEUTRAL = {
     "no_repeat_ngram": {"size": 0},
 }
 """Settings with which a method does nothing."""
-
-FITTED = {
-    "hgai": {"layers": "1-4"},
-    "vaf": {"layers": "1-4"},
-    "adhh": {"heads": "[1:4,1:2,4:0,4:3]", "threshold": 0.1},
-    "var": {"sink_dims": "[6,23]", "tau": 1.6},
-    "iat": {"layers": "1-4"},
-    "adaiat": {"layers": "1-"},
-    "deco": {"layers": "2-5"},
-    "truncate": {"words": 2},
-    "no_repeat_ngram": {"size": 1},
-}
-"""What a method needs to fit the tests' models and answers, shallower and shorter than what it is made for."""
 
 EDITS = {
     "pai": (("image",), ()),
@@ -109,11 +97,6 @@ CHECKS = {"digest"}
 parameters = [(name, field.name) for name in METHODS for field in dataclasses.fields(METHODS[name])]
 
 
-def fitted(name, key_heads=6, **settings):
-    own = {"statistics": statistics_file(text_model(key_heads))} if name == "adaiat" else {}
-    return make_method(name, **own | FITTED.get(name, {}) | settings)
-
-
 def scores(model, method, prompts):
     """Return the final log-probabilities of each step, [steps, rows, vocabulary]."""
     torch.manual_seed(0)
@@ -135,7 +118,7 @@ def test_every_method_has_a_neutral_setting_and_a_test_file(request):
     assert set(NEUTRAL) == set(METHODS)
     assert set(EDITS) == editing
     files = {path.name for path in request.path.parent.glob("test_*.py")}
-    assert {f"test_{name}.py" for name in METHODS} <= files
+    assert {f"test_{method.__module__.rpartition('.')[2]}.py" for method in METHODS.values()} <= files
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -175,7 +158,7 @@ def test_only_its_own_columns_change_and_masked_keys_stay_masked(name, settings)
     draw = torch.Generator().manual_seed(7)
     is_image = torch.zeros(3, 17, dtype=torch.bool)
     is_image[0, 2:9] = is_image[1, 8:15] = True
-    noted = {4: method.note_input(4, torch.randn(3, 17, 42, generator=draw))} if method.reads_inputs else {}
+    noted = {4: method.note_input(4, torch.randn(3, 17, 42, generator=draw))} if method.has("note_input") else {}
     touched = False
     for prefill in [phase for phase in (True, False) if method.needs_row(phase)]:
         keys = 17 if prefill else 23

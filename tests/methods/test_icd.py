@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lmms_fixattn import intervene, make_method
-from lmms_fixattn.branches import Instructed
-from lmms_fixattn.guidance import Step
+from lmms_fixattn.methods.formulas.branches import Instructed
 from lmms_fixattn.methods.icd import DISTURBANCE
+from lmms_fixattn.methods.views import Step
 
 
 def test_the_defaults_are_the_published_strength_and_words():

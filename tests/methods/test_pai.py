@@ -23,7 +23,7 @@ def test_the_defaults_are_the_released_command_line_with_the_first_token_amplifi
 def test_scores_of_image_tokens_grow_by_alpha_of_their_size():
     method = make_method("pai", alpha=0.5, gamma=1)
     scores = torch.tensor([[[2.0, 2.0, -2.0, -4.0]]])
-    method.edit_scores(make_rows(scores, [[False, True, True]], method.select(None)))
+    method.edit_scores(make_rows(scores, [[False, True, True]]))
     assert scores.tolist() == [[[2.0, 3.0, -1.0, -4.0]]]
 
 

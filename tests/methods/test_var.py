@@ -10,8 +10,8 @@ from query_rows import make_rows
 from tiny_llava import build_llava, make_prompt
 
 from lmms_fixattn import make_method
-from lmms_fixattn.sinks import sink_dimensions
-from lmms_fixattn.text_model import LLAVA_7B, LLAVA_13B, TextModel
+from lmms_fixattn.inspection.sinks import sink_dimensions
+from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B, TextModel
 
 IMAGE = [[False, True, True, True, False]]
 SINKS = torch.tensor([[[True, True, False, False, False]]])
@@ -35,7 +35,7 @@ def test_the_defaults_are_the_published_ones():
 
 def test_a_model_without_published_dimensions_is_told_how_to_find_its_own():
     model = TextModel("llama", 4096, 32, 32, 8)
-    with pytest.raises(ValueError, match=r"this model is another \(llama, .*8 key heads.*sinks.sink_dimensions"):
+    with pytest.raises(ValueError, match=r"this model is another \(llama, .*8 key heads.*sink_dimensions of"):
         make_method("var").for_model(model)
     with pytest.raises(ValueError, match="sink_dims 4096 lies outside the hidden state, of size 4096"):
         make_method("var", sink_dims=[7, 4096]).for_model(model)
