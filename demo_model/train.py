@@ -480,9 +480,7 @@ def train(folder: Path, recipe: Recipe) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo_model.train", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "folder", type=Path, help="where model/, scenes/, crowded/, train.log and the stages are written"
-    )
+    parser.add_argument("folder", type=Path, help="where model/, scenes/, crowded/, the log and the stages are written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")

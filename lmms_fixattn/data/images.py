@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Source = str | Mapping[str, Any]  # a path, or as in datasets.Image(decode=False) {"bytes": ... or None, "path": ...}
 
+MOST_PIXELS = 8000 * 8000
+"""Of a picture: one of 400 bytes may claim as many as its format can say, and take seconds and gigabytes to decode."""
+
 _STRICT = threading.Lock()
 _BITS, _PHOTOMETRIC = 258, 262  # tags of a TIFF
 
@@ -74,10 +77,15 @@ def to_rgb(image: PilImage) -> PilImage:
     """Return an opened image in RGB, 8 bits a channel. Grey of 16 bits is divided by 257, so that 65535 becomes 255.
 
     Raises:
-        PictureError: nothing says which of its values are black and white: floating point, 32 bits, or grey of a TIFF
-            with 9 to 15 bits or 0 for white.
+        PictureError: it has more than MOST_PIXELS; or nothing says which of its values are black and white: floating
+            point, 32 bits, or grey of a TIFF with 9 to 15 bits or 0 for white.
         OSError: it cannot be read to its end.
     """
+    if image.width * image.height > MOST_PIXELS:
+        raise PictureError(
+            f"is too large ({image.width} x {image.height} pixels, more than {MOST_PIXELS // 10**6} million); make it "
+            "smaller"
+        )
     depth = "floating-point" if image.mode == "F" else "32-bit"
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
         raise PictureError(f"has {depth} values, of which none is known to be white; save it with 8 bits a channel")

@@ -42,8 +42,8 @@ def question(name: str) -> str:
 def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]) -> list[PopeQuestion]:
     """Read the questions of a published file: FOLDER/coco_pope_KIND.json, else the only *pope*_KIND.json there.
 
-    The form is any that metrics.questions reads: JSON lines as POPE's own files, a list as those that were drawn by
-    SEEM on A-OKVQA and GQA. Keys: question_id, image (a file name or path), text, label. An image's id is what
+    The form is any that scoring.files.questions reads: JSON lines as POPE's own files, a list as those that were drawn
+    by SEEM on A-OKVQA and GQA. Keys: question_id, image (a file name or path), text, label. An image's id is what
     `image_id_of` its name gives; no other image stands in where that is None.
 
     Raises:

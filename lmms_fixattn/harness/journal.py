@@ -60,7 +60,7 @@ class Journal:
                 }:
                     raise KeyError
                 self._add(batch)
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 self._file.close()
                 raise ValueError(
                     f"{path}, line {number}: expected a batch of answers as lmms-fixattn {__version__} writes it; "

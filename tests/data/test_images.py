@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from lmms_fixattn.data import DataError
-from lmms_fixattn.data.images import digest, open_rgb
+from lmms_fixattn.data.images import PictureError, digest, open_rgb, read_rgb
 
 
 def _noise(path: Path) -> bytes:
@@ -114,3 +114,13 @@ def test_a_picture_of_more_pixels_than_pil_opens_is_named(tmp_path: Path, monkey
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7)
     with pytest.raises(DataError, match=r"image 1 is too large \(.*15 pixels.*\); make it smaller: .*a.png"):
         _open(tmp_path, Image.new("RGB", (5, 3)), "a.png")
+
+
+def test_a_small_file_that_claims_too_many_pixels_is_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.new("L", (3, 2)).save(out, "GIF")
+    content = bytearray(out.getvalue())
+    content[6:10] = (8001).to_bytes(2, "little") + (8000).to_bytes(2, "little")
+    (tmp_path / "x.gif").write_bytes(content)
+    with pytest.raises(PictureError, match=r"is too large \(8001 x 8000 pixels, more than 64 million\)"):
+        read_rgb(str(tmp_path / "x.gif"))

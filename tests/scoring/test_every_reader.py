@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 
 import lmms_fixattn
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of tags that a picture can do without
+pytestmark = [  # of tags that a picture can do without, and of large ones
+    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
+]
 
 FEW, MANY = 60, 2000
 LONGEST = 2.0  # seconds of a processor: a busy machine is nobody's fault
@@ -153,6 +156,6 @@ def test_every_function_that_opens_a_file_is_gone_through_by_a_reader_here(tmp_p
         for name in found - OWN.keys()
         if name not in entered and (sys.version_info >= (3, 11) or name.rpartition(".")[2] not in names)
     }
-    assert not forgotten, "a reader of these belongs in tests/every_reader.py"
+    assert not forgotten, "a reader of these belongs in tests/support/every_reader.py"
     assert not OWN.keys() - found, "these open no file any more"
     assert not OWN.keys() & entered
