@@ -12,23 +12,12 @@ from typing import Any
 from lmms_fixattn.cli.console import add_command, add_format, one_file, progress, remark, show
 from lmms_fixattn.cli.truth import add_analyser, add_truth, make_analyser, read_truth
 from lmms_fixattn.scoring import chair
+from lmms_fixattn.scoring.figures import CAPTION_FIGURES
 from lmms_fixattn.scoring.files.entries import overall_metrics
 from lmms_fixattn.scoring.files.reading import FileError, caption_key, read_captions
 from lmms_fixattn.scoring.silence import said_of_silence
 
-_MEANINGS = {
-    "chair_s": "% of captions with a hallucinated object",
-    "chair_i": "% of mentions that are hallucinated",
-    "recall": "% of true objects that are mentioned",
-    "precision": "% of mentioned objects that are true, each counted once a caption",
-    "f1": "harmonic mean of recall and precision",
-    "words": "mean words a caption",
-    "chair_i_unique": "% of mentioned objects that are hallucinated, each counted once a caption",
-    "rep_4": "% of 4-grams that are repeats",
-    "looped": "% of captions with rep_4 above 20",
-    "unterminated": "% of captions cut off by the token cap",
-    "n": "captions",
-}
+_MEANINGS = {**{name: figure.meaning for name, figure in CAPTION_FIGURES.items()}, "n": "captions"}
 
 
 def add(commands: Any) -> None:

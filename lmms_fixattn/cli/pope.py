@@ -8,15 +8,12 @@ from typing import Any
 
 from lmms_fixattn.cli.console import add_command, add_format, add_questions, one_file, show
 from lmms_fixattn.scoring import pope
+from lmms_fixattn.scoring.figures import ANSWER_FIGURES
 from lmms_fixattn.scoring.files.questions import read_answers_to
 from lmms_fixattn.scoring.files.reading import read_answers
 
 _MEANINGS = {
-    "accuracy": "% of answers that are right",
-    "precision": "% of answers read as yes that are right",
-    "recall": "% of present objects that are affirmed",
-    "f1": "harmonic mean of precision and recall",
-    "yes_ratio": "% of answers read as yes",
+    **{name: figure.meaning for name, figure in ANSWER_FIGURES.items()},
     "tp": "yes, and present",
     "fp": "yes, but absent",
     "tn": "no, and absent",

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lmms_fixattn.report.runs import AnswerEntry, Run
-from lmms_fixattn.scoring import bootstrap, pope
+from lmms_fixattn.scoring import bootstrap, chair, pope
 from lmms_fixattn.scoring.bootstrap import Floats, Interval
-from lmms_fixattn.scoring.repetition import LOOPED_ABOVE
+from lmms_fixattn.scoring.figures import ANSWER_FIGURES, CAPTION_FIGURES, Figure
 
-CAPTION_COLUMNS = (
-    "chair_s",
-    "chair_i",
-    "recall",
-    "precision",
-    "f1",
-    "words",
-    "chair_i_unique",
-    "rep_4",
-    "looped",
-    "unterminated",
-)
-"""Columns of captions, as metrics.chair.corpus_figures names and defines them."""
+CAPTION_COLUMNS = tuple(CAPTION_FIGURES)
+"""Columns of captions."""
 
 POPE_FIGURES = ("accuracy", "f1", "yes_ratio")
-"""Figures of each POPE split, as metrics.pope.figures defines them; a column is called pope_SPLIT_FIGURE. Beside them
+"""Figures of each POPE split, some of scoring.figures.ANSWER_FIGURES; a column is called pope_SPLIT_FIGURE. Beside them
 pope_SPLIT_n counts the answers."""
 
 
@@ -73,29 +62,9 @@ class Figures:
 
 def caption_figures(rows: Sequence[Mapping[str, Any]], weights: Floats) -> Figures:
     """Return CAPTION_COLUMNS of scored captions (scoring.chair.score_caption), drawn by weights [draws, captions]."""
-
-    def sums(count: Callable[[Mapping[str, Any]], float]) -> Floats:
-        return np.array([count(row) for row in rows], dtype=np.float64)
-
-    one = np.ones(len(rows))
-    mentioned, wrong = sums(lambda row: len(row["objects"])), sums(lambda row: len(row["hallucinated"]))
-    unique, found = sums(lambda row: row["unique_objects"]), sums(lambda row: row["unique_true_objects"])
-    true = sums(lambda row: row["true_objects"])
-    columns: dict[str, tuple[Floats, Floats]] = {
-        "chair_s": (sums(lambda row: bool(row["hallucinated"])), one),
-        "chair_i": (wrong, mentioned),
-        "recall": (found, true),
-        "precision": (found, unique),
-        # The harmonic mean of a/b and a/c is 2a / (b + c).
-        "f1": (2 * found, true + unique),
-        # Words and rep_4 are means, not shares: no percent.
-        "words": (sums(lambda row: row["words"] / 100), one),
-        "chair_i_unique": (unique - found, unique),
-        "rep_4": (sums(lambda row: row["rep_4"] / 100), one),
-        "looped": (sums(lambda row: row["rep_4"] > 100 * LOOPED_ABOVE), one),
-        "unterminated": (sums(lambda row: not row["terminated"]), one),
-    }
-    return _figures(CAPTION_COLUMNS, [columns[name] for name in CAPTION_COLUMNS], weights, len(rows))
+    counted = [chair.counts(row) for row in rows]
+    counts = {name: np.array([each[name] for each in counted], dtype=np.float64) for name in counted[0]}
+    return _figures(CAPTION_FIGURES, counts, weights, len(rows))
 
 
 def answer_figures(
@@ -106,11 +75,12 @@ def answer_figures(
     clusters: which image each answer is about, 0 to images - 1; weights: [draws, images]. An image's answers are summed
     first, so that they are drawn together.
     """
-    counts = np.zeros((weights.shape[1], 5))
-    np.add.at(counts, np.array(clusters), np.array([_counts(answer, parser) for answer in answers], dtype=np.float64))
-    tp, fp, tn, fn, asked = counts.T
-    columns = [(tp + tn, asked), (2 * tp, 2 * tp + fp + fn), (tp + fp, asked)]
-    return _figures(tuple(pope_column(split, figure) for figure in POPE_FIGURES), columns, weights, len(answers))
+    counted = [pope.counts(pope.parse_answer(one.answer, parser, one.label), one.label) for one in answers]
+    counts = {name: np.zeros(weights.shape[1]) for name in counted[0]}
+    for name, count in counts.items():
+        np.add.at(count, np.array(clusters), [each[name] for each in counted])
+    chosen = {pope_column(split, name): ANSWER_FIGURES[name] for name in POPE_FIGURES}
+    return _figures(chosen, counts, weights, len(answers))
 
 
 def pope_column(split: str, figure: str) -> str:
@@ -128,22 +98,14 @@ def times(run: Run) -> dict[str, Interval]:
     return found
 
 
-def _counts(answer: AnswerEntry, parser: str) -> tuple[bool, bool, bool, bool, bool]:
-    """Return tp, fp, tn, fn and 1: what "exact" reads as neither yes nor no is in none of the four."""
-    predicted, label = pope.parse_answer(answer.answer, parser, answer.label), answer.label
-    right = predicted == label
-    return (
-        right and predicted == "yes",
-        not right and predicted == "yes",
-        right and predicted == "no",
-        not right and predicted == "no",
-        True,
+def _figures(figures: Mapping[str, Figure], counts: Mapping[str, Floats], weights: Floats, entries: int) -> Figures:
+    """Return figures of counts [images] each, over the corpus and in every draw."""
+    images = weights.shape[1]
+    values, drawn = (
+        np.stack([figure.of(sums) for figure in figures.values()], axis=-1)
+        for sums in (
+            {name: count.sum() for name, count in counts.items()},
+            dict(zip(counts, (weights @ np.stack(list(counts.values()), axis=1)).T, strict=True)),
+        )
     )
-
-
-def _figures(
-    names: tuple[str, ...], columns: Sequence[tuple[Floats, Floats]], weights: Floats, entries: int
-) -> Figures:
-    parts, wholes = (np.stack(side, axis=1) for side in zip(*columns, strict=True))
-    values = bootstrap.ratios(bootstrap.corpus_weights(len(parts)), parts, wholes)[0]
-    return Figures(names, values, bootstrap.ratios(weights, parts, wholes), entries, len(parts))
+    return Figures(tuple(figures), values, drawn, entries, images)

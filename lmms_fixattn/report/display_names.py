@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-Better = Literal["lower", "higher"]
+from lmms_fixattn.scoring.figures import ANSWER_FIGURES, CAPTION_FIGURES, Better
 
 
 class Display(NamedTuple):
@@ -26,25 +26,14 @@ class Display(NamedTuple):
 
 DISPLAY_NAMES: dict[str, Display] = {
     "n": Display("n"),
-    "chair_s": Display("CHAIR_s", "lower"),
-    "chair_i": Display("CHAIR_i", "lower"),
-    "chair_i_unique": Display("CHAIR_i, once each", "lower"),
-    "recall": Display("recall", "higher"),
-    "precision": Display("precision", "higher"),
-    "f1": Display("F1", "higher"),
-    "words": Display("words"),
-    "rep_4": Display("repeated 4-grams", "lower"),
-    "looped": Display("looped", "lower"),
-    "unterminated": Display("cut off", "lower"),
+    **{name: Display(figure.label, figure.better) for name, figure in CAPTION_FIGURES.items()},
     "seconds": Display("seconds an answer", "lower"),
     "tokens_per_second": Display("tokens a second", "higher"),
 }
 """Columns of captions and of time (report.columns), by name."""
 
 _POPE = {
-    "accuracy": Display("accuracy", "higher"),
-    "f1": Display("F1", "higher"),
-    "yes_ratio": Display("yes ratio"),
+    **{name: Display(figure.label, figure.better) for name, figure in ANSWER_FIGURES.items()},
     "n": Display("n"),
 }
 

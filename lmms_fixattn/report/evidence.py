@@ -57,7 +57,7 @@ class Line:
 
     Attributes:
         beyond: what it does beyond its baseline cut to its recall.
-        stands: the verdict's word; None for too few images to conclude from.
+        stands: the verdict's word; None for too few images, or too many captions without objects, to conclude from.
         holm: p of CHAIR_s beyond brevity being 0 or more, after Holm over the methods of its group.
         holm_of_all: the same after Holm over all methods of all groups.
     """
@@ -73,7 +73,7 @@ class Line:
     def word(self) -> str:
         """What a table says of it; "alone" where it is better by itself and not among so many methods of its group."""
         if self.stands is None:
-            return "too few images"
+            return "no verdict" if self.row.kinds.get("captions") == "withheld" else "too few images"
         return "better, alone" if self.stands == "better" and self.holm > 1 - bootstrap.LEVEL else self.stands
 
 
@@ -241,7 +241,8 @@ def _line(entry: Entry, row: Row, of_all: Mapping[tuple[str, str], float]) -> Li
     if row.vs_truncation is None:
         raise ValueError(f"{entry.name} was not compared with the cuts")  # compare leaves out the baseline alone
     enough = (row.columns["n"].value or 0) >= FEWEST_IMAGES
-    stands = standing(row.differences["chair_s"], row.vs_truncation) if enough else None
+    concludes = enough and row.kinds.get("captions") != "withheld"
+    stands = standing(row.differences["chair_s"], row.vs_truncation) if concludes else None
     return Line(entry, row, row.vs_truncation, stands, row.holm["beyond"], of_all[entry.group, entry.name])
 
 

@@ -25,6 +25,8 @@ LEVEL = 0.95
 DRAWS = 5000
 """Enough for p-values after Holm over a comparison's rows: the smallest of 5,000 draws is 0.0004."""
 POWER = 0.8
+# Equal figures may differ in their last bits; one object of any corpus moves them by more.
+_TIE = 1e-9
 # Standard deviations below the mean that hold LEVEL (on both sides) and POWER (on one) of a normal distribution.
 _AT_LEVEL, _AT_POWER = 1.9600, 0.8416
 
@@ -112,7 +114,7 @@ def p_value(drawn: Floats) -> float:
     2 (1 + m) / (1 + draws), with m draws on the rarer side of 0, itself included; at most 1. Never 0: the smallest that
     so many draws can give is 2 / (1 + draws).
     """
-    rarer = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    rarer = min(int((drawn <= _TIE).sum()), int((drawn >= -_TIE).sum()))
     return min(1.0, 2 * (1 + rarer) / (1 + len(drawn)))
 
 
@@ -122,7 +124,7 @@ def p_below(drawn: Floats) -> float:
     Twice the one-sided p, 2 (1 + draws at 0 or above) / (1 + draws), at most 1: it is at most 0.05 only where the
     95% interval lies below 0.
     """
-    return min(1.0, 2 * (1 + int((drawn >= 0).sum())) / (1 + len(drawn)))
+    return min(1.0, 2 * (1 + int((drawn >= -_TIE).sum())) / (1 + len(drawn)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.scoring.figures import CAPTION_FIGURES, total
 from lmms_fixattn.scoring.objects.coco_objects import Mentions, check_categories
 from lmms_fixattn.scoring.objects.located import Located
 from lmms_fixattn.scoring.repetition import LOOPED_ABOVE, looks_terminated, rep_n
@@ -115,42 +116,29 @@ def score_caption(
     }
 
 
-def corpus_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | int]:
-    """Return the figures of a corpus from the rows of its captions (score_caption).
+def counts(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a caption's row (score_caption) adds to the sums that CAPTION_FIGURES are ratios of."""
+    return {
+        "captions": 1,
+        "hallucinating": bool(row["hallucinated"]),
+        "mentioned": len(row["objects"]),
+        "hallucinated": len(row["hallucinated"]),
+        "unique": row["unique_objects"],
+        "found": row["unique_true_objects"],
+        "true": row["true_objects"],
+        "words": row["words"],
+        "rep_4": row["rep_4"],
+        "looped": row["rep_4"] > 100 * LOOPED_ABOVE,
+        "unterminated": not row["terminated"],
+    }
 
-    chair_s, chair_i, recall, precision, f1   as in this module's head, percent
-    words            mean tokens a caption, a double word counted once
-    chair_i_unique   unique hallucinated / unique mentioned objects, percent (repeating a true object does not lower it)
-    rep_4            mean share of repeated 4-grams, percent
-    looped           share of captions whose rep_4 is above 20, percent
-    unterminated     share of captions cut off by the token cap, percent
-    n                number of captions
+
+def corpus_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | int]:
+    """Return CAPTION_FIGURES (scoring.figures) of a corpus from the rows of its captions (score_caption), and n.
 
     Raises ValueError when there are no rows: a corpus of nothing has no figures.
     """
     if not rows:
         raise ValueError("no captions to score: CHAIR needs at least one")
-    n = len(rows)
-    mentioned = sum(len(row["objects"]) for row in rows)
-    hallucinated = sum(len(row["hallucinated"]) for row in rows)
-    unique = sum(row["unique_objects"] for row in rows)
-    found = sum(row["unique_true_objects"] for row in rows)
-    recall = _percent(found, sum(row["true_objects"] for row in rows))
-    precision = _percent(found, unique)
-    return {
-        "chair_s": _percent(sum(bool(row["hallucinated"]) for row in rows), n),
-        "chair_i": _percent(hallucinated, mentioned),
-        "recall": recall,
-        "precision": precision,
-        "f1": 2 * recall * precision / (recall + precision) if found else 0.0,
-        "words": sum(row["words"] for row in rows) / n,
-        "chair_i_unique": _percent(unique - found, unique),
-        "rep_4": sum(row["rep_4"] for row in rows) / n,
-        "looped": _percent(sum(row["rep_4"] > 100 * LOOPED_ABOVE for row in rows), n),
-        "unterminated": _percent(sum(not row["terminated"] for row in rows), n),
-        "n": n,
-    }
-
-
-def _percent(part: int, whole: int) -> float:
-    return 100 * part / whole if whole else 0.0
+    sums = total(map(counts, rows))
+    return {name: float(figure.of(sums)) for name, figure in CAPTION_FIGURES.items()} | {"n": len(rows)}

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.scoring.figures import ANSWER_FIGURES, total
 
 
 def _official(answer: str, _label: str | None) -> str:
@@ -77,20 +78,32 @@ def is_unparsed(answer: str) -> bool:
     return _YES_OR_NO_WORD.search(answer) is None
 
 
+def counts(predicted: str | None, label: str) -> dict[str, int]:
+    """Return what an answer adds to the sums that ANSWER_FIGURES are ratios of.
+
+    One that "exact" reads as neither yes nor no is in none of the four.
+    """
+    right, yes = predicted == label, predicted == "yes"
+    read = predicted is not None
+    return {
+        "answers": 1,
+        "tp": read and right and yes,
+        "fp": read and not right and yes,
+        "tn": read and right and not yes,
+        "fn": read and not right and not yes,
+    }
+
+
 def figures(rows: Iterable[Mapping[str, Any]], parser: str = "official") -> dict[str, float | int]:
-    """Return POPE's figures over rows of {"label": "yes" | "no", "answer": text}.
+    """Return ANSWER_FIGURES (scoring.figures) over rows of {"label": "yes" | "no", "answer": text}, and counts.
 
-    accuracy    (tp + tn) / n, percent          precision   tp / (tp + fp), percent
-    recall      tp / (tp + fn), percent         f1          their harmonic mean, percent
-    yes_ratio   answers read as yes / n, percent (of what was predicted, not of the labels)
-    tp, fp, tn, fn, unparsed, n                 counts
-
-    An answer that "exact" reads as neither is wrong in the accuracy and in none of tp, fp, tn and fn, as in lmms-eval.
-    A share of nothing is 0. Raises ValueError for no rows, another label, an answer that is no text, an unknown parser.
+    The counts are tp, fp, tn, fn, unparsed (is_unparsed) and n. An answer that "exact" reads as neither is wrong in the
+    accuracy and in none of the four, as in lmms-eval. Raises ValueError for no rows, another label, an answer that is
+    no text, an unknown parser.
     """
     parse = _parser(parser)
-    counts = {"tp": 0, "fp": 0, "tn": 0, "fn": 0}
-    unparsed = n = 0
+    counted: list[dict[str, int]] = []
+    unparsed = 0
     for n, row in enumerate(rows, start=1):
         label, answer = row["label"], row["answer"]
         if label not in ("yes", "no"):
@@ -98,22 +111,15 @@ def figures(rows: Iterable[Mapping[str, Any]], parser: str = "official") -> dict
         if not isinstance(answer, str):
             raise ValueError(f"POPE answer of row {n} must be text, not {type(answer).__name__}")
         unparsed += is_unparsed(answer)
-        predicted = parse(answer, label)
-        if predicted is not None:
-            counts[("t" if predicted == label else "f") + ("p" if predicted == "yes" else "n")] += 1
-    if not n:
+        counted.append(counts(parse(answer, label), label))
+    if not counted:
         raise ValueError("no answers to score: POPE needs at least one")
-    tp, fp, tn, fn = counts.values()
-    precision, recall = _percent(tp, tp + fp), _percent(tp, tp + fn)
+    sums = total(counted)
     return {
-        "accuracy": _percent(tp + tn, n),
-        "precision": precision,
-        "recall": recall,
-        "f1": 2 * precision * recall / (precision + recall) if tp else 0.0,
-        "yes_ratio": _percent(tp + fp, n),
-        **counts,
+        **{name: float(figure.of(sums)) for name, figure in ANSWER_FIGURES.items()},
+        **{name: int(sums[name]) for name in ("tp", "fp", "tn", "fn")},
         "unparsed": unparsed,
-        "n": n,
+        "n": len(counted),
     }
 
 
@@ -121,7 +127,3 @@ def _parser(name: str) -> _Parser:
     if name not in PARSERS:
         raise ValueError(f"POPE parser {name!r} is none of {', '.join(PARSERS)}{did_you_mean(name, PARSERS)}")
     return PARSERS[name]
-
-
-def _percent(part: int, whole: int) -> float:
-    return 100 * part / whole if whole else 0.0

@@ -47,6 +47,7 @@ from numpy.typing import NDArray
 
 from lmms_fixattn.scoring.bootstrap import LEVEL, Floats, Interval, corpus_weights, interval, p_below, share
 from lmms_fixattn.scoring.chair import Analyser
+from lmms_fixattn.scoring.figures import CAPTION_FIGURES
 
 _WORD = re.compile(r"\S+")
 # As the method "truncate" has it: the dot of "3.5" or "U.S." ends no sentence.
@@ -321,16 +322,19 @@ class _Curves:
         def total(values: Floats) -> Floats:
             return weights @ np.take_along_axis(values, kept, axis=1)
 
-        captions = weights.sum(axis=1, keepdims=True)
-        found, unique = total(counts.found), total(counts.unique)
-        self.recall = 100 * share(found, (weights @ counts.true)[:, None])
-        self.highest = np.maximum.accumulate(self.recall, axis=1)
-        self.words = share(weights @ kept.astype(np.float64), captions)
-        self.chair = {
-            "chair_s": 100 * share(total((counts.hallucinated > 0).astype(np.float64)), captions),
-            "chair_i": 100 * share(total(counts.hallucinated), total(counts.mentioned)),
-            "chair_i_unique": 100 * share(unique - found, unique),
+        sums = {
+            "captions": weights.sum(axis=1, keepdims=True),
+            "hallucinating": total((counts.hallucinated > 0).astype(np.float64)),
+            "hallucinated": total(counts.hallucinated),
+            "mentioned": total(counts.mentioned),
+            "unique": total(counts.unique),
+            "found": total(counts.found),
+            "true": (weights @ counts.true)[:, None],
         }
+        self.recall = CAPTION_FIGURES["recall"].of(sums)
+        self.highest = np.maximum.accumulate(self.recall, axis=1)
+        self.words = share(weights @ kept.astype(np.float64), sums["captions"])
+        self.chair = {name: CAPTION_FIGURES[name].of(sums) for name in ("chair_s", "chair_i", "chair_i_unique")}
 
     def first(self, rows: int) -> _Curves:
         """Return the curves of the first rows alone."""

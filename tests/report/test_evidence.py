@@ -308,7 +308,7 @@ def test_what_the_page_says_in_words_is_what_the_table_shows(released: Evidence,
     better = {name for name, line in lines.items() if line.stands == "better"}
     assert better == {("Less is more", "selective EOS, trained"), ("DeCo", "DeCo")}
     assert not any(line.stands == "worse" for line in lines.values())
-    assert {round(lines[name].holm_of_all, 3) for name in better} == {0.160, 0.088}
+    assert {round(lines[name].holm_of_all, 3) for name in better} == {0.168, 0.088}
     assert all(lines[name].holm < 0.05 for name in better)
     eos = lines["Less is more", "selective EOS, trained"].row
     assert eos.length_matched is not None

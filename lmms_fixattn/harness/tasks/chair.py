@@ -15,11 +15,12 @@ from lmms_fixattn.data.image_cache import ImageCache
 from lmms_fixattn.harness.tasks.documents import Documents, dataset_of
 from lmms_fixattn.harness.tasks.settings import Settings
 from lmms_fixattn.scoring import chair
+from lmms_fixattn.scoring.figures import CAPTION_FIGURES, means
 from lmms_fixattn.scoring.objects.coco_objects import NODE_WORD
 
 # The corpus figures that are means over captions: lmms-eval averages them itself and gives their standard errors.
-_MEANS = ("chair_s", "words", "rep_4", "looped", "unterminated")
-_RATIOS = ("chair_i", "recall", "precision", "f1", "chair_i_unique")
+_MEANS = means(CAPTION_FIGURES, "captions")
+_RATIOS = tuple(name for name in CAPTION_FIGURES if name not in _MEANS)
 _SEED = 0
 
 _log = logging.getLogger(__name__)

@@ -8,9 +8,11 @@ from typing import Any
 from lmms_fixattn.data import DataError
 from lmms_fixattn.harness.tasks.visual import doc_to_visual
 from lmms_fixattn.scoring import pope
+from lmms_fixattn.scoring.figures import ANSWER_FIGURES, means
 
-_MEANS = ("accuracy", "yes_ratio")  # means over questions: lmms-eval averages them and gives their standard errors
-_RATIOS = ("precision", "recall", "f1")
+# The figures that are means over questions: lmms-eval averages them and gives their standard errors.
+_MEANS = means(ANSWER_FIGURES, "answers")
+_RATIOS = tuple(name for name in ANSWER_FIGURES if name not in _MEANS)
 _COUNTS = ("tp", "fp", "tn", "fn", "unparsed")
 
 
