@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from lmms_fixattn.metrics import bootstrap, chair
-from lmms_fixattn.metrics.bootstrap import Floats, Interval
-from lmms_fixattn.metrics.reading import read_ground_truth
-from lmms_fixattn.metrics.truncation import PrefixCounts, Truncation, TruncationControl, count_prefixes, kept_words
 from lmms_fixattn.report.runs import read_run
 from lmms_fixattn.report.verdict import verdict
+from lmms_fixattn.scoring import bootstrap, chair
+from lmms_fixattn.scoring.bootstrap import Floats, Interval
+from lmms_fixattn.scoring.files.reading import read_ground_truth
+from lmms_fixattn.scoring.truncation import PrefixCounts, Truncation, TruncationControl, count_prefixes, kept_words
 
 Words = NDArray[np.int64]
 

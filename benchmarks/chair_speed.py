@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lmms_fixattn.data.coco import CocoFolder
-from lmms_fixattn.metrics import chair
-from lmms_fixattn.metrics.coco_objects import CATEGORIES
+from lmms_fixattn.scoring import chair
+from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
 
 _PLACES = ["a kitchen", "a park", "the street", "a snowy slope", "the beach", "a living room", "a field", "an airport"]
 _VERBS = ["standing next to", "sitting on", "looking at", "placed near", "walking past", "riding", "parked behind"]

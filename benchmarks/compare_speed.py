@@ -20,9 +20,9 @@ from pathlib import Path
 
 from chair_speed import long_caption
 
-from lmms_fixattn.metrics import bootstrap, chair
-from lmms_fixattn.metrics.coco_objects import CATEGORIES
-from lmms_fixattn.metrics.truncation import cut, prefix_objects
+from lmms_fixattn.scoring import bootstrap, chair
+from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
+from lmms_fixattn.scoring.truncation import cut, prefix_objects
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
         for path, captions in zip(paths, written, strict=True):
             rows = [{"image_id": image, "caption": text} for image, text in captions.items()]
             path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-        command = [sys.executable, "-m", "lmms_fixattn.cli", "compare", *map(str, paths), "--format", "json"]
+        command = [sys.executable, "-m", "lmms_fixattn", "compare", *map(str, paths), "--format", "json"]
         start = time.perf_counter()
         subprocess.run(
             [*command, "--ground-truth", str(root / "truth.json"), "--draws", str(arguments.draws)],

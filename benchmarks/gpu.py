@@ -35,7 +35,7 @@ from lmms_fixattn.bench.limit import synchronize
 from lmms_fixattn.bench.measure import Plan, answer_greedily, measure
 from lmms_fixattn.bench.shapes import Subject, load
 from lmms_fixattn.methods import Method
-from lmms_fixattn.text_model import TextModel
+from lmms_fixattn.methods.text_model import TextModel
 
 EDIT, REFINED = "fixattn, gamma=1", "fixattn"
 """FixAttn's edit of the attention alone, and with the logits refine of its published row."""

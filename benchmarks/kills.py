@@ -361,8 +361,8 @@ def main() -> None:
     # What the forks share; none of it is on disk.
     import torch
 
-    import lmms_fixattn.lmms_sweep
-    import lmms_fixattn.sweep_report  # noqa: F401
+    import lmms_fixattn.cli.sweep_report  # noqa: F401
+    import lmms_fixattn.harness.sweep
 
     torch.set_num_threads(1)
     draw = random.Random(given.seed)

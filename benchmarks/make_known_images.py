@@ -15,11 +15,11 @@ import hashlib
 import sys
 from pathlib import Path
 
-from lmms_fixattn.commands.truth import add_truth, make_analyser
+from lmms_fixattn.cli.truth import add_truth, make_analyser
 from lmms_fixattn.data import DataError, image_lists
 from lmms_fixattn.data.coco import CocoFolder
 from lmms_fixattn.data.known_images import ANALYSER, PATH, Known, dumps, loads
-from lmms_fixattn.metrics.reading import FileError, read_ground_truth
+from lmms_fixattn.scoring.files.reading import FileError, read_ground_truth
 
 
 def main() -> None:

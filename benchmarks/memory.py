@@ -80,7 +80,7 @@ def measured(runs: int, captions: int) -> tuple[float, float]:
     """Return the CPU seconds and the most resident memory, in MiB, of one comparison."""
     from chair_speed import long_caption
 
-    from lmms_fixattn.metrics.coco_objects import CATEGORIES
+    from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
 
     draw = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +95,7 @@ def measured(runs: int, captions: int) -> tuple[float, float]:
         paths = [root / f"run{number}.jsonl" for number in range(runs)]
         for path in paths:
             path.write_text("".join(lines()), encoding="utf-8")
-        command = [sys.executable, "-m", "lmms_fixattn.cli", "compare", *map(str, paths), "--format", "json"]
+        command = [sys.executable, "-m", "lmms_fixattn", "compare", *map(str, paths), "--format", "json"]
         process = subprocess.Popen(
             [*command, "--ground-truth", str(root / "truth.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

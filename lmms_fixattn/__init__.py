@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from lmms_fixattn import plugin
 
 if TYPE_CHECKING:
-    from lmms_fixattn.intervention import intervene as intervene
+    from lmms_fixattn.engine.intervention import intervene as intervene
     from lmms_fixattn.methods import METHODS as METHODS
     from lmms_fixattn.methods import make_method as make_method
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "intervene": "lmms_fixattn.intervention",
+    "intervene": "lmms_fixattn.engine.intervention",
     "make_method": "lmms_fixattn.methods",
     "METHODS": "lmms_fixattn.methods",
 }

@@ -169,7 +169,7 @@ def _names_versions(error: BaseException) -> bool:
 
 def _of_the_system(error: BaseException) -> bool:
     # Where nothing has loaded the module, nothing was put on a device.
-    room = sys.modules.get("lmms_fixattn.batch_room")
+    room = sys.modules.get("lmms_fixattn.engine.memory")
     return isinstance(error, OSError | MemoryError) or (room is not None and room.ran_out_of_memory(error))
 
 

@@ -38,8 +38,8 @@ def register() -> list[Any]:
         return [
             ModelManifest(
                 model_id="llava_fixattn",
-                chat_class_path="lmms_fixattn.lmms_model.LlavaFixattn",
-                simple_class_path="lmms_fixattn.lmms_model.LlavaFixattnSimple",
+                chat_class_path="lmms_fixattn.harness.model.LlavaFixattn",
+                simple_class_path="lmms_fixattn.harness.model.LlavaFixattnSimple",
             )
         ]
     except Exception as error:

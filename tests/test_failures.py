@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from lmms_fixattn import batch_room, cli, make_method, versions
+from lmms_fixattn import cli, make_method, versions
 from lmms_fixattn.data.coco import CocoFolder
+from lmms_fixattn.engine import memory
 from lmms_fixattn.failures import StoppedError, explained, is_told, readable_failures, write_down
 
 VERSIONS = rf"; with {re.escape(versions.described())}: run `lmms-fixattn check`"
@@ -94,7 +95,7 @@ def test_an_error_in_our_words_is_those_words(function: Callable[[], Any]) -> No
 
 @pytest.mark.parametrize("function", THE_SYSTEMS)
 def test_an_error_of_the_system_is_its_type_and_words(function: Callable[[], Any]) -> None:
-    assert batch_room.ran_out_of_memory(torch.OutOfMemoryError())
+    assert memory.ran_out_of_memory(torch.OutOfMemoryError())
     error = raised(function)
     assert is_told(error)
     assert explained(error) == f"{type(error).__name__}: {error}" or explained(error).endswith(": no message")

@@ -27,16 +27,26 @@ NEVER_TORCH = (
 )
 FORBIDDEN = {
     "plugin": ("lmms_fixattn.",),
-    "methods/": ("transformers", "lmms_fixattn.intervention", "lmms_fixattn.metrics", "lmms_fixattn.data"),
-    "metrics/": ("lmms_fixattn.data", "lmms_fixattn.methods", "lmms_fixattn.task_glue", "transformers"),
-    "report/": ("lmms_fixattn.methods", "lmms_fixattn.task_glue", "lmms_fixattn.lmms", "lmms_fixattn.intervention"),
-    "sweep_": ("lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.intervention"),
-    "inspection/": ("lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.commands"),
-    "bench/": ("lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.commands", "lmms_fixattn.metrics"),
-    "intervention": ("lmms_fixattn.metrics", "lmms_fixattn.data", "lmms_fixattn.task_glue"),
-    "task_glue/": ("lmms_fixattn.methods", "lmms_fixattn.intervention", "lmms_fixattn.lmms"),
-    "cli": ("lmms_fixattn.intervention", "lmms_fixattn.lmms", "lmms_fixattn.task_glue"),
-    "commands/": ("lmms_fixattn.intervention", "lmms_fixattn.lmms", "lmms_fixattn.task_glue", "lmms_fixattn.report"),
+    "methods/": ("transformers", "lmms_fixattn.engine.intervention", "lmms_fixattn.scoring", "lmms_fixattn.data"),
+    "metrics/": ("lmms_fixattn.data", "lmms_fixattn.methods", "lmms_fixattn.harness.tasks", "transformers"),
+    "report/": (
+        "lmms_fixattn.methods",
+        "lmms_fixattn.harness.tasks",
+        "lmms_fixattn.lmms",
+        "lmms_fixattn.engine.intervention",
+    ),
+    "sweep_": ("lmms_fixattn.lmms", "lmms_fixattn.harness.tasks", "lmms_fixattn.engine.intervention"),
+    "inspection/": ("lmms_fixattn.lmms", "lmms_fixattn.harness.tasks", "lmms_fixattn.cli"),
+    "bench/": ("lmms_fixattn.lmms", "lmms_fixattn.harness.tasks", "lmms_fixattn.cli", "lmms_fixattn.scoring"),
+    "intervention": ("lmms_fixattn.scoring", "lmms_fixattn.data", "lmms_fixattn.harness.tasks"),
+    "task_glue/": ("lmms_fixattn.methods", "lmms_fixattn.engine.intervention", "lmms_fixattn.lmms"),
+    "cli": ("lmms_fixattn.engine.intervention", "lmms_fixattn.lmms", "lmms_fixattn.harness.tasks"),
+    "commands/": (
+        "lmms_fixattn.engine.intervention",
+        "lmms_fixattn.lmms",
+        "lmms_fixattn.harness.tasks",
+        "lmms_fixattn.report",
+    ),
 }
 
 
@@ -94,13 +104,13 @@ def test_importing_the_package_or_its_plugin_loads_nothing_heavy():
 
 
 def test_scoring_needs_no_torch():
-    scorers = "lmms_fixattn.metrics.chair, lmms_fixattn.metrics.pope, lmms_fixattn.cli"
+    scorers = "lmms_fixattn.scoring.chair, lmms_fixattn.scoring.pope, lmms_fixattn.cli"
     code = f"import sys, {scorers}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
 def test_the_methods_are_listed_without_transformers():
-    code = "import sys, lmms_fixattn.methods, lmms_fixattn.sweep_plan; print('transformers' in sys.modules)"
+    code = "import sys, lmms_fixattn.methods, lmms_fixattn.harness.sweep_config; print('transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

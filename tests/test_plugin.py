@@ -29,7 +29,7 @@ def python(code: str, *options: str, **environment: str) -> str:
 def test_plugin_loads_nothing_heavy() -> None:
     code = (
         "import sys, lmms_eval.models as models;"
-        "heavy = {'torch', 'transformers', 'datasets', 'lmms_fixattn.lmms_model'} & set(sys.modules);"
+        "heavy = {'torch', 'transformers', 'datasets', 'lmms_fixattn.harness.model'} & set(sys.modules);"
         "print(sorted(heavy), 'llava_fixattn' in models.list_available_models())"
     )
     assert python(code).split("\n")[-2] == "[] True"

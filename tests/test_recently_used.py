@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmms_fixattn.recently_used import RecentlyUsed
+from lmms_fixattn.lru import RecentlyUsed
 
 USES = st.lists(st.tuples(st.integers(0, 6), st.one_of(st.none(), st.integers(0, 13))), max_size=40)
 

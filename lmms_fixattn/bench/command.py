@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from lmms_fixattn import model_args
 from lmms_fixattn.bench import record
 from lmms_fixattn.bench.clock import Rounds
 from lmms_fixattn.bench.contenders import make_methods
 from lmms_fixattn.bench.measure import Plan, measure
 from lmms_fixattn.bench.shapes import load
-from lmms_fixattn.text_model import TextModel
+from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.models import arguments
 
 
 def bench(
@@ -44,9 +44,9 @@ def bench(
         ValueError: what cannot be meant or does not fit the model.
         OSError: a file that cannot be written.
     """
-    place = model_args.device(device)
-    kind = model_args.dtype(dtype, place, torch.float16)
-    subject = load(model, kind, place, model_args.attention(attention))
+    place = arguments.device(device)
+    kind = arguments.dtype(dtype, place, torch.float16)
+    subject = load(model, kind, place, arguments.attention(attention))
     with tempfile.TemporaryDirectory() as folder:
         text = TextModel.of(subject.model.config.text_config)
         made = make_methods(methods, text, Path(folder))

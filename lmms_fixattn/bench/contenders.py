@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lmms_fixattn.methods import METHODS, Method, make_method, parameters_of
-from lmms_fixattn.model_args import split_args
-from lmms_fixattn.text_model import TextModel
+from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.models.arguments import split_args
 
 ALL = "all"
 """The word for every method at its defaults, and again without its logits refine where it has one."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lmms_fixattn.transformers_api import text_model
+from lmms_fixattn.models.transformers_api import text_model
 
 _REPEATS = 5
 

@@ -15,8 +15,8 @@ from lmms_fixattn.bench import released
 from lmms_fixattn.bench.clock import Rounds, Times, in_turns, median, ratio, time_answer
 from lmms_fixattn.bench.limit import mean_keys, step_bytes
 from lmms_fixattn.bench.shapes import Subject
-from lmms_fixattn.compiled_steps import FixedSteps, generate_growing
-from lmms_fixattn.intervention import intervene
+from lmms_fixattn.engine.compiled_decode import FixedSteps, generate_growing
+from lmms_fixattn.engine.intervention import intervene
 from lmms_fixattn.methods import Method
 from lmms_fixattn.methods.base import share_of_layers
 

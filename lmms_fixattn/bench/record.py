@@ -14,8 +14,8 @@ from tabulate import tabulate
 from lmms_fixattn.bench.limit import measure_bandwidth
 from lmms_fixattn.bench.machine import describe
 from lmms_fixattn.bench.shapes import Subject
-from lmms_fixattn.text_model import TextModel
-from lmms_fixattn.transformers_api import attention_in_use, text_model
+from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.models.transformers_api import attention_in_use, text_model
 
 _KIND = "lmms-fixattn bench"
 

@@ -17,13 +17,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, LogitsProcessor
 
-from lmms_fixattn.transformers_api import (
-    attention_in_use,
-    cache_of,
-    text_model,
-    use_attention,
-    with_cache,
-)
+from lmms_fixattn.models.transformers_api import attention_in_use, cache_of, text_model, use_attention, with_cache
 
 NAMES = {False: "released-style loop", True: "released-style loop, refine"}
 """The rivals by whether they refine."""

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from lmms_fixattn.checkpoint import Checkpoint
-from lmms_fixattn.conversation import IMAGE
 from lmms_fixattn.data.coco import DEMO_SCENES
-from lmms_fixattn.hints import did_you_mean
-from lmms_fixattn.prompt_encoding import PromptEncoder
+from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.models.checkpoint import Checkpoint
+from lmms_fixattn.models.encoding import PromptEncoder
+from lmms_fixattn.models.prompts import IMAGE
 
 TEXT_TOKENS = 64
 """Of a random prompt beside its image's: 40 before it and 24 behind, about what LLaVA-1.5's system prompt and a

@@ -13,8 +13,8 @@ from typing import Any
 
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.image_names import AmbiguousNameError, ImageNames, has_coco_name
-from lmms_fixattn.metrics.chair import Analyser, ground_truth
-from lmms_fixattn.metrics.entries import FileError, kind, read_object, text_of, whole_number
+from lmms_fixattn.scoring.chair import Analyser, ground_truth
+from lmms_fixattn.scoring.files.entries import FileError, kind, read_object, text_of, whole_number
 
 DEMO_SCENES = Path(__file__).parent.parent / "demo" / "scenes"
 

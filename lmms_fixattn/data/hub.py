@@ -62,7 +62,7 @@ def checkpoint(name: str, revision: str = "main") -> Path:
     Raises:
         DataError: the hub is out of reach, has no such checkpoint, or has not all of its files; no room for them.
     """
-    from lmms_fixattn import hub_files
+    from lmms_fixattn.data import hub_files
 
     try:
         folder = hub_files.configuration(name, revision)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmms_fixattn.data import DataError
-from lmms_fixattn.hints import did_you_mean
+from lmms_fixattn.errors import did_you_mean
 
 HUB = "hub"
 OF_FOLDER = ("all", "sample")

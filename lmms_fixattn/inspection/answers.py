@@ -10,10 +10,10 @@ from typing import Any
 from lmms_fixattn.data.pope_questions import question as pope_question
 from lmms_fixattn.inspection.asking import Subject
 from lmms_fixattn.methods import Method
-from lmms_fixattn.metrics.chair import Analyser
-from lmms_fixattn.metrics.coco_objects import NODE_WORD
-from lmms_fixattn.metrics.pope import is_unparsed, parse_answer
 from lmms_fixattn.report.coloured import Segment, segments
+from lmms_fixattn.scoring.chair import Analyser
+from lmms_fixattn.scoring.objects.coco_objects import NODE_WORD
+from lmms_fixattn.scoring.pope import is_unparsed, parse_answer
 
 _YES_NO = re.compile(r"is there an? (.+?) in the (?:image|picture|photo)\?", re.IGNORECASE)
 _FREQUENT = ("person", "chair", "car", "dining table", "cup", "bottle", "bowl", "handbag", "truck", "bench")

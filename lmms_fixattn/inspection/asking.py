@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from lmms_fixattn import model_args
-from lmms_fixattn.checkpoint import Checkpoint
-from lmms_fixattn.generation import Settings, end_tokens, finish
+from lmms_fixattn.engine.generation import Settings, end_tokens, finish
+from lmms_fixattn.engine.intervention import intervene
 from lmms_fixattn.inspection.recording import Recording, record_attention
-from lmms_fixattn.intervention import intervene
 from lmms_fixattn.methods import Method, make_method
-from lmms_fixattn.prompt_encoding import Encoded, PromptEncoder
-from lmms_fixattn.transformers_api import text_model, vision_tower
+from lmms_fixattn.models import arguments
+from lmms_fixattn.models.checkpoint import Checkpoint
+from lmms_fixattn.models.clip_attention import VisionAttention, watch_vision
+from lmms_fixattn.models.encoding import Encoded, PromptEncoder
+from lmms_fixattn.models.transformers_api import text_model, vision_tower
 from lmms_fixattn.versions import installed
-from lmms_fixattn.vision import VisionAttention, watch_vision
 
 
 def read_methods(texts: Sequence[str]) -> dict[str, Method]:
@@ -31,7 +31,7 @@ def read_methods(texts: Sequence[str]) -> dict[str, Method]:
     methods: dict[str, Method] = {}
     for text in texts:
         name, _, others = text.partition(",")
-        given = model_args.split_args(others)
+        given = arguments.split_args(others)
         label = " ".join([name.strip(), *(f"{key}={value}" for key, value in given.items())])
         if label in methods:
             raise ValueError(f"method {label} is given twice")
@@ -55,16 +55,16 @@ class Subject:
 
     Args:
         pretrained: ``demo``, a local directory, or a hub id.
-        conversation: the prompt's form, see :mod:`lmms_fixattn.conversation`.
+        conversation: the prompt's form, see :mod:`lmms_fixattn.models.prompts`.
 
     Raises:
         ValueError: no LLaVA-1.5 checkpoint there, or an unknown form.
     """
 
     def __init__(self, pretrained: str = "demo", conversation: str = "default") -> None:
-        device = model_args.device(None)
+        device = arguments.device(None)
         checkpoint = Checkpoint.find(pretrained, "main")
-        dtype = model_args.dtype("auto", device, checkpoint.config.dtype)
+        dtype = arguments.dtype("auto", device, checkpoint.config.dtype)
         self.encoder = PromptEncoder(checkpoint.load_processor(), checkpoint.config, conversation)
         self.model = checkpoint.load_model(dtype, device, "", None)
         self.record = {

@@ -27,9 +27,9 @@ from lmms_fixattn.inspection.sensitivity import measure_sensitivity
 from lmms_fixattn.inspection.tokens import measure_tokens
 from lmms_fixattn.inspection.truth import read_truth, truth_beside
 from lmms_fixattn.methods import Method
-from lmms_fixattn.metrics.chair import make_analyser
-from lmms_fixattn.prompt_encoding import whole_pictures
-from lmms_fixattn.text_model import TextModel
+from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.models.encoding import whole_pictures
+from lmms_fixattn.scoring.chair import make_analyser
 
 CAPTION_PROMPT = "Please help me describe the image in detail."
 DEMO_IMAGE = DEMO_SCENES / "unfamiliar" / "scene_121.png"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmms_fixattn.inspection.asking import Subject
-from lmms_fixattn.prompt_encoding import Encoded
+from lmms_fixattn.models.encoding import Encoded
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmms_fixattn.attention import EDIT, OURS, Edit, edited_weights, newest_row
-from lmms_fixattn.image_span import Columns
-from lmms_fixattn.transformers_api import (
+from lmms_fixattn.engine.attention import EDIT, OURS, Edit, edited_weights, newest_row
+from lmms_fixattn.methods.image_span import Columns
+from lmms_fixattn.models.transformers_api import (
     attention_function,
     attention_in_use,
     register_attention,

@@ -12,7 +12,7 @@ from lmms_fixattn.inspection.asking import Subject
 from lmms_fixattn.inspection.recording import SEGMENTS
 from lmms_fixattn.methods import Method
 from lmms_fixattn.methods.fixattn import FixAttn
-from lmms_fixattn.prompt_encoding import Encoded
+from lmms_fixattn.models.encoding import Encoded
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from lmms_fixattn.sinks import relative_size
-from lmms_fixattn.transformers_api import text_model
+from lmms_fixattn.methods.formulas.sinks import relative_size
+from lmms_fixattn.models.transformers_api import text_model
 
 
 def sink_dimensions(model: Any, ids: torch.Tensor, count: int = 2, layers: slice = slice(2, -1)) -> dict[int, float]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import CocoFolder
 from lmms_fixattn.data.image_names import AmbiguousNameError
-from lmms_fixattn.hints import did_you_mean
-from lmms_fixattn.metrics.chair import Analyser, ground_truth
-from lmms_fixattn.metrics.coco_objects import CATEGORIES, NODE_WORD
+from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.scoring.chair import Analyser, ground_truth
+from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES, NODE_WORD
 
 
 def read_truth(words: str) -> frozenset[str]:

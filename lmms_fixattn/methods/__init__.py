@@ -13,7 +13,7 @@ import dataclasses
 from importlib.metadata import entry_points
 from typing import Any
 
-from lmms_fixattn.hints import did_you_mean
+from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.methods.adaiat import AdaIAT
 from lmms_fixattn.methods.adhh import ADHH
 from lmms_fixattn.methods.base import Method

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from lmms_fixattn.attention_statistics import AttentionStatistics
 from lmms_fixattn.methods.base import Layers, Method, file, layer_range, number, sha256, switch
+from lmms_fixattn.methods.statistics import AttentionStatistics
 
 if TYPE_CHECKING:
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.text_model import TextModel
+    from lmms_fixattn.engine.attention import Rows
+    from lmms_fixattn.methods.text_model import TextModel
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lmms_fixattn.methods.base import Method, head_list, number
-from lmms_fixattn.text_model import LLAVA_7B, LLAVA_13B
+from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
 
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.text_model import TextModel
+    from lmms_fixattn.engine.attention import Rows
+    from lmms_fixattn.methods.text_model import TextModel
 
 Heads = tuple[tuple[int, int], ...]
 

@@ -9,18 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lmms_fixattn.hints import did_you_mean
+from lmms_fixattn.errors import did_you_mean
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
 
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.branches import Branch
-    from lmms_fixattn.guidance import Step
-    from lmms_fixattn.text_model import TextModel
-    from lmms_fixattn.vision import VisionAttention
+    from lmms_fixattn.engine.attention import Rows
+    from lmms_fixattn.engine.contrastive_branch import Step
+    from lmms_fixattn.methods.formulas.branches import Branch
+    from lmms_fixattn.methods.text_model import TextModel
+    from lmms_fixattn.models.clip_attention import VisionAttention
 
 Layers = tuple[int, "int | None"]
 Parser = Callable[[Any], Any]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lmms_fixattn.methods.base import Method
 
 if TYPE_CHECKING:
-    from lmms_fixattn.text_model import TextModel
+    from lmms_fixattn.methods.text_model import TextModel
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from lmms_fixattn.methods.base import Layers, Method, count, layer_range, number
 
 if TYPE_CHECKING:
-    from lmms_fixattn.guidance import Step
+    from lmms_fixattn.engine.contrastive_branch import Step
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from lmms_fixattn.contrast import jensen_shannon, plausible
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
+from lmms_fixattn.methods.formulas.contrast import jensen_shannon, plausible
 
 if TYPE_CHECKING:
-    from lmms_fixattn.guidance import Step
+    from lmms_fixattn.engine.contrastive_branch import Step
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lmms_fixattn.heads import proportional_gains, top_gains
 from lmms_fixattn.methods.base import Layers, choice, layer_range, number, switch
+from lmms_fixattn.methods.formulas.heads import proportional_gains, top_gains
+from lmms_fixattn.methods.formulas.selection import TokenSets, select_tokens
 from lmms_fixattn.methods.refine import Refined
-from lmms_fixattn.selection import TokenSets, select_tokens
 
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.vision import VisionAttention
+    from lmms_fixattn.engine.attention import Rows
+    from lmms_fixattn.models.clip_attention import VisionAttention
 
 
 @dataclass(frozen=True)

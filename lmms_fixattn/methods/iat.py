@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
 
 if TYPE_CHECKING:
-    from lmms_fixattn.attention import Rows
+    from lmms_fixattn.engine.attention import Rows
 
 
 @dataclass(frozen=True)

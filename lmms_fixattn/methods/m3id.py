@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lmms_fixattn.branches import WithoutImage
-from lmms_fixattn.contrast import contrast
 from lmms_fixattn.methods.base import Method, number
+from lmms_fixattn.methods.formulas.branches import WithoutImage
+from lmms_fixattn.methods.formulas.contrast import contrast
 
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.guidance import Step
+    from lmms_fixattn.engine.contrastive_branch import Step
 
 _LARGEST = 50.0
 """Of the exponent: from here on lc is lost beside the contrast, and a larger one would only overflow."""

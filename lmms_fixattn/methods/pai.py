@@ -9,7 +9,7 @@ from lmms_fixattn.methods.base import Layers, layer_range, number
 from lmms_fixattn.methods.refine import Refined
 
 if TYPE_CHECKING:
-    from lmms_fixattn.attention import Rows
+    from lmms_fixattn.engine.attention import Rows
 
 
 @dataclass(frozen=True)

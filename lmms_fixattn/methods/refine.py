@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lmms_fixattn.branches import WithoutImage
-from lmms_fixattn.contrast import contrast
 from lmms_fixattn.methods.base import Method, number, switch
+from lmms_fixattn.methods.formulas.branches import WithoutImage
+from lmms_fixattn.methods.formulas.contrast import contrast
 
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.guidance import Step
+    from lmms_fixattn.engine.contrastive_branch import Step
 
 
 @dataclass(frozen=True)

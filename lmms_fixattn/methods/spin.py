@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
-from lmms_fixattn.selection import largest
+from lmms_fixattn.methods.formulas.selection import largest
 
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.attention import Rows
+    from lmms_fixattn.engine.attention import Rows
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lmms_fixattn.methods.base import Layers, Method, dimension_list, layer_range, number
-from lmms_fixattn.sinks import relative_size
-from lmms_fixattn.text_model import LLAVA_7B, LLAVA_13B
+from lmms_fixattn.methods.formulas.sinks import relative_size
+from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
 
-    from lmms_fixattn.attention import Rows
-    from lmms_fixattn.text_model import TextModel
+    from lmms_fixattn.engine.attention import Rows
+    from lmms_fixattn.methods.text_model import TextModel
 
 _DIMENSIONS = {LLAVA_7B: (1415, 2533), LLAVA_13B: (2100, 4743)}
 _EPSILON = 1e-6  # added to each image token's weight in the sum below the line of portion, as released

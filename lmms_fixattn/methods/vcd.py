@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lmms_fixattn.branches import NoisedImage
-from lmms_fixattn.contrast import contrast
 from lmms_fixattn.methods.base import Method, count, number
+from lmms_fixattn.methods.formulas.branches import NoisedImage
+from lmms_fixattn.methods.formulas.contrast import contrast
 
 if TYPE_CHECKING:
     import torch
 
-    from lmms_fixattn.guidance import Step
+    from lmms_fixattn.engine.contrastive_branch import Step
 
 
 @dataclass(frozen=True)
 class VCD(Method):
     """Contrast the next-token scores with those of the same prompt and text beside a noised image.
 
-    With z and z' the logits with the image and with :class:`~lmms_fixattn.branches.NoisedImage`::
+    With z and z' the logits with the image and with :class:`~lmms_fixattn.methods.formulas.branches.NoisedImage`::
 
         out = (1 + alpha) z - alpha z',   -inf where z < log(cutoff) + max(z)
 

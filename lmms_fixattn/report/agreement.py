@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, TypeVar
 
-from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
+from lmms_fixattn.scoring.files.reading import FileError
 
 _Key = TypeVar("_Key")
 CaptionKey = tuple[str, int]

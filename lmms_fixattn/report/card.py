@@ -9,9 +9,9 @@ from typing import Any
 from tabulate import tabulate
 
 from lmms_fixattn import __version__
-from lmms_fixattn.metrics import chair
 from lmms_fixattn.report.compare import compare
 from lmms_fixattn.report.runs import Run
+from lmms_fixattn.scoring import chair
 
 _UNKNOWN = "not recorded"
 _MODEL = ("pretrained", "revision", "commit", "conversation", "dtype", "device", "attention", "batch_size", "processes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import NamedTuple
 
-from lmms_fixattn.metrics.chair import Analyser
+from lmms_fixattn.scoring.chair import Analyser
 
 
 class Segment(NamedTuple):

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lmms_fixattn.metrics import bootstrap, pope
-from lmms_fixattn.metrics.bootstrap import Floats, Interval
-from lmms_fixattn.metrics.degeneration import LOOPED_ABOVE
 from lmms_fixattn.report.runs import AnswerEntry, Run
+from lmms_fixattn.scoring import bootstrap, pope
+from lmms_fixattn.scoring.bootstrap import Floats, Interval
+from lmms_fixattn.scoring.repetition import LOOPED_ABOVE
 
 CAPTION_COLUMNS = (
     "chair_s",

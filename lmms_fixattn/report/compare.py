@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from lmms_fixattn.hints import did_you_mean
-from lmms_fixattn.metrics import bootstrap, chair, pope
-from lmms_fixattn.metrics.bootstrap import Interval
-from lmms_fixattn.metrics.reading import FileError
-from lmms_fixattn.metrics.silence import said_of_silence
-from lmms_fixattn.metrics.truncation import Curve, PrefixCounts, Truncation, TruncationControl, count_prefixes
+from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.report import recorded
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
 from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, pope_column, times
 from lmms_fixattn.report.runs import CaptionEntry, Run
 from lmms_fixattn.report.verdict import verdict
+from lmms_fixattn.scoring import bootstrap, chair, pope
+from lmms_fixattn.scoring.bootstrap import Interval
+from lmms_fixattn.scoring.files.reading import FileError
+from lmms_fixattn.scoring.silence import said_of_silence
+from lmms_fixattn.scoring.truncation import Curve, PrefixCounts, Truncation, TruncationControl, count_prefixes
 
 Scored = dict[str, Any]
 """A caption's row: metrics.chair.score_caption, and "task", "image", "tokens"."""

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmms_fixattn.metrics import chair, pope
-from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report.card import card, written_card
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
+from lmms_fixattn.scoring import chair, pope
+from lmms_fixattn.scoring.files.reading import FileError
 
 Truth = Mapping[int, frozenset[str]]
 

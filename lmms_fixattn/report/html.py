@@ -14,11 +14,11 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from lmms_fixattn.metrics.chair import make_analyser
-from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report import plots, table
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.samples import samples
+from lmms_fixattn.scoring.chair import make_analyser
+from lmms_fixattn.scoring.files.reading import FileError
 
 _CAPTIONS = {
     "recall": "Hallucination against recall. On the grey curve, the baseline says less and less, cut in the best way "

@@ -13,11 +13,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from lmms_fixattn.metrics.bootstrap import Interval
-from lmms_fixattn.metrics.chair import Analyser, make_analyser
-from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report.compare import Comparison, Row
 from lmms_fixattn.report.positions import FEWEST, Positions, Rate, positions
+from lmms_fixattn.scoring.bootstrap import Interval
+from lmms_fixattn.scoring.chair import Analyser, make_analyser
+from lmms_fixattn.scoring.files.reading import FileError
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; black is the baseline's.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

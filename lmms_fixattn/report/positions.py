@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lmms_fixattn.metrics.bootstrap import Floats, Interval, draw_weights, interval
-from lmms_fixattn.metrics.chair import Analyser
+from lmms_fixattn.scoring.bootstrap import Floats, Interval, draw_weights, interval
+from lmms_fixattn.scoring.chair import Analyser
 
 Ints: TypeAlias = NDArray[np.int64]
 

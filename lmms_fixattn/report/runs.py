@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmms_fixattn.metrics.lmms_samples import plain
-from lmms_fixattn.metrics.questions import read_answers_to
-from lmms_fixattn.metrics.reading import Caption, FileError, read_answers, read_captions, read_entries, what_is_in
+from lmms_fixattn.scoring.files.lmms_samples import plain
+from lmms_fixattn.scoring.files.questions import read_answers_to
+from lmms_fixattn.scoring.files.reading import Caption, FileError, read_answers, read_captions, read_entries, what_is_in
 
 _RESULTS = "_results.json"
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lmms_fixattn.data.images import PictureError, read_rgb
-from lmms_fixattn.metrics.chair import Analyser
 from lmms_fixattn.report.coloured import segments
 from lmms_fixattn.report.compare import Comparison
+from lmms_fixattn.scoring.chair import Analyser
 
 MOST_PICTURES = 200
 SIDE = 160

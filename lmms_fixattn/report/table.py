@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from lmms_fixattn.metrics.bootstrap import Interval
-from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report.columns import POPE_FIGURES
 from lmms_fixattn.report.compare import Comparison, Row, to_json
+from lmms_fixattn.scoring.bootstrap import Interval
+from lmms_fixattn.scoring.files.reading import FileError
 
 _OBJECTS = ("chair_s", "chair_i", "chair_i_unique", "recall", "precision", "f1")
 _MANNER = ("words", "rep_4", "looped", "unterminated")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lmms_fixattn.metrics.bootstrap import LEVEL, POWER, Interval
-from lmms_fixattn.metrics.truncation import Truncation
+from lmms_fixattn.scoring.bootstrap import LEVEL, POWER, Interval
+from lmms_fixattn.scoring.truncation import Truncation
 
 FEWEST_IMAGES = 30
 """Below this, percentile intervals are too narrow to conclude from (one image has an interval of width 0)."""

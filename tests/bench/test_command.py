@@ -12,9 +12,9 @@ from transformers import LlavaForConditionalGeneration
 from lmms_fixattn import cli
 from lmms_fixattn.bench.measure import Plan
 from lmms_fixattn.bench.released import NAMES
-from lmms_fixattn.compiled_steps import generate_growing
+from lmms_fixattn.engine.compiled_decode import generate_growing
 from lmms_fixattn.methods import METHODS
-from lmms_fixattn.transformers_api import cache_of
+from lmms_fixattn.models.transformers_api import cache_of
 
 QUICK = ("--model", "tiny", "--tokens", "3", "--rounds", "3", "--device", "cpu")
 FIGURES = {

@@ -7,7 +7,7 @@ import pytest
 from lmms_fixattn import METHODS
 from lmms_fixattn.bench.contenders import all_methods, make_methods
 from lmms_fixattn.methods.base import share_of_layers
-from lmms_fixattn.text_model import LLAVA_7B, TextModel
+from lmms_fixattn.methods.text_model import LLAVA_7B, TextModel
 
 SHALLOW = TextModel("llama", hidden_size=1024, layers=8, heads=16, key_heads=16)
 

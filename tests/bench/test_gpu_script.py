@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import CompileConfig
 
-from lmms_fixattn import transformers_api
+from lmms_fixattn.models import transformers_api
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 

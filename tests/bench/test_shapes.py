@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lmms_fixattn.bench.shapes import SHAPES, TEXT_TOKENS, load
-from lmms_fixattn.checkpoint import DEMO
-from lmms_fixattn.text_model import LLAVA_7B, LLAVA_13B, TextModel
+from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B, TextModel
+from lmms_fixattn.models.checkpoint import DEMO
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ from coco_folders import write_coco
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import CocoFolder
 from lmms_fixattn.data.image_names import AmbiguousNameError
-from lmms_fixattn.metrics import chair
+from lmms_fixattn.scoring import chair
 
 
 @pytest.mark.parametrize("below", ["val2014", "images/val2014", "images", "."])

@@ -15,8 +15,8 @@ from coco_folders import write_coco
 from lmms_fixattn.data import DataError, image_lists, known_images
 from lmms_fixattn.data.image_lists import ImageList
 from lmms_fixattn.data.known_images import Known
-from lmms_fixattn.metrics import chair
-from lmms_fixattn.metrics.coco_objects import CATEGORIES
+from lmms_fixattn.scoring import chair
+from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
 
 MAKER = Path(__file__).parents[2] / "benchmarks" / "make_known_images.py"
 

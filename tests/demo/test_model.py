@@ -10,16 +10,16 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
-from lmms_fixattn.checkpoint import DEMO
-from lmms_fixattn.conversation import SYSTEM
+from demo_model import architecture
+from demo_model.judge import figures
+from demo_model.scenes import CAPTION_PROMPTS, GROUP_OF, NAMES, SPLITS
 from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder, CocoImage
 from lmms_fixattn.data.pope_questions import question
-from lmms_fixattn.demo import architecture
-from lmms_fixattn.demo.judge import figures
-from lmms_fixattn.demo.scenes import CAPTION_PROMPTS, GROUP_OF, NAMES, SPLITS
-from lmms_fixattn.metrics.chair import make_analyser, score_caption
-from lmms_fixattn.metrics.coco_objects import CATEGORIES
-from lmms_fixattn.prompt_encoding import PromptEncoder
+from lmms_fixattn.models.checkpoint import DEMO
+from lmms_fixattn.models.encoding import PromptEncoder
+from lmms_fixattn.models.prompts import SYSTEM
+from lmms_fixattn.scoring.chair import make_analyser, score_caption
+from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
 
 
 @pytest.fixture(scope="module")

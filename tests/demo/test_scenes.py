@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from demo_model import scenes
 from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
 from lmms_fixattn.data.pope_questions import KINDS, build
-from lmms_fixattn.demo import scenes
-from lmms_fixattn.metrics.chair import make_analyser
+from lmms_fixattn.scoring.chair import make_analyser
 
 FOLDER = CocoFolder(DEMO_SCENES)
 

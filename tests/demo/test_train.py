@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from lmms_fixattn.demo import scenes, train
-from lmms_fixattn.demo.architecture import build_model, build_processor, build_tokenizer
-from lmms_fixattn.demo.scenes import NAMES, Placed, Scene
+from demo_model import scenes, train
+from demo_model.architecture import build_model, build_processor, build_tokenizer
+from demo_model.scenes import NAMES, Placed, Scene
 
 THINGS = (Placed("cup", 0, 0, 35, False), Placed("bus", 98, 49, 42, False), Placed("zebra", 0, 98, 42, True))
 SCENE = Scene(THINGS, "#ffffff", "#000000", 90, 1.0)

@@ -10,7 +10,7 @@ from lmms_fixattn import make_method
 from lmms_fixattn.inspection.answers import converse, follow_up, mark
 from lmms_fixattn.inspection.command import CAPTION_PROMPT, DEMO_IMAGE
 from lmms_fixattn.inspection.truth import read_truth, truth_beside
-from lmms_fixattn.metrics.chair import make_analyser
+from lmms_fixattn.scoring.chair import make_analyser
 
 ANALYSER = make_analyser()
 

@@ -9,7 +9,7 @@ import pytest
 from lmms_fixattn import cli
 from lmms_fixattn.inspection import command
 from lmms_fixattn.methods import var
-from lmms_fixattn.text_model import TextModel
+from lmms_fixattn.methods.text_model import TextModel
 
 KEYS = {
     "attention": {"by_layer", "image_share", "segments", "answer_tokens"},

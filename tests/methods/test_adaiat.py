@@ -12,8 +12,8 @@ from statistics_files import statistics_file
 from tiny_llava import text_model
 
 from lmms_fixattn import make_method
-from lmms_fixattn.attention_statistics import AttentionStatistics
-from lmms_fixattn.text_model import TextModel
+from lmms_fixattn.methods.statistics import AttentionStatistics
+from lmms_fixattn.methods.text_model import TextModel
 
 ONE = TextModel("llama", 8, 1, 2, 2)
 WEIGHTS = [[[0.25, 0.25, 0.25, 0.25], [0.5, 0.25, 0.125, 0.125]]]

@@ -9,7 +9,7 @@ import torch
 from query_rows import make_rows
 
 from lmms_fixattn import make_method
-from lmms_fixattn.text_model import LLAVA_7B, LLAVA_13B, TextModel
+from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B, TextModel
 
 ONE = "[2:0]"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmms_fixattn import make_method
-from lmms_fixattn.conversation import asking
+from lmms_fixattn.models.prompts import asking
 
 QUESTION = "Please describe this image in detail."
 

@@ -8,7 +8,7 @@ import math
 import torch
 
 from lmms_fixattn import make_method
-from lmms_fixattn.guidance import Step
+from lmms_fixattn.engine.contrastive_branch import Step
 
 
 def guided(method, scores, *states):

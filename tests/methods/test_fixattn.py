@@ -8,7 +8,7 @@ import torch
 from query_rows import make_rows
 
 from lmms_fixattn import make_method
-from lmms_fixattn.vision import VisionAttention
+from lmms_fixattn.models.clip_attention import VisionAttention
 
 
 def test_the_defaults_are_the_best_row_of_the_paper():

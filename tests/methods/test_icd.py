@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lmms_fixattn import intervene, make_method
-from lmms_fixattn.branches import Instructed
-from lmms_fixattn.guidance import Step
+from lmms_fixattn.engine.contrastive_branch import Step
+from lmms_fixattn.methods.formulas.branches import Instructed
 from lmms_fixattn.methods.icd import DISTURBANCE
 
 

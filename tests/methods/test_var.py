@@ -11,7 +11,7 @@ from tiny_llava import build_llava, make_prompt
 
 from lmms_fixattn import make_method
 from lmms_fixattn.inspection.sinks import sink_dimensions
-from lmms_fixattn.text_model import LLAVA_7B, LLAVA_13B, TextModel
+from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B, TextModel
 
 IMAGE = [[False, True, True, True, False]]
 SINKS = torch.tensor([[[True, True, False, False, False]]])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lmms_fixattn import make_method
-from lmms_fixattn.guidance import Step
+from lmms_fixattn.engine.contrastive_branch import Step
 
 
 def test_the_defaults_are_the_released_command_line():

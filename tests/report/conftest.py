@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lmms_fixattn.metrics import chair
-from lmms_fixattn.metrics.coco_objects import CATEGORIES
 from lmms_fixattn.report.compare import Comparison, compare
 from lmms_fixattn.report.runs import CaptionEntry, Run
+from lmms_fixattn.scoring import chair
+from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
 
 IMAGES = range(101, 141)
 SHOWN = {image: frozenset(random.Random(image).sample(CATEGORIES[:10], 4)) for image in IMAGES}

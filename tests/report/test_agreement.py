@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report.agreement import agree, split_names
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
+from lmms_fixattn.scoring.files.reading import FileError
 
 
 def run(name: str, ids: tuple[int, ...] = (), task: str = "", **record: Any) -> Run:

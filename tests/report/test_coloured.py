@@ -3,9 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmms_fixattn.metrics import chair
-from lmms_fixattn.metrics.coco_objects import CATEGORIES
 from lmms_fixattn.report.coloured import Segment, segments
+from lmms_fixattn.scoring import chair
+from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
 
 LEXICON = chair.make_analyser()
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmms_fixattn.metrics import bootstrap, chair, pope
-from lmms_fixattn.metrics.coco_objects import CATEGORIES
-from lmms_fixattn.metrics.reading import FileError, read_ground_truth
 from lmms_fixattn.report.columns import CAPTION_COLUMNS
 from lmms_fixattn.report.compare import Comparison, compare, to_json
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run, read_run
+from lmms_fixattn.scoring import bootstrap, chair, pope
+from lmms_fixattn.scoring.files.reading import FileError, read_ground_truth
+from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
 
 LEXICON = chair.make_analyser()
 N = 41

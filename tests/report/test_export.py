@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from lmms_fixattn import cli
-from lmms_fixattn.metrics import chair, pope
-from lmms_fixattn.metrics.reading import FileError, read_answers, read_captions, read_ground_truth
 from lmms_fixattn.report.card import card, written_card
 from lmms_fixattn.report.compare import compare, to_json
 from lmms_fixattn.report.export import FORMS, export
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run, read_run
+from lmms_fixattn.scoring import chair, pope
+from lmms_fixattn.scoring.files.reading import FileError, read_answers, read_captions, read_ground_truth
 
 OBJECTS = ("dog", "cat", "truck", "bench", "umbrella", "hot dog", "pizza")
 LEXICON = chair.make_analyser()

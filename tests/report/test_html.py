@@ -10,10 +10,10 @@ import pytest
 from browser import open_page, photograph
 from PIL import Image
 
-from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report import plots, table
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.html import page, write_page
+from lmms_fixattn.scoring.files.reading import FileError
 
 pytestmark = pytest.mark.system
 

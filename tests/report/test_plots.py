@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from lmms_fixattn.metrics.bootstrap import Interval
-from lmms_fixattn.metrics.chair import make_analyser
-from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report import plots
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.positions import positions
+from lmms_fixattn.scoring.bootstrap import Interval
+from lmms_fixattn.scoring.chair import make_analyser
+from lmms_fixattn.scoring.files.reading import FileError
 
 
 def bars(axes: object, label: str) -> tuple[float, float, list[tuple[float, ...]]]:

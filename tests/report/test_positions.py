@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmms_fixattn.metrics import chair
-from lmms_fixattn.metrics.bootstrap import draw_weights
-from lmms_fixattn.metrics.coco_objects import CATEGORIES
 from lmms_fixattn.report.positions import FEWEST, Rate, positions
+from lmms_fixattn.scoring import chair
+from lmms_fixattn.scoring.bootstrap import draw_weights
+from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
 
 LEXICON = chair.make_analyser()
 NAMES = [name for name in CATEGORIES[:12] if " " not in name]

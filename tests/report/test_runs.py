@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from runs_on_disk import answer_sample, caption_sample, write_lines, write_result
 
-from lmms_fixattn.metrics.reading import FileError
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, read_run
+from lmms_fixattn.scoring.files.reading import FileError
 
 CAPTIONS = [{"image_id": 7, "caption": "A dog.", "terminated": False, "tokens": 5}, {"image_id": "11", "caption": "A"}]
 

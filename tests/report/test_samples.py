@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lmms_fixattn.metrics.chair import make_analyser
 from lmms_fixattn.report import samples as module
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.samples import Samples, samples, thumbnail
+from lmms_fixattn.scoring.chair import make_analyser
 
 
 def of(comparison: Comparison) -> Samples:

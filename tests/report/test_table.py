@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lmms_fixattn.metrics.bootstrap import Interval
-from lmms_fixattn.metrics.reading import FileError
-from lmms_fixattn.metrics.truncation import Curve, Truncation
 from lmms_fixattn.report.compare import Comparison, Row, to_json
 from lmms_fixattn.report.table import FORMS, render, sections, write
+from lmms_fixattn.scoring.bootstrap import Interval
+from lmms_fixattn.scoring.files.reading import FileError
+from lmms_fixattn.scoring.truncation import Curve, Truncation
 
 BASE = Row(
     "base",

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from lmms_fixattn.metrics.bootstrap import Interval
-from lmms_fixattn.metrics.truncation import Truncation
 from lmms_fixattn.report.verdict import FEWEST_IMAGES, verdict
+from lmms_fixattn.scoring.bootstrap import Interval
+from lmms_fixattn.scoring.truncation import Truncation
 
 ACROSS, BELOW, ABOVE = Interval(-1.0, -3.0, 1.0), Interval(-4.0, -6.0, -2.0), Interval(4.0, 2.0, 6.0)
 ZERO = Interval(0.0, 0.0, 0.0)

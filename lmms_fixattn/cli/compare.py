@@ -1,0 +1,104 @@
+"""`lmms-fixattn compare`: set runs against a baseline."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmms_fixattn.cli.console import add_command, add_questions, natural, positive, progress, remark
+from lmms_fixattn.cli.truth import add_analyser, add_truth, make_analyser, read_truth
+from lmms_fixattn.scoring import pope
+from lmms_fixattn.scoring.files.reading import FileError
+
+if TYPE_CHECKING:
+    from lmms_fixattn.report.compare import Comparison
+
+
+def add(commands: Any) -> None:
+    """Describe the command."""
+    command = add_command(
+        commands,
+        "compare",
+        _compare,
+        "set runs against a baseline: intervals, paired differences, and the baseline cut short as the control",
+    )
+    command.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="an output folder of lmms-eval (with --log_samples), a file of captions as for `chair`, or of answers as "
+        "for `pope`; NAME=RUN names it",
+    )
+    command.add_argument(
+        "--baseline",
+        metavar="RUN",
+        help="the run to compare with, by its name or as given (default: the one of method vanilla, or the first)",
+    )
+    add_questions(command)
+    add_truth(command)
+    add_analyser(command)
+    command.add_argument("--parser", choices=pope.PARSERS, default="official", help="as for `pope`")
+    command.add_argument("--draws", type=positive, default=5000, metavar="N", help="of the bootstrap (default: 5000)")
+    command.add_argument("--seed", type=natural, default=0, help="of the draws (default: 0)")
+    command.add_argument(
+        "--allow-differences",
+        action="store_true",
+        help="compare runs of different prompts, versions or caps, and of different images on those that they share",
+    )
+    command.add_argument(
+        "--format",
+        choices=("table", "markdown", "latex", "csv", "json", "html"),
+        default="table",
+        help="of what is printed (default: table); html needs --output",
+    )
+    command.add_argument("--output", type=Path, metavar="DIR", help="write every format and the plots into this folder")
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from lmms_fixattn.report import recorded, table
+    from lmms_fixattn.report.compare import compare
+    from lmms_fixattn.report.runs import read_run
+
+    if arguments.format == "html" and arguments.output is None:
+        raise FileError("--format html writes a page: name a folder for it with --output DIR")
+    runs = [read_run(run, arguments.questions) for run in arguments.runs]
+    analyser = make_analyser(arguments.analyser)
+    captions = [entry for run in runs for entries in run.captions.values() for entry in entries]
+    named = {entry.image_id: entry.file_name for entry in captions if entry.file_name is not None}
+    truth = read_truth(arguments, {entry.image_id for entry in captions}, analyser, named)
+    # A baseline may be given as it stands among the runs.
+    named = dict(zip(arguments.runs, (run.name for run in runs), strict=True))
+    comparison = compare(
+        runs,
+        named.get(arguments.baseline, arguments.baseline),
+        truth,
+        analyser,
+        arguments.draws,
+        arguments.seed,
+        arguments.allow_differences,
+        arguments.parser,
+        progress,
+    )
+    for warning in recorded.misnamed(runs):
+        remark(warning)
+    if arguments.ground_truth is not None and truth and comparison.curve and len(truth) > comparison.n:
+        unused = len(truth) - comparison.n
+        remark(f"{unused} of {len(truth)} images of {arguments.ground_truth} are not compared; n is {comparison.n}")
+    if arguments.output is not None:
+        write_comparison(comparison, arguments.output)
+    if arguments.format == "html":
+        print(arguments.output / "page.html")
+    else:
+        print(table.render(comparison, arguments.format), end="")
+
+
+def write_comparison(comparison: Comparison, directory: Path) -> None:
+    """Write a comparison in every form, with its page and its plots."""
+    from lmms_fixattn.report import plots, table
+    from lmms_fixattn.report.html import write_page
+
+    table.write(comparison, directory)
+    drawn = plots.figures(comparison)
+    write_page(comparison, directory / "page.html", drawn)
+    plots.write_plots(comparison, directory, drawn)

@@ -1,0 +1,37 @@
+"""`lmms-fixattn export`: write a run for others' scorers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lmms_fixattn.cli.console import add_command
+from lmms_fixattn.cli.truth import add_truth, make_analyser, read_truth
+
+
+def add(commands: Any) -> None:
+    """Describe the command."""
+    command = add_command(commands, "export", _export, "write a run's answers for others' scorers, with a method card")
+    command.add_argument("a_run", metavar="RUN", help="lmms-eval output folder, or file of captions or answers")
+    command.add_argument(
+        "--to",
+        required=True,
+        choices=("captions", "pope", "amber", "lmms-eval"),
+        help="captions: JSON lines for CHAIR scorers. pope: JSON lines of answers, a file a split. amber: AMBER's "
+        "responses. lmms-eval: results and samples as lmms-eval writes them",
+    )
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the files are written")
+    add_truth(command)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from lmms_fixattn.report.export import export
+    from lmms_fixattn.report.runs import read_run
+
+    run = read_run(arguments.a_run)
+    captions = [entry for entries in run.captions.values() for entry in entries]
+    named = {entry.image_id: entry.file_name for entry in captions if entry.file_name is not None}
+    truth = read_truth(arguments, {entry.image_id for entry in captions}, make_analyser("lexicon"), named)
+    for path in export(run, arguments.to, arguments.output, truth):
+        print(path)

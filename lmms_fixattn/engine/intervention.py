@@ -1,0 +1,481 @@
+"""Run a model with a method: install it, yield, and leave no trace."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import warnings
+import weakref
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial, wraps
+from typing import Any
+
+import torch
+from transformers import Cache, LlavaForConditionalGeneration
+
+from lmms_fixattn.engine.attention import EDIT, OURS, UNEDITED, Edit, Part, attention_over, kept_keys
+from lmms_fixattn.engine.contrastive_branch import EndWhen, Guidance, SecondBranch, Step, few_rows
+from lmms_fixattn.engine.finite import FiniteScores, NoTokenError, traced
+from lmms_fixattn.engine.witness import Witness, check_calls, check_pass, must_happen
+from lmms_fixattn.methods.base import Layers, Method
+from lmms_fixattn.methods.formulas.branches import Prompt
+from lmms_fixattn.methods.image_span import Columns
+from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.models.clip_attention import VisionWatch, watch_vision
+from lmms_fixattn.models.transformers_api import (
+    EngineError,
+    attention_in_use,
+    cache_among,
+    cache_name,
+    check_cache,
+    check_model,
+    length_of,
+    new_cache,
+    text_model,
+    use_attention,
+    vision_tower,
+)
+from lmms_fixattn.versions import check_versions
+
+_active: dict[int, list[_Intervention]] = {}
+"""The blocks that a model is in, outermost first, by the model's id; a model outside all blocks has no entry."""
+_changing = threading.RLock()
+"""Held while a block is entered or left."""
+_EDIT = "_lmms_fixattn_edit"
+"""The attribute of a cache that holds its answer's edit: what belongs to an answer dies with its cache."""
+
+
+def intervene(model: Any, method: Method, tokenizer: Any = None) -> AbstractContextManager[Any]:
+    """Run ``model`` with ``method`` inside the block.
+
+    >>> with intervene(model, make_method("fixattn", alpha=0.5)):
+    ...     model.generate(**inputs)
+
+    One block serves many calls: single prompts and left-padded batches, no image, one or several in a prompt, greedy
+    search, sampling, beams and streamers. A block inside another replaces the outer method until it ends; the same one
+    may be entered again. Bare forward passes work too, except with a method that guides the choice of tokens, which
+    belongs to ``generate``. A model is in the blocks of one thread at a time; in them, any thread may call it, and
+    what two threads ask of it at the same time is refused.
+
+    Every pass of the text model is checked for what the method must have done in it. Where transformers does something
+    else than the engine knows, there is an error and no answer.
+
+    Args:
+        model: a LlavaForConditionalGeneration.
+        method: what :func:`lmms_fixattn.make_method` returned; one object may serve several models.
+        tokenizer: the model's; only methods that read or write text need it, and say so.
+
+    Raises:
+        ValueError: no LLaVA model, layers outside it, a vision tower without what the method needs, or no tokenizer
+            where one is needed.
+        RuntimeError: a library's version lies outside this package's bounds, and nobody insists
+            (:func:`lmms_fixattn.versions.check_versions`); the model is in a block of another thread; inside the block,
+            two threads use it at once.
+        EngineError: transformers has not what the engine needs, or, inside the block, did not do what it must.
+        NotFiniteError: inside the block, logits of an answer are NaN or infinite.
+    """
+    return _Block(model, method, tokenizer)
+
+
+class _Block(AbstractContextManager[Any]):
+    """What :func:`intervene` returns."""
+
+    def __init__(self, model: Any, method: Method, tokenizer: Any) -> None:
+        self._asked = model, method, tokenizer
+        self._entered: list[_Intervention] = []
+
+    def __enter__(self) -> Any:
+        for remark in check_versions():
+            warnings.warn(remark, stacklevel=2)
+        intervention = _Intervention(*self._asked)
+        model = intervention.model
+        with _changing:
+            blocks = _active.setdefault(id(model), [])
+            if blocks:
+                outer = blocks[-1]
+                if outer.thread is not threading.current_thread() and outer.thread.is_alive():
+                    raise RuntimeError(
+                        f"{intervention.name}: the model is in an intervene block with {outer.name} of another thread, "
+                        f"{outer.thread.name}; wait until that has ended, or load the model once more for this thread"
+                    )
+                outer.remove()
+            blocks.append(intervention)
+            try:
+                intervention.install()
+            except BaseException:
+                self._leave(intervention)
+                raise
+        self._entered.append(intervention)
+        return model
+
+    def __exit__(self, *_: object) -> None:
+        with _changing:
+            self._leave(self._entered.pop())
+
+    @staticmethod
+    def _leave(intervention: _Intervention) -> None:
+        blocks = _active[id(intervention.model)]
+        innermost = blocks[-1] is intervention
+        intervention.remove()
+        blocks.remove(intervention)
+        if not blocks:
+            del _active[id(intervention.model)]
+        elif innermost:  # and not one that a generator, say, kept open beyond the block around it
+            blocks[-1].install()
+
+
+class _Intervention:
+    def __init__(self, model: Any, method: Method, tokenizer: Any) -> None:
+        if not isinstance(model, LlavaForConditionalGeneration):
+            raise ValueError(
+                "expected a LlavaForConditionalGeneration (any llava-hf/llava-1.5 checkpoint), "
+                f"got {type(model).__name__}"
+            )
+        check_model(model)
+        self.model = model
+        self.thread = threading.current_thread()  # that entered the block
+        self.turn = _Turn()
+        self.text = text_model(model)
+        self.cache_name = cache_name(type(self.text).forward)
+        self.name = method.name
+        self.methods = method.for_model(TextModel.of(model.config.text_config)).parts
+        self.layers = {part: frozenset(_layers_in(model, part.name, part.edited_layers)) for part in self.methods}
+        self.edits_attention = any(self.layers.values())
+        self.guiding = [part for part in self.methods if part.guides]
+        self.branch = next((part.branch for part in self.methods if part.branch is not None), None)
+        self.early = {part: _layers_in(model, part.name, part.early_layers) for part in self.guiding}
+        self.early_layers = sorted({layer for layers in self.early.values() for layer in layers})
+        self.noted = str(self.early_layers)
+        self.acts = self.edits_attention or bool(self.guiding)
+        self.expected = {
+            (prefill, branching): self._expected(prefill, branching)
+            for prefill, branching in ((True, False), (False, False), (False, True))
+        }
+        self.tokenizer = tokenizer
+        if tokenizer is None and (needing := [part.name for part in self.methods if part.needs_tokenizer]):
+            raise ValueError(f"{needing[0]} reads or writes text: give intervene(model, method, tokenizer) the model's")
+        self.installed = ExitStack()
+        self.watch: VisionWatch | None = None
+        self.pixels: torch.Tensor | None = None  # what the vision tower last ran on, for a branch
+        self.embeds: Any = None  # what the latest prefill reads, for a branch
+        self.caches: weakref.WeakSet[Cache] = weakref.WeakSet()  # that hold an edit of this block
+        self.inputs: tuple[Any, Any] = None, None  # input_ids and attention_mask of the running forward pass
+        self.latest: Edit  # of the latest prefill, for the guiding that starts right after it
+        self.witness: Witness | None = None  # of the running call of generate
+        self.branching = False  # while the branch reads its prompt
+
+    def install(self) -> None:
+        with ExitStack() as stack:
+            if self.acts:
+                self._hook(stack, self.model.model, self._note_inputs)
+                self._hook(stack, self.text, self._pass_edit)
+                stack.callback(self.text.register_forward_hook(self._end_pass, with_kwargs=True).remove)
+            if parts := frozenset().union(*(part.vision_parts for part in self.methods)):
+                keeps_class_token = self.model.config.vision_feature_select_strategy == "full"
+                watching = watch_vision(vision_tower(self.model), parts, keeps_class_token)
+                self.watch = stack.enter_context(watching)
+            if self.acts:
+                own = attention_in_use(self.text)
+                stack.callback(use_attention, self.model, own)
+                use_attention(self.model, attention_over(own))
+            for place, part in enumerate(self.methods):
+                for layer in self.layers[part] if part.has("note_input") else ():
+                    self._hook(stack, self.text.layers[layer], partial(self._note_layer_input, place, layer))
+            if self.branch:
+                self._hook(stack, vision_tower(self.model), self._note_pixels)
+                stack.enter_context(few_rows(self.text))
+            for layer in self.early_layers:
+                self._hook(stack, self.text.layers[layer], partial(self._note_state, layer))
+            stack.enter_context(self._own_generate())
+            self.installed = stack.pop_all()
+
+    def _expected(self, prefill: bool, branching: bool) -> str:
+        """Return what must happen in a pass."""
+        depth = range(len(self.text.layers))
+        edited = {
+            layer for part in self.methods if part.needs_row(prefill) for layer in depth if layer in self.layers[part]
+        }
+        reading = [part for part in self.methods if part.has("note_input")] if prefill else []
+        layers = {
+            "input": [layer for part in reading for layer in self.layers[part]],
+            "early": self.early_layers,
+            "cache": depth if branching else (),
+            "attention": depth,
+            "edit": sorted(edited),
+            "branch": depth if branching else (),
+        }
+        return must_happen(len(depth), layers)
+
+    @staticmethod
+    def _hook(stack: ExitStack, module: Any, function: Any) -> None:
+        stack.callback(module.register_forward_pre_hook(function, with_kwargs=True).remove)
+
+    def remove(self) -> None:
+        self.installed.close()
+        self.forget()
+        self.inputs = None, None
+
+    def forget(self) -> None:
+        """Drop what was kept of answers, and give their caches back as they were."""
+        for cache in self.caches:
+            edit: Edit = vars(cache).pop(_EDIT)
+            if edit.second is not None:
+                edit.second.part()
+        self.caches.clear()
+        self.pixels = self.embeds = None
+
+    def _note_inputs(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not torch.compiler.is_compiling():
+            self.turn.take(self.name)
+        self.inputs = kwargs.get("input_ids", args[0] if args else None), kwargs.get("attention_mask")
+
+    def _note_pixels(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.branching:
+            self.pixels = args[0] if args else kwargs["pixel_values"]
+
+    def _pass_edit(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Give this forward pass of the text model its edit, and from the second step on the branch's rows."""
+        if kwargs.get(EDIT) is UNEDITED:
+            return None
+        if kwargs.get("inputs_embeds") is None:
+            raise EngineError(f"{self.name}: expected the text model to be called with inputs_embeds=, it was not")
+        if not (attention := attention_in_use(module)).startswith(OURS):
+            raise EngineError(f"{self.name}: the attention implementation was set to {attention} inside the block")
+        past = cache_among(kwargs, self.cache_name)
+        edit: Edit | None = getattr(past, _EDIT, None)
+        new = kwargs["inputs_embeds"].shape[1]
+        if past is None or edit is None or (new > 1 and not int(past.get_seq_length())):
+            if kwargs.get("use_cache") is False:
+                raise ValueError("use_cache=False recomputes edited rows without their edit; leave the cache on")
+            if past is None:
+                past = new_cache(module)
+            check_cache(past, 0, 0)
+            if int(past.get_seq_length()):
+                raise ValueError("the cache was filled outside this intervene block; start from an empty one")
+            edit = self.latest = self._edit(new)
+            if self.witness is not None:
+                self.witness.begins(edit)
+            setattr(past, _EDIT, edit)
+            self.caches.add(past)
+            self.embeds = kwargs["inputs_embeds"] if self.branch else None
+            return args, {**kwargs, self.cache_name: past, EDIT: edit}
+        if new != 1:
+            raise ValueError(
+                "several new tokens in one step on a filled cache (assisted decoding, chunked prefill): "
+                "each row would need its own edit; generate token by token"
+            )
+        if edit.noted != self.noted:
+            raise ValueError("the cache was filled inside another intervene block; start from an empty one")
+        edit.seen = ""  # of a pass that broke off
+        return args, {**(kwargs if edit.second is None else edit.second.joined(kwargs, edit)), EDIT: edit}
+
+    def _note_layer_input(
+        self, place: int, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        edit = kwargs.get(EDIT)
+        if isinstance(edit, Edit) and edit.prefill:
+            edit.saw("input", layer)
+            hidden = args[0] if args else kwargs["hidden_states"]
+            if edit.begun is not None:
+                hidden = edit.begun.whole_input(layer, hidden)
+            edit.parts[place].noted[layer] = self.methods[place].note_input(layer, hidden)
+
+    def _note_state(self, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        edit = kwargs.get(EDIT)
+        if isinstance(edit, Edit):
+            edit.saw("early", layer)
+            states = args[0] if args else kwargs["hidden_states"]
+            edit.states[layer] = states[:, -1].clone()  # a view would hold on to all rows of a prefill
+
+    def _end_pass(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """Let the branch read its prompt after the answer's own; later, part its rows from the answer's."""
+        edit = kwargs.get(EDIT)
+        if not isinstance(edit, Edit):
+            return output
+        check_pass(edit, self.expected[edit.prefill, edit.second is not None], self.name)
+        if self.witness is None and not torch.compiler.is_compiling():  # a pass of its own, not one of generate's
+            self.turn.end()
+        if not edit.prefill:
+            return output if edit.second is None else edit.second.parted(output)
+        past = kwargs[self.cache_name]
+        check_cache(past, len(module.layers), edit.is_image.shape[1])
+        if self.branch is not None and bool(edit.has_image.any()):
+            self._start_branch(edit, past)
+        edit.prefill, edit.begun = False, None
+        if length := length_of(past):
+            for part in edit.parts:
+                part.settle(length)
+        return output
+
+    def _start_branch(self, edit: Edit, past: Cache) -> None:
+        assert self.branch is not None
+        prompt = Prompt(edit.is_image, self._is_bos(), edit.kept, self.embeds, self.pixels, self._encode, self._embed)
+        self.branching = True
+        try:
+            edit.second = SecondBranch(self.text, self.branch.inputs(prompt), past)
+        finally:
+            self.branching = False
+        self.pixels = self.embeds = None
+
+    def _edit(self, new: int) -> Edit:
+        """Build an answer's edit from the prompt and from what the vision tower just told.
+
+        Args:
+            new: the columns that the text model is given.
+        """
+        if self.guiding and self.witness is None:
+            name = self.guiding[0].name
+            off = " or turn that off (gamma=1)" if hasattr(self.guiding[0], "gamma") else ""
+            raise ValueError(f"{name} guides the choice of tokens inside generate; call model.generate{off}")
+        ids, mask = self.inputs
+        if ids is None or ids.shape[1] == 0:
+            raise ValueError("expected input_ids, got inputs_embeds: the image tokens cannot be found without ids")
+        if ids.shape[1] != new or (mask is not None and mask.dim() == 2 and mask.shape[1] != new):
+            raise EngineError(
+                f"{self.name}: a step of {new} tokens came without the edit of its prompt: its ids have "
+                f"{ids.shape[1]} columns, its attention mask {None if mask is None else mask.shape[-1]}"
+            )
+        is_image = ids == self.model.config.image_token_id
+        newest = kept_keys(mask, ids.shape[1])
+        kept = torch.ones_like(is_image) if newest is None else newest[:, 0]
+        if not bool(kept[:, -1].all()):
+            raise ValueError(
+                'the batch is padded on the right; pad on the left (processor.tokenizer.padding_side="left")'
+            )
+        vision = self.watch.take() if self.watch else None
+        parts = []
+        for method in self.methods:
+            gains = None
+            if method.has("select") and is_image.any():
+                if vision is None:
+                    raise ValueError(
+                        f"{method.name} selects image tokens in the vision tower, which did not run; pass pixel_values"
+                    )
+                gains = method.select(vision)
+            parts.append(Part(method, self.layers[method], Columns.lay_out(is_image, gains)))
+        return Edit(tuple(parts), is_image, kept, self.noted)
+
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        features = torch.cat(list(self.model.get_image_features(pixels).pooler_output))
+        if self.watch:
+            self.watch.take()  # what the tower told of these pixels is not of the answer's image
+        return features
+
+    def _embed(self, text: str) -> torch.Tensor:
+        ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+        embedding = self.model.get_input_embeddings()
+        return embedding(ids.to(embedding.weight.device))  # type: ignore[no-any-return]
+
+    def _is_bos(self) -> torch.Tensor:
+        ids, bos = self.inputs[0], self.model.config.text_config.bos_token_id
+        return torch.zeros_like(ids, dtype=torch.bool) if bos is None else ids == bos
+
+    def _step(self, index: int, method: Method) -> tuple[Step, torch.Tensor]:
+        second, has_image = self.latest.second, self.latest.has_image
+        branch = None if second is None or method.branch is None else self.model.lm_head(second.hidden).float()
+        states = [self.latest.states[layer][: len(has_image)] for layer in self.early[method]]
+        stacked = torch.stack([state.to(states[0].device) for state in states]) if states else None
+        return Step(index, branch, stacked, self.text.norm, self.model.lm_head), has_image
+
+    @contextmanager
+    def _own_generate(self) -> Iterator[None]:
+        """Give every call of ``model.generate`` the methods' arguments, guidance and ends, and its witnesses."""
+        arguments = {argument: value for part in self.methods for argument, value in part.generation.items()}
+        ending = [part for part in self.methods if part.has("ends")]
+        before = self.model.__dict__.get("generate")
+        generate = self.model.generate
+
+        @wraps(generate)
+        def guided(*args: Any, logits_processor: Any = None, **kwargs: Any) -> Any:
+            if both := [key for key in arguments if key in kwargs]:
+                raise ValueError(f"the method sets {both[0]}={arguments[both[0]]!r}; leave it out of generate's own")
+            if (config := kwargs.get("generation_config")) is not None:
+                kwargs["generation_config"] = config = copy.deepcopy(config)
+                if unknown := config.update(**arguments):
+                    raise EngineError(f"{self.name}: generate's configuration knows no {', '.join(unknown)}")
+            else:
+                kwargs |= arguments
+            beams = kwargs.get("num_beams") or getattr(config or self.model.generation_config, "num_beams", None)
+            own: list[Any] = []
+            if self.acts:
+                self.turn.take(self.name)
+                self.witness = Witness(self.name, int(beams or 1))
+                own.append(self.witness)
+            try:
+                if self.guiding:
+                    own.append(Guidance(self.guiding, self._step))
+                own += [EndWhen(part.ends, self._decode, self._end_tokens(kwargs)) for part in ending]
+                own.append(FiniteScores(lambda: self._end_tokens(kwargs)))
+                output = generate(*args, logits_processor=[*(logits_processor or []), *own], **kwargs)
+                check_calls(self.name, own, output)
+                return output
+            except NoTokenError as found:
+                raise traced(self, found, generate, args, kwargs) from None
+            finally:
+                self.witness = None
+                if self.guiding:
+                    self.forget()
+                self.turn.end()
+
+        self.model.generate = guided
+        try:
+            yield
+        finally:
+            if before is None:
+                del self.model.generate
+            else:
+                self.model.generate = before
+
+    def _decode(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def _end_tokens(self, kwargs: dict[str, Any]) -> list[int]:
+        config = kwargs.get("generation_config") or self.model.generation_config
+        eos = kwargs.get("eos_token_id", config.eos_token_id)
+        eos = self.tokenizer.eos_token_id if eos is None else eos
+        return [eos] if isinstance(eos, int) else [int(token) for token in eos]
+
+
+class _Turn:
+    """Whose turn it is: an answer, or a bare pass, of one thread at a time, since a block's hooks are the model's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._whose: threading.Thread | None = None
+
+    def take(self, name: str) -> None:
+        """Let it be this thread's turn.
+
+        Raises:
+            RuntimeError: it is another thread's.
+        """
+        me = threading.current_thread()
+        with self._lock:
+            if self._whose not in (None, me) and self._whose.is_alive():
+                raise RuntimeError(
+                    f"{name}: thread {self._whose.name} is using the model in this intervene block, and {me.name} asks "
+                    "it as well; answer one after the other, as one batch, or load the model once more"
+                )
+            self._whose = me
+
+    def end(self) -> None:
+        """Let it be nobody's turn."""
+        self._whose = None
+
+
+def _layers_in(model: Any, name: str, layers: Layers | frozenset[int] | None) -> Collection[int]:
+    if layers is None:
+        return ()
+    depth = model.config.text_config.num_hidden_layers
+    if isinstance(layers, frozenset):
+        if outside := sorted(layer for layer in layers if layer >= depth):
+            raise ValueError(f"{name}: layer {outside[0]} lies outside the model, which has {depth} layers")
+        return layers
+    start, end = layers
+    if start >= depth or (end or depth) > depth:
+        raise ValueError(
+            f"layers {start}-{end or ''} lie outside the model, which has {depth} layers: "
+            f"use {min(start, depth - 1)}- for all from there to the last, or an end of at most {depth}"
+        )
+    return range(start, end or depth)

@@ -1,0 +1,120 @@
+"""lmms-eval's own task `pope`: the rows and figures that it does not give.
+
+It takes an answer for right only if it is the bare word yes or no, and its yes_ratio is that of the labels. Prompt,
+answers and its figures stay as they are; beside them a result carries the official parser's figures, and each sample a
+row `n` as `pope_coco` writes it, so that `compare` and `export` read the answers of `pope` too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from lmms_fixattn.data import hub
+from lmms_fixattn.data.image_names import stated_id
+from lmms_fixattn.scoring import pope
+
+_log = logging.getLogger(__name__)
+
+PARSER = "official"
+Rows = dict[str, list[dict[str, Any]]]
+"""Rows by task."""
+
+
+@contextmanager
+def answers_kept(tasks: Mapping[Any, Any]) -> Iterator[Rows]:
+    """Let tasks on the published POPE add `n` to what process_results returns, inside the block.
+
+    Args:
+        tasks: a task dictionary of lmms-eval, with groups as further dictionaries.
+
+    Yields:
+        A row each answer that this process scored, filled in as they are scored; every such task has its key at once.
+    """
+    kept: Rows = {}
+    with ExitStack() as stack:
+        for task in _leaves(tasks):
+            if _asks_published_questions(task) and _has_rows(task):
+                kept[task.config.task] = []
+                task.process_results = _keeping(task.process_results, kept[task.config.task])
+                stack.callback(delattr, task, "process_results")  # the class's own shows again
+        yield kept
+
+
+def figures(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return POPE's figures by the official parser, of all rows and of each category; {} without rows."""
+    rows = list(rows)
+    categories = sorted({row["category"] for row in rows if row["category"]})
+    parts = {"all": rows} | {name: [row for row in rows if row["category"] == name] for name in categories}
+    return {"parser": PARSER, **{name: pope.figures(part, PARSER) for name, part in parts.items()}} if rows else {}
+
+
+def in_words(figures: Mapping[str, Any]) -> str:
+    """Return in one line what :func:`figures` found over all rows."""
+    whole = figures["all"]
+    return (
+        f"by the {figures['parser']} parser: accuracy {whole['accuracy']:.2f}, f1 {whole['f1']:.2f}, yes_ratio of the "
+        f"answers {whole['yes_ratio']:.2f} (percent, n = {whole['n']}); lmms-eval's own figures take only the bare "
+        "words yes and no for answers, and its yes_ratio is of the labels"
+    )
+
+
+def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
+    for task in tasks.values():
+        if isinstance(task, Mapping):
+            yield from _leaves(task)
+        else:
+            yield task[1] if isinstance(task, tuple) else task
+
+
+def _asks_published_questions(task: Any) -> bool:
+    return getattr(getattr(task, "config", None), "dataset_path", None) == hub.POPE
+
+
+def _has_rows(task: Any) -> bool:
+    """Whether every document makes a row: an answer must not be lost for a question of another form."""
+    try:
+        for doc in task.eval_docs_no_media:
+            _row(doc, [""])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        _log.warning(
+            "%s: its result has lmms-eval's figures only, since a question is of an unknown form (%s: %s)",
+            task.config.task,
+            type(error).__name__,
+            error,
+        )
+        return False
+    return True
+
+
+def _keeping(process_results: Any, kept: list[dict[str, Any]]) -> Any:
+    seen = set()
+
+    def process_and_keep(doc: Mapping[str, Any], results: Any, *others: Any, **named: Any) -> dict[str, Any]:
+        metrics = process_results(doc, results, *others, **named)
+        row = _row(doc, results)
+        key = row["category"], row["question_id"], row["question"]
+        if key not in seen:  # lmms-eval scores repeats of a question once more each
+            seen.add(key)
+            kept.append(row)
+        return {**metrics, "n": [row]}
+
+    return process_and_keep
+
+
+def _row(doc: Mapping[str, Any], results: Any) -> dict[str, Any]:
+    answer = results[0][0] if isinstance(results[0], list) else results[0]
+    text = str(answer).strip()
+    return {
+        "image_id": stated_id(doc["image_source"]),
+        "question_id": int(doc["question_id"]),
+        "turn": 1,
+        "question": doc["question"],
+        "label": doc["answer"].strip().lower(),
+        "answer": text,
+        "predicted": pope.parse_answer(text, PARSER),
+        "parser": PARSER,
+        "category": doc.get("category") or "",
+    }

@@ -1,0 +1,1 @@
+"""Formulas that methods share: pure functions of tensors."""

@@ -1,0 +1,155 @@
+"""The vision tower's own attention, as far as selection needs it, read while the tower runs anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from lmms_fixattn.models.transformers_api import EngineError, encoder_layers
+
+
+@dataclass
+class VisionAttention:
+    """What a run of the tower told: float32 [images, patches] each, or None for a part that nobody asked for."""
+
+    has_class_token: bool
+    """Whether CLS is among the image tokens that the decoder sees (vision_feature_select_strategy "full")."""
+    cls_first: Any = None
+    """Attention of CLS to each patch in the first layer, summed over heads."""
+    cls_second_last: Any = None
+    """The same in the second-last layer."""
+    received_first: Any = None
+    """Attention that each patch receives in the first layer, averaged over heads, summed over all queries."""
+    released_first: Any = None
+    """What FixAttn's released code sums instead: every query's own total, 1 up to rounding, starting at CLS."""
+
+    def per_token(self, per_patch: torch.Tensor) -> torch.Tensor:
+        """Lay values of patches out over image tokens: a leading 0 for CLS where the decoder sees it."""
+        return nn.functional.pad(per_patch, (1, 0)) if self.has_class_token else per_patch
+
+
+class VisionWatch:
+    """Hold what the tower's latest run told, until the prefill that uses it takes it."""
+
+    def __init__(self, has_class_token: bool, parts: frozenset[str]) -> None:
+        self.has_class_token = has_class_token
+        self.parts = parts
+        self._latest: VisionAttention | None = None
+
+    def latest(self) -> VisionAttention:
+        """Return the parts read so far in this run of the tower."""
+        if self._latest is None:
+            self.begin()
+        return self._latest  # type: ignore[return-value]
+
+    def take(self) -> VisionAttention | None:
+        """Return what the latest run told, once; None where the tower did not run since.
+
+        Raises:
+            EngineError: the tower ran past the hooks that read it.
+        """
+        latest, self._latest = self._latest, None
+        if latest is not None and (unread := [part for part in sorted(self.parts) if getattr(latest, part) is None]):
+            raise EngineError(f"the vision tower ran, but its attention was not read: {', '.join(unread)} is unknown")
+        return latest
+
+    def begin(self) -> None:
+        """Note that the tower begins to run."""
+        self._latest = VisionAttention(self.has_class_token)
+
+    def put(self, told: VisionAttention) -> None:
+        """Count this as what the latest run told: of pictures that were not all encoded in it."""
+        self._latest = told
+
+
+_watches: dict[int, VisionWatch] = {}
+"""The watch that a tower is under, by the tower's id; a tower outside all blocks has no entry."""
+
+
+def watching(tower: nn.Module) -> VisionWatch | None:
+    """Return the watch of the :func:`watch_vision` block that a tower is in, the innermost one."""
+    return _watches.get(id(tower))
+
+
+@contextmanager
+def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool) -> Iterator[VisionWatch]:
+    """Read ``parts`` (field names of VisionAttention) from every run of ``tower`` inside the block.
+
+    Only the CLS query's row of the layers that the parts need is computed: one key projection and one row a layer. The
+    attention received needs every query's row, one image at a time.
+
+    Raises:
+        ValueError: the tower is no CLIP-style encoder with a class token.
+    """
+    watch = VisionWatch(has_class_token, parts)
+    layers = encoder_layers(tower) if parts else []
+    readers: dict[int, dict[str, Any]] = {}
+    for part in parts:
+        layer = len(layers) - 2 if part == "cls_second_last" else 0
+        readers.setdefault(layer, {})[part] = _READERS[part]
+
+    def reader(of_layer: dict[str, Any]) -> Any:
+        def read(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            for part, function in of_layer.items():
+                setattr(watch.latest(), part, function(attention, hidden.detach()))
+
+        return read
+
+    handles = [tower.register_forward_pre_hook(lambda *_: watch.begin())] if parts else []
+    handles += [
+        layers[layer].self_attn.register_forward_pre_hook(reader(of_layer), with_kwargs=True)
+        for layer, of_layer in readers.items()
+    ]
+    outer = _watches.get(id(tower))
+    _watches[id(tower)] = watch
+    try:
+        yield watch
+    finally:
+        for handle in handles:
+            handle.remove()
+        if outer is None:
+            del _watches[id(tower)]
+        else:
+            _watches[id(tower)] = outer
+
+
+def _project(attention: Any, projection: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """Return [images, heads, tokens, head size], float32."""
+    projected: torch.Tensor = projection(hidden).float()
+    return projected.view(*hidden.shape[:2], -1, attention.head_dim).transpose(1, 2)
+
+
+def _cls_row(attention: Any, hidden: torch.Tensor) -> torch.Tensor:
+    query = _project(attention, attention.q_proj, hidden[:, :1])
+    key = _project(attention, attention.k_proj, hidden)
+    weights = (query * attention.scale @ key.transpose(2, 3)).softmax(dim=-1)
+    row: torch.Tensor = weights.sum(dim=1)[:, 0, 1:]
+    return row
+
+
+def _all_rows(attention: Any, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
+    for image in hidden[:, None]:
+        query, key = (_project(attention, p, image) for p in (attention.q_proj, attention.k_proj))
+        yield (query * attention.scale @ key.transpose(2, 3)).softmax(dim=-1).mean(dim=1)
+
+
+def _received(attention: Any, hidden: torch.Tensor) -> torch.Tensor:
+    return torch.cat([rows.sum(dim=1) for rows in _all_rows(attention, hidden)])[:, 1:]
+
+
+def _released(attention: Any, hidden: torch.Tensor) -> torch.Tensor:
+    return torch.cat([rows.sum(dim=2) for rows in _all_rows(attention, hidden)])[:, :-1]
+
+
+_READERS = {
+    "cls_first": _cls_row,
+    "cls_second_last": _cls_row,
+    "received_first": _received,
+    "released_first": _released,
+}

@@ -1,0 +1,1 @@
+"""Captions, answers and questions from the files that people write."""

@@ -1,0 +1,1 @@
+"""From a caption to the COCO objects that it mentions."""

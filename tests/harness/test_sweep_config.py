@@ -1,0 +1,208 @@
+"""A sweep's configuration: what it means, and that whatever is wrong with it is said before anything runs."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmms_fixattn import METHODS, make_method
+from lmms_fixattn.harness.sweep_config import MODEL_ARGS, Plan, read_plan, shipped
+from lmms_fixattn.report.paper_tables import LAYOUTS
+from lmms_fixattn.scoring.files.reading import FileError
+
+HEAD = "model: {pretrained: demo}\ntasks: [chair_demo]\n"
+
+
+def read(tmp_path: Path, text: str, limit: int | None = None) -> Plan:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return read_plan(str(path), limit)
+
+
+def test_cells_are_those_listed_and_then_every_combination_of_the_grids(tmp_path: Path) -> None:
+    plan = read(
+        tmp_path,
+        "model: {pretrained: here, batch_size: 4, conversation: pai}\n"
+        "tasks: chair_demo\n"
+        "limit: 7\n"
+        "baseline: plain\n"
+        "cells:\n"
+        "  - {name: a, method: pai, layers: 2-3, alpha: '0.4'}\n"
+        "  - {name: plain, method: vanilla, published: {f1: 75.9}}\n"
+        "grid:\n"
+        "  - {method: fixattn, alpha: [0.1, 1], beta: 0.3, head_modulation: [off, top]}\n"
+        "  - {method: [pai, vanilla]}\n",
+    )
+    fixattn = [
+        ("fixattn alpha 0.1 head_modulation off", {"alpha": 0.1, "head_modulation": "off"}),
+        ("fixattn alpha 0.1 head_modulation top", {"alpha": 0.1, "head_modulation": "top"}),
+        ("fixattn alpha 1 head_modulation off", {"alpha": 1, "head_modulation": "off"}),
+        ("fixattn alpha 1 head_modulation top", {"alpha": 1, "head_modulation": "top"}),
+    ]
+    assert [(cell.name, cell.method) for cell in plan.cells] == [
+        ("a", make_method("pai", layers=(2, 3), alpha=0.4)),
+        ("plain", make_method("vanilla")),
+        *((name, make_method("fixattn", beta=0.3, **varied)) for name, varied in fixattn),
+        ("pai", make_method("pai")),
+        ("vanilla", make_method("vanilla")),
+    ]
+    assert plan.cells[1].published == {"f1": 75.9}
+    assert plan.cells[2].given == {"alpha": 0.1, "beta": 0.3, "head_modulation": "off"}
+    assert (plan.name, plan.tasks, plan.limit, plan.baseline, plan.layout) == (
+        "mine",
+        ("chair_demo",),
+        7,
+        "plain",
+        None,
+    )
+    assert plan.model == {"pretrained": "here", "batch_size": 4, "conversation": "pai"}
+
+
+def test_the_command_lines_limit_wins_and_the_first_cell_is_the_baseline(tmp_path: Path) -> None:
+    text = HEAD + "limit: 7\ngrid: {method: [pai, vanilla]}\n"
+    plan = read(tmp_path, text, limit=3)
+    assert (plan.limit, plan.baseline) == (3, "pai")
+    with pytest.raises(FileError, match=r"limit: expected a whole number .*got 0"):
+        read(tmp_path, text, limit=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cells: [{name: a, method: pia}]", r"cells, entry 1 \(a\): unknown method 'pia' \(did you mean 'pai'\?\)"),
+        ("cells: [{name: a, method: pai, alhpa: 1}]", r"\(a\): method pai has no .*'alhpa' \(did you mean 'alpha'\?\)"),
+        ("cells: [{name: a, method: pai, alpha: much}]", r"\(a\): pai: alpha must be a number >= 0, got 'much'"),
+        ("cells: [{name: a, method: pai, alpha: -1}]", r"\(a\): pai: alpha must be a number >= 0, got -1"),
+        ("cells: [{name: a, method: [pai]}]", r"\(a\): method must be one of vanilla, .*got \['pai'\]"),
+        ("cells: [{name: a}]", "entry 1: method is missing"),
+        ("cells: [{method: pai}]", "entry 1: name is missing"),
+        ("cells: {name: a, method: pai}", "cells: expected a list of mappings"),
+        ("cells: [pai]", "cells, entry 1: expected a mapping .*got 'pai'"),
+        ("cells: []", r"expected cells: \(a list\) or grid:"),
+        ("", r"expected cells: \(a list\) or grid:"),
+        ("cells: [{name: a, method: pai}, {name: a, method: vanilla}]", "two cells are named alike: 'a' and 'a'"),
+        ("cells: [{name: a b, method: pai}, {name: A_b, method: pai}]", "two cells are named alike: 'a b' and 'A_b'"),
+        ("cells: [{name: a/b, method: pai}]", "a name has letters, .*got 'a/b'"),
+        ("cells: [{name: a=b, method: pai}]", "a name has letters, .*got 'a=b'"),
+        ("cells: [{name: .., method: pai}]", r"a name has letters, .*got '\.\.'"),
+        ("cells: [{name: a, method: pai, published: {chairs: 1}}]", "published: unknown key 'chairs'.*'chair_s'"),
+        ("cells: [{name: a, method: pai, published: {f1: high}}]", "published f1 must be a number, got 'high'"),
+        ("grid: {method: fixattn, alpha: []}", "grid, entry 1: alpha is an empty list"),
+        ("grid: {alpha: [1, 2]}", "grid, entry 1: method is missing"),
+        ("grid: {name: a, method: pai}", "cells of a grid are named by what varies"),
+        ("grid: {method: pai, alpha: [1, 1]}", "two cells are named alike: 'pai alpha 1'"),
+        ("grid: 7", "grid: expected a mapping or a list"),
+        ("cells: [{name: a, method: pai}]\nbaseline: b", "baseline: no cell 'b'.*cells: a"),
+        ("cells: [{name: a, method: pai}]\nlayout: tabel1", r"layout: unknown 'tabel1' \(did you mean 'table1'\?\)"),
+        ("cells: [{name: a, method: pai}]\nlimit: 0.5", "limit: expected a whole number .*got 0.5"),
+        ("cells: [{name: a, method: pai}]\nlimit: true", "limit: expected a whole number .*got True"),
+        ("cell: [{name: a, method: pai}]", r"unknown key 'cell' \(did you mean 'cells'\?\)"),
+        ("cells: [{name: a, method: pai, alpha: 1, alpha: 2}]", "alpha is given twice"),
+        ("cells: [{name: a", "no YAML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(FileError, match=rf"(?s)^{tmp_path}/mine.yaml: .*{message}"):
+        read(tmp_path, HEAD + text)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("tasks: [chair_demo]", "model is missing"),
+        ("model: {pretrained: demo}", "tasks is missing"),
+        ("model: demo\ntasks: [chair_demo]", "model: expected a mapping"),
+        ("model: {batch_size: 4}\ntasks: [chair_demo]", "model: pretrained is missing"),
+        ("model: {pretraind: x}\ntasks: [chair_demo]", "model: unknown key 'pretraind'.*'pretrained'"),
+        ("model: {pretrained: x, method: pai}\ntasks: [chair_demo]", "model: unknown key 'method'"),
+        ("model: {pretrained: [x]}\ntasks: [chair_demo]", "model: pretrained must be a word or a number"),
+        ("model: {pretrained: x}\ntasks: []", r"tasks: expected a list of .*got \[\]"),
+        ("model: {pretrained: x}\ntasks: [a, b, a]", "tasks: a is named twice"),
+        ("model: {pretrained: x}\ntasks: [pope_demo]\nlayout: table1", "layout: table1 shows CHAIR; .*got pope_demo"),
+        ("- 1", "the configuration: expected a mapping"),
+        ("1: 2", "the configuration: expected words for keys, got 1"),
+    ],
+)
+def test_what_holds_for_all_cells_is_checked(tmp_path: Path, head: str, message: str) -> None:
+    cells = "\ncells: [{name: a, method: pai}]" if not head.startswith("- ") else ""
+    with pytest.raises(FileError, match=message):
+        read(tmp_path, head + cells)
+
+
+def test_a_configuration_that_is_nowhere_is_said_with_the_shipped_ones(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"tabel1: no such file .*did you mean 'table1'.*demo_table1"):
+        read_plan("tabel1")
+    with pytest.raises(FileError, match=r"there.yaml: no such file; shipped configurations: demo, demo_table1"):
+        read_plan(str(tmp_path / "there.yaml"))
+
+
+def test_the_command_refuses_a_configuration_in_one_line_before_it_loads_lmms_eval(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(HEAD + "cells: [{name: a, method: pai, alpha: much}]")
+    code = (
+        "import sys; from lmms_fixattn.cli import main;"
+        f"print(main(['sweep', {str(tmp_path / 'bad.yaml')!r}]), 'lmms_eval' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.split() == ["1", "False"]
+    assert done.stderr.startswith(f"lmms-fixattn sweep: error: {tmp_path}/bad.yaml: cells, entry 1 (a): pai: alpha")
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+def test_a_sweep_sets_every_argument_of_the_model_but_the_method() -> None:
+    from lmms_fixattn.harness.model import LlavaFixattn
+    from lmms_fixattn.models.arguments import own_names
+
+    assert set(MODEL_ARGS) == set(own_names(LlavaFixattn)) - {"method"}
+    assert set(MODEL_ARGS) <= set(inspect.signature(LlavaFixattn).parameters)
+
+
+VARIED = {"table2": "alpha", "table3": "beta", "table4": "local_ratio", "table5": "spatial_ratio"}
+PAPER = {
+    "alpha": [0.1, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9],
+    "beta": [0.1, 0.2, 0.3, 0.4, 0.5],
+    "local_ratio": [0.1, 0.15, 0.2, 0.25, 0.3],
+    "spatial_ratio": [0.05, 0.1, 0.15, 0.2, 0.25],
+}
+
+
+def test_there_is_a_configuration_of_each_table_for_both_models() -> None:
+    tables = sorted([*LAYOUTS, *(f"demo_{layout}" for layout in LAYOUTS)])
+    assert shipped() == ["demo", *tables]
+    for name in tables:
+        plan = read_plan(name)
+        baseline = next(cell for cell in plan.cells if cell.name == plan.baseline)
+        assert plan.layout == name.removeprefix("demo_")
+        assert baseline.method == make_method("vanilla")
+        demo = name.startswith("demo_")
+        assert plan.model["pretrained"] == ("demo" if demo else "llava-hf/llava-1.5-7b-hf")
+        assert plan.tasks[0] == ("chair_demo" if demo else "chair_coco")
+        assert demo or plan.model["conversation"] == "pai"
+        assert plan.limit is None
+
+
+@pytest.mark.parametrize("prefix", ["", "demo_"])
+def test_ablations_vary_one_value_around_the_papers_settings(prefix: str) -> None:
+    for table, parameter in VARIED.items():
+        _, *cells = read_plan(prefix + table).cells
+        assert [getattr(cell.method, parameter) for cell in cells] == PAPER[parameter]
+        assert {cell.method.name for cell in cells} == {"fixattn"}
+        fixed = {"alpha": 0.7, "beta": 0.3 if table == "table2" else 0.4, "local_ratio": 0.25, "gamma": 1.1}
+        for cell in cells:
+            value = getattr(cell.method, parameter)
+            assert cell.method == METHODS["fixattn"](**{**fixed, parameter: value})
+
+
+def test_only_the_table_that_was_published_for_this_model_shows_published_figures() -> None:
+    figures = {cell.name: tuple(cell.published.values()) for cell in read_plan("table1").cells}
+    assert figures == {
+        "original": (46.2, 13.8, 75.9),
+        "PAI": (24.6, 6.8, 74.7),
+        "FixAttn": (17.6, 4.0, 71.8),
+        "FixAttn with spatial": (15.4, 4.8, 69.8),
+    }
+    assert not any(cell.published for name in shipped() if name != "table1" for cell in read_plan(name).cells)
