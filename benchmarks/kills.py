@@ -168,13 +168,19 @@ def state(folder: Path) -> frozenset[tuple[str, int]]:
     return frozenset((path, size) for path, size in walk(str(folder)) if not path.endswith(("log.txt", "screen.txt")))
 
 
-def phase(folder: Path) -> str:
-    """Name what a run was at, by what it had written."""
+def phase(folder: Path, before: frozenset[tuple[str, int]]) -> str:
+    """Name what a run was at, by what it had written.
+
+    Args:
+        before: the files that runs before it left.
+    """
+    left = {path for path, _ in before}
+    written = [str(path.relative_to(folder)) for path in folder.rglob("*") if str(path) not in left]
     paths = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.name != "screen.txt"]
     if any(path.startswith("cache") for path in paths):
-        if any(path.endswith("results.json") for path in paths):
+        if any(path.endswith("results.json") for path in written):
             return "lmms-eval: results being written, or after"
-        if any(".merge.lock" in path or path.endswith((".ready", "cache/cache.db")) for path in paths):
+        if any(".merge.lock" in path or path.endswith((".ready", "cache/cache.db")) for path in written):
             return "lmms-eval: merging the cache"
         lines = sum(path.read_bytes().count(b"\n") for path in folder.rglob("cache/llava_fixattn/*.jsonl"))
         return f"lmms-eval: {lines} batches on disk"
@@ -305,9 +311,10 @@ def series(
         last = 0 if enough or draw.random() < 0.5 else draw.randint(1, operations)
         moment = never if enough or last else draw.randint(0, changes)
         later = draw.choice((0.0, draw.uniform(0, 0.01), draw.uniform(0, 0.4)))
+        before = state(where)
         status, _ = wait(start(run, where, last), where, moment, later)
         if status == -signal.SIGKILL:
-            at = phase(where)
+            at = phase(where, before)
             hits[at] += 1
             by = f"before operation {last}" if last else f"{later:.3f} s after change {moment}"
             print(f"{name}: kill {sum(hits.values())}, {by}: {at}", flush=True)

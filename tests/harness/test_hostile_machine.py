@@ -354,6 +354,7 @@ def test_a_signal_ends_a_sweep_in_one_line_and_a_second_sweep_is_refused_meanwhi
     running = subprocess.Popen(
         [sys.executable, driver, tmp_path / "config.yaml", "--output", tmp_path / "out"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -371,6 +372,8 @@ def test_a_signal_ends_a_sweep_in_one_line_and_a_second_sweep_is_refused_meanwhi
         _, said = running.communicate(timeout=120)
     finally:
         running.kill()
+        running.wait()
+        running.stderr.close()  # type: ignore[union-attr]
     assert running.returncode == 128 + number
     assert said.splitlines()[-1] == (
         f"lmms-fixattn sweep: stopped by {number.name}; what was answered is kept in {tmp_path}/out, and the same "

@@ -180,6 +180,7 @@ def test_a_signal_ends_a_run_of_lmms_eval_in_one_line(tmp_path: Path, number: si
         [sys.executable, "driver.py", *command.split()],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -192,6 +193,8 @@ def test_a_signal_ends_a_run_of_lmms_eval_in_one_line(tmp_path: Path, number: si
         said, _ = running.communicate(timeout=120)
     finally:
         running.kill()
+        running.wait()
+        running.stdout.close()  # type: ignore[union-attr]
     assert running.returncode == 128 + number
     assert "Traceback" not in said
     kept = "what was answered is kept in cache, and" if cached else "nothing of it is kept; with --use_cache DIR,"
