@@ -67,7 +67,7 @@ def read_rgb(data: str | bytes) -> PilImage:
             raise PictureError(f"is too large ({error}); make it smaller") from error
         except FileNotFoundError as error:
             raise PictureError("is missing") from error
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # Pillow's readers raise anything on a damaged file
             raise PictureError(f"cannot be read ({error})") from error
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = padded

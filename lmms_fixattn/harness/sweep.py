@@ -326,7 +326,7 @@ def _digest(config: Mapping[str, Any]) -> str:
 def _read_basis(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise SweepError(
             f"{path}: expected what the cell's answers depend on, as JSON; choose another --output, or delete its "
             "folder to have the cell run again"
@@ -336,7 +336,7 @@ def _read_basis(path: Path) -> Any:
 def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

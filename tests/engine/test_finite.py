@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from fitted_methods import fitted
-from test_lmms_model import make, requests
+from shapes_task import make, requests
 from tiny_llava import WordTokenizer, batch, build_llava, make_prompt
 from transformers import CompileConfig
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import scripted_lm  # noqa: F401  (imports lmms-eval without its warnings)
 import torch
-from test_lmms_sweep import one_error, plan_of, result, samples
+from demo_sweep import one_error, plan_of, result, samples
 
 from lmms_fixattn.cli import main
 from lmms_fixattn.harness.journal import Journal
@@ -327,8 +327,11 @@ SLOW = """
     import sys, time
 
     sys.path.insert(0, {tests!r})
-    from test_hostile_machine import GENERATE, LlavaFixattn, main
+    import scripted_lm  # imports lmms-eval without its warnings
+    from lmms_fixattn.cli import main
+    from lmms_fixattn.harness.model import LlavaFixattn
 
+    GENERATE = LlavaFixattn._generate
     calls = 0
 
     def generate(self, inputs, settings):
@@ -350,7 +353,7 @@ def test_a_signal_ends_a_sweep_in_one_line_and_a_second_sweep_is_refused_meanwhi
 ) -> None:
     plan_of(tmp_path, CONFIG)
     mark, driver = tmp_path / "mark", tmp_path / "driver.py"
-    driver.write_text(textwrap.dedent(SLOW).format(tests=str(Path(__file__).parent), mark=str(mark)))
+    driver.write_text(textwrap.dedent(SLOW).format(tests=str(Path(__file__).parents[1] / "support"), mark=str(mark)))
     running = subprocess.Popen(
         [sys.executable, driver, tmp_path / "config.yaml", "--output", tmp_path / "out"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},

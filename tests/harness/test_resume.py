@@ -21,7 +21,7 @@ import pytest
 import torch
 from lmms_eval.caching.response_cache import ResponseCache
 from loguru import logger
-from test_lmms_model import TASK, make, requests
+from shapes_task import TASK, make, requests
 
 from lmms_fixattn.harness.model import LlavaFixattn
 from lmms_fixattn.harness.results import KeyedCache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import io
 import json
 import os
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 import scripted_lm  # imports lmms-eval without its warnings
 import torch
+from demo_sweep import CONFIG, digests, one_error, plan_of, result, samples
 
 from lmms_fixattn import make_method
 from lmms_fixattn.cli import main
@@ -29,14 +29,6 @@ from lmms_fixattn.models.checkpoint import Checkpoint
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore")]  # lmms-eval's own warnings
 
-CONFIG = """
-model: {pretrained: demo, device: cpu, batch_size: 3}
-tasks: [chair_demo]
-limit: 4
-cells:
-  - {name: original, method: vanilla}
-grid: {method: fixattn, alpha: [0.3, 0.7]}
-"""
 BATCHES = 9  # three cells of four scenes of both halves, in batches of 3, 3 and 2
 
 
@@ -63,30 +55,6 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     monkeypatch.setattr(LlavaFixattn, "_generate", noted)
     return batches
-
-
-def digests(lm: LlavaFixattn, inputs: dict[str, torch.Tensor]) -> list[str]:
-    rows = zip(inputs["input_ids"], inputs["pixel_values"], strict=True)
-    return [
-        hashlib.sha256(repr((lm.method, ids.tolist(), pixels.tolist())).encode()).hexdigest()[:12]
-        for ids, pixels in rows
-    ]
-
-
-def plan_of(tmp_path: Path, text: str = CONFIG, limit: int | None = None) -> Plan:
-    (tmp_path / "config.yaml").write_text(text)
-    return read_plan(str(tmp_path / "config.yaml"), limit)
-
-
-def samples(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The logged samples of a result folder by task."""
-    found = {path.name.partition("_samples_")[2]: path for path in folder.rglob("*_samples_*.jsonl")}
-    return {name: [json.loads(line) for line in path.read_text().splitlines()] for name, path in found.items()}
-
-
-def result(folder: Path) -> dict[str, Any]:
-    (path,) = folder.rglob("*_results.json")
-    return json.loads(path.read_text())  # type: ignore[no-any-return]
 
 
 def test_every_cell_is_the_result_that_lmms_eval_gives_alone_and_the_model_is_loaded_once(
@@ -288,17 +256,6 @@ def test_the_shipped_demo_tables_figures_are_those_of_its_results(
     assert capsys.readouterr().out == printed
 
 
-def one_error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The line that a sweep ended with; nothing else that it printed tells of an error."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "Traceback" not in err
-    lines = [line for line in err.splitlines() if "error:" in line or "stopped" in line]
-    assert len(lines) == 1
-    assert err.endswith(f"{lines[0]}\n")
-    return lines[0]
-
-
 def test_an_error_in_an_answer_is_one_line_and_its_traceback_is_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -368,8 +325,9 @@ FATAL = """
     from pathlib import Path
 
     sys.path.insert(0, {tests!r})
-    from test_lmms_sweep import LlavaFixattn, digests
+    from demo_sweep import digests
     from lmms_fixattn.cli import main
+    from lmms_fixattn.harness.model import LlavaFixattn
 
     log, moment, *arguments = sys.argv[1:]
     generate, rename = LlavaFixattn._generate, Path.rename

@@ -156,6 +156,6 @@ def test_every_function_that_opens_a_file_is_gone_through_by_a_reader_here(tmp_p
         for name in found - OWN.keys()
         if name not in entered and (sys.version_info >= (3, 11) or name.rpartition(".")[2] not in names)
     }
-    assert not forgotten, "a reader of these belongs in tests/support/every_reader.py"
+    assert not sorted(forgotten), "a reader of these belongs in tests/support/every_reader.py"
     assert not OWN.keys() - found, "these open no file any more"
     assert not OWN.keys() & entered

@@ -28,7 +28,7 @@ def _zip(path: Path) -> None:
 
 WRITERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "pipe": (os.mkfifo, "a pipe or a device"),
-    "folder": (Path.mkdir, "Is a directory"),
+    "folder": (Path.mkdir, "is a folder"),
     "nothing": (lambda path: None, "no such file or folder"),
     "empty": (Path.touch, "no captions"),
     "zip": (_zip, "a zip archive; unpack it"),

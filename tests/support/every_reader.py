@@ -27,9 +27,11 @@ from lmms_fixattn.data import DataError, hub, image_lists, images, pope_question
 from lmms_fixattn.data.coco import CocoFolder
 from lmms_fixattn.data.image_cache import ImageCache
 from lmms_fixattn.harness.journal import Journal
+from lmms_fixattn.harness.results import to_json
 from lmms_fixattn.harness.sweep_config import read_plan
 from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.report.evidence import read_index
 from lmms_fixattn.report.runs import read_run
 from lmms_fixattn.scoring.files.entries import FileError, overall_metrics
 from lmms_fixattn.scoring.files.questions import read_answers_to, read_questions
@@ -333,9 +335,14 @@ def _read_statistics(path: Path) -> object:
     return statistics.true.tolist(), statistics.hallucinated.tolist(), statistics.text_model, statistics.about, digest
 
 
+_ANSWER = {"text": "A dog.", "terminated": True, "tokens": 3, "input_tokens": 9, "output_tokens": 3}
+
+
 def _read_journal(path: Path) -> object:
     with Journal(path) as journal:
-        return len(journal), journal.spent("generate_until"), journal.budget
+        kept = journal.recall(["a/1/x/1", "a/2/y/1"])
+        answers = {index: to_json(answer) for index, answer in kept.items()}
+        return len(journal), journal.spent("generate_until"), journal.budget, answers
 
 
 def _picture(form: str, mode: str = "RGB") -> bytes:
@@ -349,6 +356,25 @@ def _read_picture(path: Path) -> object:
 
 
 READERS: dict[str, Reader] = {
+    "indexes of released files": Reader(
+        read_index,
+        [
+            {
+                "group": "g",
+                "name": name,
+                "file": f"{name}.json",
+                "method": method,
+                "note": "as run",
+                "lines": 500,
+                "repository": "a/b",
+                "commit": "0" * 40,
+                "path": f"out/{name}.json",
+                "sha256": "1" * 64,
+            }
+            for name, method in (("plain", "baseline"), ("mine", "mine"))
+        ],
+        (as_json, as_lines),
+    ),
     "captions": Reader(
         lambda path: (what_is_in(path), caption_key(path), read_captions(path)),
         _CAPTIONS,
@@ -487,10 +513,16 @@ READERS: dict[str, Reader] = {
                     "kind": "generate_until",
                     "seconds": 1.5,
                     "tokens": 7,
-                    "room": {"rows": 4},
-                    "answers": {"a/1/x/1": {}},
+                    "room": {"rows": 4, "positions": 9, "fitting": 9, "largest": 2},
+                    "answers": {"a/1/x/1": _ANSWER},
                 },
-                {"kind": "generate_until", "seconds": 2.5, "tokens": 9, "room": None, "answers": {"a/2/y/1": {}}},
+                {
+                    "kind": "generate_until",
+                    "seconds": 2.5,
+                    "tokens": 9,
+                    "room": None,
+                    "answers": {"a/2/y/1": {"rounds": [_ANSWER, _ANSWER]}},
+                },
             ]
         ),
         errors=(ValueError,),
@@ -532,10 +564,14 @@ OWN: dict[str, str] = {
     "harness.check.Packaged.settings": _OWN,
     "harness.check.read_recorded": _OWN,
     "harness.sweep._CellRun._save": _WRITTEN,
-    "harness.sweep._CellRun.check": "a sweep's own record, written in one step",
-    "harness.sweep.run_sweep": "no file: a copy of a mapping",
+    "harness.resume.free_merge_lock": "lmms-eval's lock: what does not say who owns it is judged by its age",
+    "harness.sweep._is_json": _WRITTEN,
+    "harness.sweep._prepare": "no file: a copy of a mapping",
+    "harness.sweep._read_basis": "a sweep's own record, written in one step",
+    "report.evidence._sha256": "digested, not read",
     "inspection.command.inspect": "digested, not read; pictures are read by data.images",
     "report.html._source": _OWN,
+    "report.recorded": "this package's own modules",
     "scoring.objects.coco_objects": _OWN,
     "scoring.objects.lexicon._lines": _OWN,
 }
