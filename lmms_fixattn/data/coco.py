@@ -128,7 +128,7 @@ class CocoFolder:
         return tuple(image_id for image_id in self.image_ids(split) if image_id in annotated)
 
     def truth(self, ids: Collection[int], analyser: Analyser) -> dict[int, frozenset[str]]:
-        """Return what each image truly shows, as CHAIR takes it (metrics.chair.ground_truth).
+        """Return what each image truly shows, as CHAIR takes it (scoring.chair.ground_truth).
 
         Raises:
             DataError: counts the ids that the annotations lack, or the images without instances and captions.

@@ -13,7 +13,7 @@ from lmms_fixattn.errors import did_you_mean
 
 HUB = "hub"
 OF_FOLDER = ("all", "sample")
-"""In place of a list's name: the hub's own images; all that a COCO folder has, or some of them (task_glue.chair)."""
+"""In place of a list's name: the hub's own images; all that a COCO folder has, or some of them (tasks.chair)."""
 
 _MOST_DIGITS = 19  # of what data sets hold, 2**63 - 1
 _SHIPPED = Path(__file__).with_name("lists")

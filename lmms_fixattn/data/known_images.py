@@ -1,7 +1,7 @@
 """What the images of the known lists show, in the package: truth for CHAIR without COCO's 240 MB of annotations.
 
 `known_images.tsv` has a line an image: its COCO id, its width x height in pixels ("-" where the file was made without
-annotations), and its node words (metrics.chair.ground_truth), in alphabetical order. COCO's annotations, from which the
+annotations), and its node words (scoring.chair.ground_truth), in alphabetical order. COCO's annotations, from which the
 words are, are CC BY 4.0 (NOTICE); `benchmarks/make_known_images.py` makes the file anew from a COCO folder.
 """
 

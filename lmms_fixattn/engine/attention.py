@@ -111,8 +111,8 @@ def _edited(
             if part.method.has("note_input") and module.layer_idx not in part.noted:
                 raise EngineError(f"{part.method.name}: layer {module.layer_idx}: what enters it was not shown to it")
     new = query.shape[2]
-    begun = edit.is_image.shape[1] - new if edit.prefill else 0  # columns that were read before this chunk
-    rows = newest_row(module, query, key, mask, scaling, edit.prefill, begun)
+    cached = edit.is_image.shape[1] - new if edit.prefill else 0  # columns that were read before this chunk
+    rows = newest_row(module, query, key, mask, scaling, edit.prefill, cached)
     newest = edited_weights(rows, parts).to(value.dtype)[:, :, None]
     row = weighted(newest, value).transpose(1, 2)
     edit.saw("edit", module.layer_idx)
@@ -124,8 +124,8 @@ def _edited(
         weights[:, :, -1:] = newest
     if further := edit.acting(module.layer_idx, on_text_rows=True):
         for sample, text in enumerate(edit.text_rows):
-            text = text.to(query.device) - begun
-            rows = text_rows(module, query, key, mask, scaling, text, sample, begun)
+            text = text.to(query.device) - cached
+            rows = text_rows(module, query, key, mask, scaling, text, sample, cached)
             edited = edited_weights(rows, further, sample).to(value.dtype).transpose(0, 1)
             output[sample, text] = weighted(edited, value[sample]).transpose(0, 1)
             if weights is not None:
@@ -140,16 +140,16 @@ def newest_row(
     mask: torch.Tensor | None,
     scaling: float,
     prefill: bool,
-    begun: int = 0,
+    cached: int = 0,
 ) -> Rows:
     """Score the newest row of every prompt against every key, before any edit; tensors as in :func:`_edited`.
 
     Args:
-        begun: the columns of the prompt whose keys were in the cache before this prefill.
+        cached: the columns of the prompt whose keys were in the cache before this prefill.
     """
     if mask is None and prefill:
         # A static cache hands over its whole buffer; without a mask, what lies behind the prompt is not yet text.
-        key = key[:, :, : begun + query.shape[2]]
+        key = key[:, :, : cached + query.shape[2]]
     scores = scored(query[:, :, -1:] * scaling, key)[:, :, 0]
     return Rows(scores, kept_keys(mask, scores.shape[-1]), _NO_COLUMNS, prefill, module.layer_idx)
 
@@ -162,18 +162,18 @@ def text_rows(
     scaling: float,
     text: torch.Tensor,
     sample: int,
-    begun: int = 0,
+    cached: int = 0,
 ) -> Rows:
     """Score rows of one prompt at prefill, before any edit; tensors as in :func:`_edited`.
 
     Args:
         text: the rows' places in ``query``, int64 [rows].
         sample: which of the prompts.
-        begun: the columns of the prompt whose keys were in the cache before this prefill.
+        cached: the columns of the prompt whose keys were in the cache before this prefill.
     """
-    key = key[sample] if mask is not None and mask.dim() == 4 else key[sample, :, : begun + query.shape[2]]
+    key = key[sample] if mask is not None and mask.dim() == 4 else key[sample, :, : cached + query.shape[2]]
     scores = scored(query[sample][:, text] * scaling, key).transpose(0, 1)
-    keep = kept_keys_of_rows(mask, scores.shape[-1], sample, text, begun)
+    keep = kept_keys_of_rows(mask, scores.shape[-1], sample, text, cached)
     return Rows(scores, keep, _NO_COLUMNS, True, module.layer_idx)
 
 
@@ -213,11 +213,11 @@ def kept_keys(mask: torch.Tensor | None, keys: int) -> torch.Tensor | None:
 
 
 def kept_keys_of_rows(
-    mask: torch.Tensor | None, keys: int, sample: int, rows: torch.Tensor, begun: int = 0
+    mask: torch.Tensor | None, keys: int, sample: int, rows: torch.Tensor, cached: int = 0
 ) -> torch.Tensor:
     """Return what these rows of one prompt see at prefill, of any of transformers' masks: bool [rows, 1, keys]."""
     if mask is not None and mask.dim() == 4:
         kept = mask[sample, 0, rows, :keys]
         return (kept if kept.dtype == torch.bool else kept > -1)[:, None]
-    causal = torch.arange(keys, device=rows.device) <= rows[:, None] + begun
+    causal = torch.arange(keys, device=rows.device) <= rows[:, None] + cached
     return (causal if mask is None else causal & mask[sample, :keys].bool())[:, None]

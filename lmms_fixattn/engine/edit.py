@@ -72,7 +72,7 @@ class Edit:
     prefill: bool = True
     second: ContrastiveBranch | None = None
     """A contrast's branch, whose rows follow the answers' own in every step after the prefill."""
-    begun: PrefixPrefill | None = None
+    prefix: PrefixPrefill | None = None
     """At prefill, what was read before it of the prompts' shared beginnings."""
     seen: str = ""
     """What happened in the running pass, as :meth:`saw` wrote it down: see ``witness.py``."""

@@ -277,8 +277,8 @@ class _Intervention:
         if isinstance(edit, Edit) and edit.prefill:
             edit.saw("input", layer)
             hidden = args[0] if args else kwargs["hidden_states"]
-            if edit.begun is not None:
-                hidden = edit.begun.whole_input(layer, hidden)
+            if edit.prefix is not None:
+                hidden = edit.prefix.whole_input(layer, hidden)
             edit.parts[place].noted[layer] = self.methods[place].note_input(layer, hidden)
 
     def _note_state(self, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -302,7 +302,7 @@ class _Intervention:
         check_cache(past, len(module.layers), edit.is_image.shape[1])
         if self.branch is not None and bool(edit.has_image.any()):
             self._start_branch(edit, past)
-        edit.prefill, edit.begun = False, None
+        edit.prefill, edit.prefix = False, None
         if length := length_of(past):
             for part in edit.parts:
                 part.settle(length)

@@ -54,17 +54,17 @@ class PrefixCache:
                 beams or samples.
         """
         waiting = [prefixes]
-        begun: list[PrefixPrefill] = []
+        prefix: list[PrefixPrefill] = []
 
         def share(text: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not waiting:
                 return None
-            begun.append(PrefixPrefill(text, waiting.pop(), kwargs))
-            return args, self._share(text, begun[0], kwargs)
+            prefix.append(PrefixPrefill(text, waiting.pop(), kwargs))
+            return args, self._share(text, prefix[0], kwargs)
 
         def keep(text: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if begun and cache_of(text, kwargs) is begun[0].past:  # and not a contrast's branch
-                self._keep(begun.pop())
+            if prefix and cache_of(text, kwargs) is prefix[0].past:  # and not a contrast's branch
+                self._keep(prefix.pop())
 
         text = text_model(model)
         handles = [
@@ -80,26 +80,26 @@ class PrefixCache:
             for handle in handles:
                 handle.remove()
 
-    def _share(self, text: Any, begun: PrefixPrefill, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _share(self, text: Any, prefix: PrefixPrefill, kwargs: dict[str, Any]) -> dict[str, Any]:
         known: dict[Hashable, _States] = {}
-        if not begun.reading:
-            found = {key: self._kept.get(key) for key in begun.lengths}
+        if not prefix.reading:
+            found = {key: self._kept.get(key) for key in prefix.lengths}
             known = {key: states for key, states in found.items() if states is not None}
-        if not begun.splits or not (known or len(begun.lengths) < len(begun.keys)):
-            self.computed += begun.with_image
+        if not prefix.splits or not (known or len(prefix.lengths) < len(prefix.keys)):
+            self.computed += prefix.with_image
             return kwargs
-        new = [key for key in begun.lengths if key not in known]
-        self.computed += sum(begun.lengths[key] > 0 for key in new)
+        new = [key for key in prefix.lengths if key not in known]
+        self.computed += sum(prefix.lengths[key] > 0 for key in new)
         if new:
-            known.update(begun.read(text, new))
-        return begun.rest(known, kwargs)
+            known.update(prefix.read(text, new))
+        return prefix.rest(known, kwargs)
 
-    def _keep(self, begun: PrefixPrefill) -> None:
+    def _keep(self, prefix: PrefixPrefill) -> None:
         kept: dict[Hashable, tuple[_States, int]] = {}
         room = self._kept.most
-        for key in reversed(begun.whole()):
+        for key in reversed(prefix.whole()):
             if self._kept.get(key) is None:
-                states = begun.states(key)
+                states = prefix.states(key)
                 size = sum(one.nbytes for layer in states for one in layer)
                 room -= size
                 if room < 0:
@@ -173,7 +173,7 @@ class PrefixPrefill:
         """Put the beginnings' keys and values into the cache; return the arguments of what is left of the prefill."""
         edit: Edit | None = kwargs.get(EDIT)
         if edit:
-            edit.begun = self
+            edit.prefix = self
         for number, layers in enumerate(zip(*(states[key] for key in self.lengths), strict=True)):
             keys, values = (pad_sequence(list(each), batch_first=True) for each in zip(*layers, strict=True))
             self.past.update(self._laid_out(keys).transpose(1, 2), self._laid_out(values).transpose(1, 2), number)

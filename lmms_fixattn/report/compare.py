@@ -26,7 +26,7 @@ from lmms_fixattn.scoring.staircase import Staircase
 from lmms_fixattn.scoring.truncation import Curve, PrefixCounts, Truncation, count_prefixes
 
 Scored = dict[str, Any]
-"""A caption's row: metrics.chair.score_caption, and "task", "image", "tokens"."""
+"""A caption's row: scoring.chair.score_caption, and "task", "image", "tokens"."""
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 
 

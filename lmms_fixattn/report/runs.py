@@ -109,8 +109,8 @@ def read_run(text: str, questions: Sequence[Path] = ()) -> Run:
     A folder holds the output of one lmms-eval run with --log_samples: *_results.json and the samples beside it. Where
     several runs wrote to it, one is named by its *_results.json, and called as that file. Another file holds
     {"image_id", "caption"} objects, or {"question", "label", "answer"} objects, which may carry "image_id" and "split"
-    (metrics.reading); the answers of a file are joined to the questions of these files, if any are given
-    (metrics.questions).
+    (scoring.files.reading); the answers of a file are joined to the questions of these files, if any are given
+    (scoring.files.questions).
 
     Raises FileError for a path that is not there, of another form, or that lacks entries.
     """

@@ -14,7 +14,7 @@ _FIRST = 5
 def silent(rows: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
     """Return the images of the empty captions, and of those that hold text but name none of the 80 objects.
 
-    rows: of metrics.chair.score_caption.
+    rows: of scoring.chair.score_caption.
     """
     empty = [row["image_id"] for row in rows if not row["caption"].strip()]
     nameless = [row["image_id"] for row in rows if row["caption"].strip() and not row["objects"]]

@@ -159,7 +159,7 @@ def _analyser(name: str) -> chair.Analyser:
 def process_results(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score one caption: {metric: its share of the corpus figure}.
 
-    `n` holds the whole row (metrics.chair.score_caption, and the answer's tokens) for the sample log; figures that are
+    `n` holds the whole row (scoring.chair.score_caption, and the answer's tokens) for the sample log; figures that are
     means hold the caption's own figure; ratios of sums hold the row's counts. Answers of llava_fixattn know whether
     they were cut off and how many tokens they have; any other model's are judged by their last character and have
     none, because lmms-eval passes no token count here.

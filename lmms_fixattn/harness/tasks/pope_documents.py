@@ -196,7 +196,7 @@ _DOCUMENTS: dict[str, Callable[[], PopeDocuments]] = {
 
 
 def __getattr__(name: str) -> PopeDocuments:
-    # As in task_glue.chair: each load of a task records its own data.
+    # As in harness.tasks.chair: each load of a task records its own data.
     if name in _DOCUMENTS:
         return _DOCUMENTS[name]()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,7 +29,7 @@ class Question(NamedTuple):
     label: str | None
     split: str
     origin: Mapping[str, Any]
-    """What is said of image_id, image and question_id (metrics.reading.origin)."""
+    """What is said of image_id, image and question_id (scoring.files.reading.origin)."""
 
     @property
     def image(self) -> Any:
@@ -113,7 +113,7 @@ def _refuse_doubles(questions: Sequence[Question]) -> None:
 
 
 def read_answers_to(path: Path, question_files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return the rows of a file of answers as metrics.reading.read_answers does, with their questions' labels.
+    """Return the rows of a file of answers as scoring.files.reading.read_answers does, with their questions' labels.
 
     Answers are joined by question_id; those that carry none, by their order, each of which must then say its question.
 

@@ -1,6 +1,6 @@
 """Read the files that the offline metrics take: captions, their truth, yes/no answers and the questions answered.
 
-Files are read by their content (metrics.entries). Whatever is wrong with one becomes a FileError that names the file
+Files are read by their content (entries.py). Whatever is wrong with one becomes a FileError that names the file
 and the line or entry; nothing is dropped, and nothing is counted twice.
 """
 
