@@ -235,7 +235,7 @@ def test_an_output_that_became_read_only_keeps_what_it_has(
     tmp_path: Path, whole: dict[str, Path], read_only: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = read_only / "out"
-    shutil.copytree(whole["original"].parents[2], out)
+    shutil.copytree(whole["original"].parents[1], out)
     shutil.rmtree(out / "cells" / "spin")
     plan_of(read_only, CONFIG)
     (out / "log.txt").touch()
