@@ -26,7 +26,7 @@ from lmms_fixattn.cli import (
     sweep,
 )
 from lmms_fixattn.cli.console import Parser
-from lmms_fixattn.failures import readable_failures, stop_signal, stoppable
+from lmms_fixattn.errors import readable_failures, stop_signal, stoppable
 
 
 def main(argv: Sequence[str] | None = None) -> int:

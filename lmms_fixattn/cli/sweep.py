@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmms_fixattn.cli.compare import add_full, say_what_to_open, write_comparison
 from lmms_fixattn.cli.console import add_command, positive, progress, remark
-from lmms_fixattn.failures import readable_failures, stop_signal
+from lmms_fixattn.errors import readable_failures, stop_signal
 from lmms_fixattn.report import terminal
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from lmms_fixattn.engine.memory import MemoryBudget, estimate, prefix_cache_budg
 from lmms_fixattn.engine.prefix_cache import PrefixCache
 from lmms_fixattn.engine.runner import Runner
 from lmms_fixattn.engine.vision_cache import VisionCache
-from lmms_fixattn.failures import readable_failures
+from lmms_fixattn.errors import readable_failures
 from lmms_fixattn.harness.hub import ask_without_login
 from lmms_fixattn.harness.journal import Journal
 from lmms_fixattn.harness.requests import Dialogue, DocumentError, Request, as_chat, document_errors, stopping

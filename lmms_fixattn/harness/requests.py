@@ -15,7 +15,7 @@ from loguru import logger
 from lmms_fixattn.engine.finite import NotFiniteError
 from lmms_fixattn.engine.generation import Settings
 from lmms_fixattn.engine.memory import ran_out_of_memory
-from lmms_fixattn.failures import StoppedError, explained, is_told, write_down
+from lmms_fixattn.errors import StoppedError, explained, is_told, write_down
 from lmms_fixattn.harness.journal import keys_of
 from lmms_fixattn.harness.results import Recorded
 

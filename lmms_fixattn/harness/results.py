@@ -23,7 +23,7 @@ from accelerate.utils import gather_object
 from loguru import logger
 
 from lmms_fixattn.engine.generation import Answer
-from lmms_fixattn.failures import stop_signal, stoppable
+from lmms_fixattn.errors import stop_signal, stoppable
 from lmms_fixattn.harness.flags import check_flags
 from lmms_fixattn.plugin import after_import
 

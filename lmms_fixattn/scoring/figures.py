@@ -11,10 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
-from lmms_fixattn.scoring.bootstrap import Floats, share
-
 Better = Literal["lower", "higher"]
 Terms = Mapping[str, float]
 """A sum of counts, each with its factor."""
@@ -39,13 +35,14 @@ class Figure:
     better: Better | None = None
     scale: float = 100.0
 
-    def of(self, sums: Mapping[str, Any]) -> Floats:
-        """Return the figure of sums of counts, numbers or arrays of one shape; a share of nothing is 0."""
-        part, whole = (
-            sum((factor * np.asarray(sums[name], dtype=np.float64) for name, factor in terms.items()), np.float64(0))
-            for terms in (self.part, self.whole)
-        )
-        return share(np.asarray(self.scale * part), np.asarray(whole))
+    def of(self, sums: Mapping[str, Any]) -> Any:
+        """Return the figure of sums of counts, a number of numbers or an array of arrays; a share of nothing is 0."""
+        part, whole = (sum(factor * sums[name] for name, factor in terms.items()) for terms in (self.part, self.whole))
+        if isinstance(whole, int | float):
+            return self.scale * part / whole if whole else 0.0
+        from lmms_fixattn.scoring.bootstrap import share  # arrays alone need numpy
+
+        return share(self.scale * part, whole)
 
 
 def _mean(label: str, meaning: str, count: str, better: Better | None = None, scale: float = 100.0) -> Figure:

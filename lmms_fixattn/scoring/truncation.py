@@ -331,10 +331,12 @@ class _Curves:
             "found": total(counts.found),
             "true": (weights @ counts.true)[:, None],
         }
-        self.recall = CAPTION_FIGURES["recall"].of(sums)
+        self.recall: Floats = CAPTION_FIGURES["recall"].of(sums)
         self.highest = np.maximum.accumulate(self.recall, axis=1)
         self.words = share(weights @ kept.astype(np.float64), sums["captions"])
-        self.chair = {name: CAPTION_FIGURES[name].of(sums) for name in ("chair_s", "chair_i", "chair_i_unique")}
+        self.chair: dict[str, Floats] = {
+            name: CAPTION_FIGURES[name].of(sums) for name in ("chair_s", "chair_i", "chair_i_unique")
+        }
 
     def first(self, rows: int) -> _Curves:
         """Return the curves of the first rows alone."""

@@ -18,7 +18,7 @@ from PIL import Image
 from shapes_task import CAP, DOCS, SPLIT, TASK, Doc, make, picture, request, requests, to_messages
 
 from lmms_fixattn import intervene, make_method, versions
-from lmms_fixattn.failures import StoppedError
+from lmms_fixattn.errors import StoppedError
 from lmms_fixattn.harness import requests as lmms_requests
 from lmms_fixattn.harness.journal import Journal
 from lmms_fixattn.harness.model import DocumentError, LlavaFixattn, LlavaFixattnSimple

@@ -560,7 +560,7 @@ OWN: dict[str, str] = {
     "cli.methods._references": _OWN,
     "data.hub_files._sha256": "digested, not read",
     "data.known_images._load": f"{_OWN}, whose digest is checked",
-    "failures._owner": "lists of installed packages",
+    "errors._owner": "lists of installed packages",
     "harness.check.Packaged.settings": _OWN,
     "harness.check.read_recorded": _OWN,
     "harness.sweep._CellRun._save": _WRITTEN,

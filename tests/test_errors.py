@@ -16,7 +16,7 @@ import torch
 from lmms_fixattn import cli, make_method, versions
 from lmms_fixattn.data.coco import CocoFolder
 from lmms_fixattn.engine import memory
-from lmms_fixattn.failures import StoppedError, explained, is_told, readable_failures, write_down
+from lmms_fixattn.errors import StoppedError, explained, is_told, readable_failures, write_down
 
 VERSIONS = rf"; with {re.escape(versions.described())}: run `lmms-fixattn check`"
 
