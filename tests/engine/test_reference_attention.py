@@ -1,8 +1,9 @@
-"""Equality with the released code's outputs, on machines that have them beside the checkout."""
+"""Equality with the released code's outputs: the numbers in tests/golden."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +14,15 @@ from lmms_fixattn import intervene, make_method
 from lmms_fixattn.methods.formulas.selection import select_tokens
 from lmms_fixattn.models.clip_attention import watch_vision
 
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 IMAGE_TOKENS = 576
 
 
 @pytest.fixture(scope="module")
-def released(reference):
+def released():
     from transformers import LlavaForConditionalGeneration
 
-    folder = reference / "attention"
+    folder = GOLDEN / "attention"
     arrays = dict(np.load(folder / "arrays.npz"))
     model = LlavaForConditionalGeneration.from_pretrained(folder / "model").eval()
     prompts = [

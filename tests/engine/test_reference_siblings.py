@@ -1,8 +1,9 @@
-"""Equality of the other attention methods with the released codes' outputs, on machines that have them."""
+"""Equality of the other attention methods with the released codes' outputs: the numbers in tests/golden."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lmms_fixattn import intervene, make_method
 from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
 
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 IMAGE, IMAGE_TOKENS, STEPS = 159, 576, 9
 SETTINGS = {
     "none": {},
@@ -28,11 +30,11 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def released(reference):
+def released():
     from transformers import LlavaForConditionalGeneration
 
-    inputs = dict(np.load(reference / "attention" / "arrays.npz"))
-    model = LlavaForConditionalGeneration.from_pretrained(reference / "attention" / "model").eval()
+    inputs = dict(np.load(GOLDEN / "attention" / "arrays.npz"))
+    model = LlavaForConditionalGeneration.from_pretrained(GOLDEN / "attention" / "model").eval()
     prompts = [
         Prompt(
             [1, *inputs[f"input/{s}/before"].flat, *([IMAGE] * IMAGE_TOKENS), *inputs[f"input/{s}/after"].flat],
@@ -40,8 +42,8 @@ def released(reference):
         )
         for s in (0, 1)
     ]
-    runs = json.loads((reference / "siblings" / "runs.json").read_text())["runs"]
-    return model, dict(np.load(reference / "siblings" / "arrays.npz")), runs, prompts
+    runs = json.loads((GOLDEN / "siblings" / "runs.json").read_text())["runs"]
+    return model, dict(np.load(GOLDEN / "siblings" / "arrays.npz")), runs, prompts
 
 
 def method_of(run, folder, text_model):
