@@ -277,7 +277,12 @@ def start(cache: ImageCache) -> subprocess.Popen[str]:
         "from pathlib import Path; from lmms_fixattn.data.image_cache import ImageCache; "
         f"ImageCache(Path({str(cache.root)!r}), {cache.host!r}).fetch(dict.fromkeys({list(IDS)}))"
     )
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
+    )
 
 
 def test_two_processes_fetch_each_image_once(cache: ImageCache, server: ImageServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lmms_fixattn.methods import Method
 from lmms_fixattn.methods.text_model import TextModel
 
 _FOLDER = tempfile.TemporaryDirectory()
+atexit.register(_FOLDER.cleanup)  # at its end the interpreter would warn
 _DEMO = TextModel("llama", 128, 4, 4, 4)
 _SHORT: dict[str, dict[str, Any]] = {"truncate": {"words": 2}, "no_repeat_ngram": {"size": 1}}
 """What acts on answers of a few tokens."""

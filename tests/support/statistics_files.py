@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
 
 _FOLDER = tempfile.TemporaryDirectory()
+atexit.register(_FOLDER.cleanup)  # at its end the interpreter would warn
 
 
 @cache
