@@ -9,10 +9,10 @@ from lmms_fixattn.report.compare import Comparison, Row
 from lmms_fixattn.report.latex import escaped, latex_table
 from lmms_fixattn.report.terminal import table
 from lmms_fixattn.scoring.bootstrap import LEVEL, Interval
+from lmms_fixattn.scoring.figures import CAPTION_FIGURES
 from lmms_fixattn.scoring.silence import too_silent
 
 _NAME = 20
-_BETTER = {"chair_s": -1, "chair_i": -1, "recall": 1, "looped": -1, "unterminated": -1}
 
 
 class Split(NamedTuple):
@@ -47,7 +47,7 @@ def terminal_tables(comparison: Comparison) -> list[str]:
                     row.name,
                     _value(row.columns.get("chair_s")),
                     _range(row.columns.get("chair_s")) if row.name == baseline else _difference(row, "chair_s"),
-                    "" if beyond is None else _marked(signed(beyond.chair_s), beyond.chair_s),
+                    "" if beyond is None else _marked(beyond.chair_s.signed, beyond.chair_s),
                     *(
                         _marked(_value(row.columns.get(n)), row.differences.get(n))
                         for n in ("recall", "words", "looped")
@@ -144,20 +144,6 @@ def paper_tables(comparison: Comparison) -> list[str]:
     return found
 
 
-def signed(found: Interval) -> str:
-    """Return a difference with its interval, every number with its sign; 0 has that of +."""
-    if found.value is None:
-        return ""
-    if found.low is None or found.high is None:
-        return plus(found.value)
-    return f"{plus(found.value)} [{plus(found.low)}, {plus(found.high)}]"
-
-
-def plus(value: float) -> str:
-    """Return a number to a tenth with its sign, never as -0.0."""
-    return f"{round(value, 1) + 0.0:+.1f}"
-
-
 def _simple(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return table(header, lines, [_NAME if title in ("run", "POPE") else None for title in header])
 
@@ -174,7 +160,7 @@ def _range(found: Interval | None) -> str:
 
 def _difference(row: Row, name: str) -> str:
     found = row.differences.get(name)
-    return "" if found is None else _marked(signed(found), found)
+    return "" if found is None else _marked(found.signed, found)
 
 
 def _marked(text: str, difference: Interval | None) -> str:
@@ -184,9 +170,10 @@ def _marked(text: str, difference: Interval | None) -> str:
 def _holds(row: Row, name: str) -> bool:
     """Return whether a column of a row is better than the baseline's by its interval, and not by silence."""
     difference = row.differences.get(name)
-    if difference is None or name not in _BETTER or too_silent(row.captions) or row.holm.get(name, 0.0) > 1 - LEVEL:
+    better = CAPTION_FIGURES[name].better
+    if difference is None or better is None or too_silent(row.captions) or row.holm.get(name, 0.0) > 1 - LEVEL:
         return False
-    return difference.above_zero if _BETTER[name] > 0 else difference.below_zero
+    return difference.above_zero if better == "higher" else difference.below_zero
 
 
 def _beats_brevity(row: Row) -> bool:

@@ -245,7 +245,7 @@ def _cell(column: Interval | None, name: str) -> str:
 
 
 def _difference(column: Interval | None) -> str:
-    return "" if column is None else glance.signed(column)
+    return "" if column is None else column.signed
 
 
 def _bare(column: Interval) -> tuple[float | None, float | None, float | None]:
