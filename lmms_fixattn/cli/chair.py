@@ -14,7 +14,7 @@ from lmms_fixattn.cli.truth import add_analyser, add_truth, make_analyser, read_
 from lmms_fixattn.scoring import chair
 from lmms_fixattn.scoring.figures import CAPTION_FIGURES
 from lmms_fixattn.scoring.files.entries import overall_metrics
-from lmms_fixattn.scoring.files.reading import FileError, caption_key, read_captions
+from lmms_fixattn.scoring.files.reading import FileError, read_captions
 from lmms_fixattn.scoring.silence import said_of_silence
 
 _MEANINGS = {**{name: figure.meaning for name, figure in CAPTION_FIGURES.items()}, "n": "captions"}
@@ -40,7 +40,7 @@ def _chair(arguments: argparse.Namespace) -> None:
     captions = read_captions(one_file(arguments.captions, "chair"))
     analyser = make_analyser(arguments.analyser)
     image_ids = [caption.image_id for caption in captions]
-    key = caption_key(arguments.captions)
+    key = captions[0].key
     if key != "caption":
         remark(f"{arguments.captions}: the captions were taken from the key {key!r}")
     named = {caption.image_id: caption.file_name for caption in captions if caption.file_name is not None}

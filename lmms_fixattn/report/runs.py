@@ -13,7 +13,6 @@ from lmms_fixattn.scoring.files.lmms_samples import plain
 from lmms_fixattn.scoring.files.questions import read_answers_to
 from lmms_fixattn.scoring.files.reading import (
     Caption,
-    caption_key,
     captions_of,
     origin,
     read_answers,
@@ -121,8 +120,9 @@ def read_run(text: str, questions: Sequence[Path] = ()) -> Run:
         return _read_result(name or path.name.removesuffix(_RESULTS), path)
     name = name or path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
     if not questions and what_is_in(path) == "captions":
-        entries = tuple(_captioned(caption) for caption in read_captions(path))
-        key = caption_key(path)
+        captions = read_captions(path)
+        entries = tuple(map(_captioned, captions))
+        key = captions[0].key
         notes = () if key == "caption" else (f"{name}: the captions were taken from the key {key!r}",)
         return Run(name, path, captions={"": entries}, notes=notes)
     answers: dict[str, list[AnswerEntry]] = {}

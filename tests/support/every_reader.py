@@ -35,7 +35,7 @@ from lmms_fixattn.report.evidence import read_index
 from lmms_fixattn.report.runs import read_run
 from lmms_fixattn.scoring.files.entries import FileError, overall_metrics
 from lmms_fixattn.scoring.files.questions import read_answers_to, read_questions
-from lmms_fixattn.scoring.files.reading import caption_key, read_answers, read_captions, read_ground_truth, what_is_in
+from lmms_fixattn.scoring.files.reading import read_answers, read_captions, read_ground_truth, what_is_in
 
 ODD: tuple[Any, ...] = (
     None, True, False, 0, 7, 42.0, 1e3, -1, 2**63, 10**400, float("nan"), float("inf"),
@@ -376,12 +376,12 @@ READERS: dict[str, Reader] = {
         (as_json, as_lines),
     ),
     "captions": Reader(
-        lambda path: (what_is_in(path), caption_key(path), read_captions(path)),
+        lambda path: (what_is_in(path), read_captions(path)),
         _CAPTIONS,
         (as_json, as_lines, as_table, lambda content: as_table(content, "\t")),
     ),
     "captions by file name": Reader(
-        lambda path: (what_is_in(path), caption_key(path), read_captions(path)),
+        lambda path: (what_is_in(path), read_captions(path)),
         [{"image": name, "text": f"A dog, {number} times."} for number, name in _NAMED.items()],
         (as_lines, as_table),
     ),

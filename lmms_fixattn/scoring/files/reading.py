@@ -29,7 +29,6 @@ from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES, NODE_WORD
 __all__ = [
     "Caption",
     "FileError",
-    "caption_key",
     "captions_of",
     "read_answers",
     "read_captions",
@@ -59,6 +58,8 @@ class Caption(NamedTuple):
     """The picture's name, where the file says which image it is by that; None where it says it by a number."""
     truth: frozenset[str] | None = None
     """What the image shows, where a sample of lmms-eval says it."""
+    key: str = "caption"
+    """Which of CAPTION_KEYS held it."""
 
 
 def _entries(path: Path, form: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -88,14 +89,8 @@ def what_is_in(path: Path) -> str:
     raise FileError(f"{path}: empty; expected {_EITHER} objects")
 
 
-def caption_key(path: Path) -> str:
-    """Return which of CAPTION_KEYS holds the captions of a file; FileError where none or several may."""
-    for place, entry in _entries(path, _CAPTION):
-        return _caption_key(place, entry)
-    raise FileError(f"{path}: no captions; expected {_CAPTION} objects")
-
-
 def _caption_key(place: str, entry: Mapping[str, Any]) -> str:
+    """Return which of CAPTION_KEYS holds an entry's caption; FileError where none or several may."""
     found = [key for key in CAPTION_KEYS if key in entry]
     if found[:1] == ["caption"]:
         return "caption"
@@ -142,7 +137,7 @@ def captions_of(path: Path, rows: Iterable[tuple[str, dict[str, Any]]]) -> list[
             raise FileError(f"{place}: a second caption for image {image_id}, after {places[image_id]}; keep one")
         places[image_id] = place
         truth = None if entry.get("truth") is None else _node_words(f"{place}, truth", entry["truth"])
-        captions.append(Caption(image_id, text, terminated, tokens, given if named else None, truth))
+        captions.append(Caption(image_id, text, terminated, tokens, given if named else None, truth, text_key))
     if not captions:
         raise FileError(f"{path}: no captions; expected {_CAPTION} objects")
     return captions
