@@ -10,9 +10,10 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from loopback import LoopbackServer
 from PIL import Image
 
 Fault = Callable[[BaseHTTPRequestHandler, bytes], None]
@@ -74,7 +75,7 @@ def after(seconds: float) -> Fault:
     return answer
 
 
-class ImageServer:
+class ImageServer(LoopbackServer):
     """Serve any COCO val2014 image, by /val2014/COCO_val2014_NUMBER.jpg, while a `with` block lasts.
 
     Attributes:
@@ -89,11 +90,7 @@ class ImageServer:
         self.always: Fault | None = None
         self._lock = threading.Lock()
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> ImageServer:
+    def handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -105,22 +102,7 @@ class ImageServer:
             def log_message(self, *_args: Any) -> None:
                 pass
 
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 64
-
-            def handle_error(self, *_args: Any) -> None:
-                pass  # a client that was killed, or a connection that a fault broke off
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        return Handler
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         folder, _, name = handler.path.rpartition("/")

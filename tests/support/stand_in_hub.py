@@ -15,9 +15,11 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from loopback import LoopbackServer
 
 Fault = Callable[["Handler", bytes], None]
 _LARGE = (".safetensors", ".parquet", ".model")
@@ -143,7 +145,7 @@ def slow(seconds: float) -> Fault:
     return answer
 
 
-class StandInHub:
+class StandInHub(LoopbackServer):
     """Serve repositories while a `with` block lasts.
 
     Attributes:
@@ -168,34 +170,15 @@ class StandInHub:
         }
 
     @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    @property
     def storage(self) -> str:
         """Where large files are: another host, as on the hub, to whose address clients take the head of an answer."""
         return f"http://localhost:{self._server.server_port}"
 
-    def __enter__(self) -> StandInHub:
+    def handler(self) -> type[Handler]:
         class Own(Handler):
             hub = self
 
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 64
-
-            def handle_error(self, *_args: Any) -> None:
-                pass  # a client that was killed
-
-        self._server = Server(("127.0.0.1", 0), Own)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        return Own
 
     def _answer(self, handler: Handler) -> None:
         url = urlsplit(handler.path)
