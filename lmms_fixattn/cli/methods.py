@@ -10,7 +10,7 @@ import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from lmms_fixattn.cli.console import add_command, add_format
+from lmms_fixattn.cli.console import add_command, add_format, remark
 
 if TYPE_CHECKING:
     from lmms_fixattn.methods import Method
@@ -44,10 +44,12 @@ def add(commands: Any) -> None:
 
 
 def _methods(arguments: argparse.Namespace) -> None:
-    from lmms_fixattn.methods import METHODS, method_class
+    from lmms_fixattn.methods import METHODS, UNUSABLE, method_class
 
     shown = METHODS if arguments.name is None else {arguments.name: method_class(arguments.name)}
     entries = [_entry(method) for method in shown.values()]
+    for name, why in UNUSABLE.items():
+        remark(f"the method {name!r} {why}")
     if arguments.format == "json":
         print(json.dumps(entries if arguments.name is None else entries[0], indent=2))
     elif arguments.format == "markdown":

@@ -68,7 +68,7 @@ GROUP = "lmms_fixattn.methods"
 """The group of entry points by which other packages add methods."""
 PROVIDERS: dict[str, str] = {}
 """Which package, in which version, a method comes from, by the method's name; of this package's own there are none."""
-_UNUSABLE: dict[str, str] = {}
+UNUSABLE: dict[str, str] = {}
 """Why a method of another package cannot be used, by its name."""
 
 __all__ = ["METHODS", "Method", "make_method", "method_class", "parameters_of"]
@@ -114,8 +114,8 @@ def method_class(name: str) -> type[Method]:
     Raises:
         ValueError: there is none, or it is another package's and cannot be used.
     """
-    if name in _UNUSABLE:
-        raise ValueError(f"method {name!r} {_UNUSABLE[name]}")
+    if name in UNUSABLE:
+        raise ValueError(f"method {name!r} {UNUSABLE[name]}")
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}{did_you_mean(name, METHODS)}; methods: {', '.join(METHODS)}")
     return METHODS[name]
@@ -143,16 +143,16 @@ def _add_methods_of_other_packages() -> None:
         try:
             method = point.load()
         except Exception as error:  # one package's fault must not cost the user all other methods
-            _UNUSABLE[point.name] = f"of {package} cannot be loaded: {type(error).__name__}: {error}"
+            UNUSABLE[point.name] = f"of {package} cannot be loaded: {type(error).__name__}: {error}"
             continue
         if not (isinstance(method, type) and issubclass(method, Method)):
-            _UNUSABLE[point.name] = f"of {package} is no subclass of lmms_fixattn.methods.Method: {point.value}"
+            UNUSABLE[point.name] = f"of {package} is no subclass of lmms_fixattn.methods.Method: {point.value}"
         elif missing := [name for name in ("name", "summary", "source", "verified") if not hasattr(method, name)]:
-            _UNUSABLE[point.name] = f"of {package} does not state its {missing[0]}"
+            UNUSABLE[point.name] = f"of {package} does not state its {missing[0]}"
         elif method.name != point.name:
-            _UNUSABLE[point.name] = f"of {package} calls itself {method.name!r}; its entry point must have that name"
+            UNUSABLE[point.name] = f"of {package} calls itself {method.name!r}; its entry point must have that name"
         elif point.name in METHODS:
-            _UNUSABLE[point.name] = f"is defined twice: by {PROVIDERS.get(point.name, 'lmms-fixattn')} and by {package}"
+            UNUSABLE[point.name] = f"is defined twice: by {PROVIDERS.get(point.name, 'lmms-fixattn')} and by {package}"
         else:
             METHODS[point.name], PROVIDERS[point.name] = method, package
 

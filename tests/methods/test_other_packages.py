@@ -71,8 +71,9 @@ def ours(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_is_listed_and_told_about_and_a_broken_one_costs_nobody_the_others(packaged: Path) -> None:
-    listed = json.loads(ours(packaged, "methods", "--format", "json").stdout)
-    assert {"pai", "toy"} < {method["name"] for method in listed}
+    listing = ours(packaged, "methods", "--format", "json")
+    assert {"pai", "toy"} < {method["name"] for method in json.loads(listing.stdout)}
+    assert "the method 'broken' of broken-method 0.3 cannot be loaded: ImportError: no fastlib here" in listing.stderr
     assert "Add ``push`` to the scores of the image." in ours(packaged, "methods", "toy").stdout
     for name, said in (
         ("broken", "method 'broken' of broken-method 0.3 cannot be loaded: ImportError: no fastlib here"),
