@@ -19,7 +19,8 @@ from lmms_fixattn.cli.truth import add_truth, make_analyser
 from lmms_fixattn.data import DataError, image_lists
 from lmms_fixattn.data.coco import CocoFolder
 from lmms_fixattn.data.known_images import ANALYSER, PATH, Known, dumps, loads
-from lmms_fixattn.scoring.files.reading import FileError, read_ground_truth
+from lmms_fixattn.errors import UserError
+from lmms_fixattn.scoring.files.reading import read_ground_truth
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
         else:
             folder = CocoFolder(arguments.coco)
             truth, sizes = folder.truth(ids, make_analyser(ANALYSER)), folder.sizes(ids)
-    except (FileError, DataError) as error:
+    except (UserError, DataError) as error:
         sys.exit(f"error: {error}")
     if lacking := [image_id for image_id in ids if image_id not in truth]:
         sys.exit(f"error: {len(lacking)} of {len(ids)} images have no truth there, the first is {lacking[0]}")

@@ -25,6 +25,10 @@ _log: Path | None = None
 """Where tracebacks go; None: a new file each."""
 
 
+class UserError(ValueError):
+    """What a user gave cannot be used: a file, a folder, a configuration, an option. One line says what to do."""
+
+
 class StoppedError(RuntimeError):
     """Something stopped. The message is one line: the cause, what is known of it, and where the traceback is."""
 

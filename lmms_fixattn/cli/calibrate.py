@@ -8,7 +8,7 @@ from typing import Any
 
 from lmms_fixattn.cli.console import add_command, positive, progress
 from lmms_fixattn.cli.truth import add_analyser, make_analyser
-from lmms_fixattn.scoring.files.reading import FileError
+from lmms_fixattn.errors import UserError
 
 
 def add(commands: Any) -> None:
@@ -48,11 +48,11 @@ def add(commands: Any) -> None:
 def _calibrate(arguments: argparse.Namespace) -> None:
     output: Path = arguments.output
     if output.suffix != ".safetensors":
-        raise FileError(f"--output: expected a name that ends in .safetensors, got {output}")
+        raise UserError(f"--output: expected a name that ends in .safetensors, got {output}")
     if output.exists() or output.with_suffix(".json").exists():
-        raise FileError(f"{output} or its .json exists; choose another name")
+        raise UserError(f"{output} or its .json exists; choose another name")
     if arguments.demo and arguments.pretrained:
-        raise FileError("--demo is of the packaged model; name data of your own with --coco to use --pretrained")
+        raise UserError("--demo is of the packaged model; name data of your own with --coco to use --pretrained")
     from lmms_fixattn.data import image_lists
     from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
     from lmms_fixattn.inspection.asking import Subject

@@ -11,10 +11,11 @@ from typing import Any
 
 from lmms_fixattn.cli.console import add_command, add_format, one_file, progress, remark, show
 from lmms_fixattn.cli.truth import add_analyser, add_truth, make_analyser, read_truth
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring import chair
 from lmms_fixattn.scoring.figures import CAPTION_FIGURES
 from lmms_fixattn.scoring.files.entries import overall_metrics
-from lmms_fixattn.scoring.files.reading import FileError, read_captions
+from lmms_fixattn.scoring.files.reading import read_captions
 from lmms_fixattn.scoring.silence import said_of_silence
 
 _MEANINGS = {**{name: figure.meaning for name, figure in CAPTION_FIGURES.items()}, "n": "captions"}
@@ -52,7 +53,7 @@ def _chair(arguments: argparse.Namespace) -> None:
     truth = read_truth(arguments, image_ids, analyser, named) or {}
     if arguments.ground_truth is not None:
         if lacking := [image_id for image_id in image_ids if image_id not in truth]:
-            raise FileError(
+            raise UserError(
                 f"{len(lacking)} of {len(captions)} captions have no truth in {arguments.ground_truth}, "
                 f"the first is that of image {lacking[0]}"
             )
@@ -89,4 +90,4 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     try:
         path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None

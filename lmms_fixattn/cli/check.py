@@ -10,7 +10,7 @@ from io import StringIO
 from typing import Any
 
 from lmms_fixattn.cli.console import add_command
-from lmms_fixattn.scoring.files.reading import FileError
+from lmms_fixattn.errors import UserError
 
 
 def add(commands: Any) -> None:
@@ -39,6 +39,6 @@ def _check(arguments: argparse.Namespace) -> None:
             if finding.well is False:
                 off.append(finding)
     if off:
-        raise FileError(f"{len(off)} of the above are off: {'; '.join(dict.fromkeys(one.todo for one in off))}")
+        raise UserError(f"{len(off)} of the above are off: {'; '.join(dict.fromkeys(one.todo for one in off))}")
     print(f"All as it should be, in {seconds:.0f} s.")
     sys.stdout.flush()

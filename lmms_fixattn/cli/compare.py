@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from lmms_fixattn.cli.console import add_command, add_questions, natural, positive, progress, remark
 from lmms_fixattn.cli.truth import add_analyser, add_truth, make_analyser, read_truth
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring import pope
-from lmms_fixattn.scoring.files.reading import FileError
 
 if TYPE_CHECKING:
     from lmms_fixattn.report.compare import Comparison
@@ -62,7 +62,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     from lmms_fixattn.report.runs import read_runs
 
     if arguments.format == "html" and arguments.output is None:
-        raise FileError("--format html writes a page: name a folder for it with --output DIR")
+        raise UserError("--format html writes a page: name a folder for it with --output DIR")
     read = read_runs(arguments.runs, arguments.questions)
     runs = [run for of_one in read for run in of_one]
     analyser = make_analyser(arguments.analyser)

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lmms_fixattn.errors import did_you_mean
-from lmms_fixattn.scoring.files.reading import FileError
+from lmms_fixattn.errors import UserError, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,9 +51,9 @@ def add_questions(command: Any) -> None:
 
 
 def one_file(path: Path, command: str) -> Path:
-    """Return the path of a file; FileError for a folder, which says what reads those."""
+    """Return the path of a file; UserError for a folder, which says what reads those."""
     if path.is_dir():
-        raise FileError(
+        raise UserError(
             f"{path} is a folder, and {command} scores one file: name it, of lmms-eval a *_samples_TASK.jsonl; folders "
             "are read by lmms-fixattn compare"
         )

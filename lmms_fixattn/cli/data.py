@@ -8,8 +8,7 @@ import os
 from typing import Any
 
 from lmms_fixattn.cli.console import add_command, add_format
-from lmms_fixattn.errors import did_you_mean
-from lmms_fixattn.scoring.files.reading import FileError
+from lmms_fixattn.errors import UserError, did_you_mean
 
 _CHECKPOINT = "llava-hf/llava-1.5-7b-hf"
 
@@ -51,7 +50,7 @@ def _data(arguments: argparse.Namespace) -> None:
     for task in tasks:
         if task not in needs.TASKS:
             hint = did_you_mean(task, needs.TASKS)
-            raise FileError(f"task {task!r} is none of {', '.join(needs.TASKS)}{hint}")
+            raise UserError(f"task {task!r} is none of {', '.join(needs.TASKS)}{hint}")
     found = [needs.data(task) for task in tasks]
     if not (arguments.pretrained == "demo" or os.path.isdir(os.path.expanduser(arguments.pretrained))):
         found.append(needs.checkpoint(arguments.pretrained, arguments.revision))
@@ -61,7 +60,7 @@ def _data(arguments: argparse.Namespace) -> None:
         for need in found:
             print(f"{need.of}: {_written(need, arguments.fetch)}")
     if lacking := [need.of for need in found if need.lacking]:
-        raise FileError(
+        raise UserError(
             f"{', '.join(lacking)}: not all is there"
             + ("" if arguments.fetch else "; lmms-fixattn data --fetch fetches what is lacking")
         )

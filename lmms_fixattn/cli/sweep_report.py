@@ -20,7 +20,7 @@ def compare_cells(plan: Plan, folders: Mapping[str, Path], progress: Progress) -
         folders: {cell: its result folder}, at least two.
 
     Raises:
-        FileError: the cells may not be compared, or a result cannot be read.
+        UserError: the cells may not be compared, or a result cannot be read.
         LookupError: the analyser that the runs were scored with is not here.
     """
     runs = [read_run(f"{name}={folder}") for name, folder in folders.items()]

@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring import chair
 from lmms_fixattn.scoring.files.entries import same_image
-from lmms_fixattn.scoring.files.reading import FileError, read_ground_truth
+from lmms_fixattn.scoring.files.reading import read_ground_truth
 
 
 def add_truth(command: Any, required: bool = False) -> None:
@@ -50,11 +51,11 @@ def read_truth(
 
 
 def make_analyser(name: str) -> chair.Analyser:
-    """Return an analyser; FileError where its data is not there."""
+    """Return an analyser; UserError where its data is not there."""
     try:
         return chair.make_analyser(name)
     except (ImportError, LookupError) as error:
-        raise FileError(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def _of_coco(
@@ -67,10 +68,10 @@ def _of_coco(
         folder = CocoFolder(root)
         for image_id, file_name in folder.file_names(named).items():
             if not same_image(named[image_id], file_name):
-                raise FileError(
+                raise UserError(
                     f"{named[image_id]!r} was read as image {image_id}, which is {file_name!r} in {root}: give the "
                     "captions' image ids as numbers"
                 )
         return folder.truth(image_ids, analyser)
     except (DataError, ValueError) as error:
-        raise FileError(str(error)) from error
+        raise UserError(str(error)) from error

@@ -13,8 +13,9 @@ from typing import Any
 
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.image_names import AmbiguousNameError, ImageNames, has_coco_name
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring.chair import Analyser, ground_truth
-from lmms_fixattn.scoring.files.entries import FileError, kind, read_object, text_of, whole_number
+from lmms_fixattn.scoring.files.entries import kind, read_object, text_of, whole_number
 
 DEMO_SCENES = Path(__file__).parent.parent / "demo" / "scenes"
 DEMO_CROWDED = DEMO_SCENES.with_name("crowded")
@@ -232,23 +233,23 @@ def _content(path: Path) -> dict[str, Any]:
 def _list(path: Path, content: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (where it stands, entry) for the entries of one of a file's lists."""
     if not isinstance(content.get(key), list):
-        raise FileError(f"{path}: {key!r} must be a list, not {kind(content[key]) if key in content else 'left out'}")
+        raise UserError(f"{path}: {key!r} must be a list, not {kind(content[key]) if key in content else 'left out'}")
     for number, entry in enumerate(content[key], start=1):
         if not isinstance(entry, dict):
-            raise FileError(f"{path}, {key}, entry {number}: expected an object, not {kind(entry)}")
+            raise UserError(f"{path}, {key}, entry {number}: expected an object, not {kind(entry)}")
         yield f"{path}, {key}, entry {number}", entry
 
 
 def _number(place: str, entry: dict[str, Any], key: str) -> int:
     """Return a number of an entry; text of digits, which some converters write, is read as one."""
     if key not in entry:
-        raise FileError(f"{place}: no key {key!r}")
+        raise UserError(f"{place}: no key {key!r}")
     return whole_number(entry[key], place, repr(key))
 
 
 def _named(place: str, entry: dict[str, Any], key: str) -> str:
     if key not in entry:
-        raise FileError(f"{place}: no key {key!r}")
+        raise UserError(f"{place}: no key {key!r}")
     return text_of(entry[key], place, repr(key))
 
 
@@ -258,7 +259,7 @@ def _images(path: Path, content: dict[str, Any]) -> dict[int, tuple[str, dict[st
     for place, entry in _list(path, content, "images"):
         image_id = entry["id"] = _number(place, entry, "id")
         if image_id in images:
-            raise FileError(f"{place}: a second image {image_id}, after {images[image_id][0]}; keep one")
+            raise UserError(f"{place}: a second image {image_id}, after {images[image_id][0]}; keep one")
         images[image_id] = place, entry
     return images
 
@@ -267,7 +268,7 @@ def _of_image(place: str, entry: dict[str, Any], images: Collection[int] | None)
     """Return which image an annotation is of: one that is not there would take it along without a word."""
     image_id = _number(place, entry, "image_id")
     if images is not None and image_id not in images:
-        raise FileError(f"{place}: 'image_id' {image_id} is none of the file's {len(images)} images")
+        raise UserError(f"{place}: 'image_id' {image_id} is none of the file's {len(images)} images")
     return image_id
 
 
@@ -291,7 +292,7 @@ def _read_instances(path: Path, _mtime: int, _size: int) -> _Instances:
         for place, entry in _list(path, content, "categories"):
             number = entry["id"] = _number(place, entry, "id")
             if number in names:
-                raise FileError(f"{place}: a second category {number}, after {names[number]!r}; keep one")
+                raise UserError(f"{place}: a second category {number}, after {names[number]!r}; keep one")
             names[number] = _named(place, entry, "name")
         images = _images(path, content)
         for number, (place, entry) in enumerate(_list(path, content, "annotations")):
@@ -299,7 +300,7 @@ def _read_instances(path: Path, _mtime: int, _size: int) -> _Instances:
             entry["category_id"] = category = _number(place, entry, "category_id")
             entry["id"] = number  # the index needs one each, whatever the file has; nothing here reads it
             if category not in names:
-                raise FileError(f"{place}: 'category_id' {category} is none of the file's {len(names)} categories")
+                raise UserError(f"{place}: 'category_id' {category} is none of the file's {len(names)} categories")
         annotations = _indexed(content).imgToAnns
         file_names = {image_id: _named(*image, "file_name") for image_id, image in images.items()}
         return _Instances(
@@ -312,7 +313,7 @@ def _read_instances(path: Path, _mtime: int, _size: int) -> _Instances:
                 if image[1].get("width") is not None and image[1].get("height") is not None
             },
         )
-    except FileError as error:
+    except UserError as error:
         raise DataError(f"{path} is no COCO instances file: {error}") from None
 
 
@@ -326,5 +327,5 @@ def _read_captions(path: Path, _mtime: int, _size: int) -> tuple[dict[int, tuple
         for place, entry in _list(path, content, "annotations"):
             captions.setdefault(_of_image(place, entry, images), []).append(_named(place, entry, "caption"))
         return {image_id: tuple(found) for image_id, found in captions.items()}, images is not None
-    except FileError as error:
+    except UserError as error:
         raise DataError(f"{path} is no COCO captions file: {error}") from None

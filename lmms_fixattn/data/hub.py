@@ -9,7 +9,8 @@ from typing import Any
 
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import HOW_TO_GET_COCO
-from lmms_fixattn.scoring.files.entries import FileError, read_object
+from lmms_fixattn.errors import UserError
+from lmms_fixattn.scoring.files.entries import read_object
 
 CHAIR = "tsunghanwu/mscoco_chair"
 CHAIR_COLUMNS = {"question_id": (int, str), "gt_object": list}  # the COCO image id, the node words of the truth
@@ -93,7 +94,7 @@ def weight_files(index: Path) -> list[str]:
     """
     try:
         files = read_object(index, '{"weight_map": {...}}').get("weight_map")
-    except FileError as error:
+    except UserError as error:
         raise DataError(str(error)) from None
     if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
         raise DataError(f"{index}: expected the file of every weight under 'weight_map'; fetch the checkpoint anew")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmms_fixattn.data import DataError
-from lmms_fixattn.scoring.files.entries import FileError
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring.files.questions import read_questions
 
 KINDS = ("random", "popular", "adversarial")
@@ -54,7 +54,7 @@ def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]
     path = _published(Path(folder).expanduser(), kind)
     try:
         asked = read_questions([path])
-    except FileError as error:
+    except UserError as error:
         raise DataError(str(error)) from None
     questions, unknown = [], []
     names: dict[int, str] = {}

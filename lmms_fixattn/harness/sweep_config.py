@@ -11,10 +11,9 @@ from typing import Any
 
 import yaml
 
-from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.errors import UserError, did_you_mean
 from lmms_fixattn.methods import METHODS, Method, make_method
 from lmms_fixattn.report.paper_tables import FIGURES, LAYOUTS
-from lmms_fixattn.scoring.files.reading import FileError
 
 MODEL_ARGS = (
     "pretrained",
@@ -90,20 +89,20 @@ def read_plan(config: str, limit: int | None = None) -> Plan:
         limit: takes the place of the configuration's own.
 
     Raises:
-        FileError: no such file, an unknown key, method, hyper-parameter or value, two cells of one name, no cells. The
+        UserError: no such file, an unknown key, method, hyper-parameter or value, two cells of one name, no cells. The
             message names the file and the place in it.
     """
     path = _find(config)
     try:
         given = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: cannot be read: {error}") from None
+        raise UserError(f"{path}: cannot be read: {error}") from None
     except yaml.YAMLError as error:
-        raise FileError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
     try:
         return _plan(path.stem, given, limit)
     except ValueError as error:
-        raise FileError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
 def _find(config: str) -> Path:
@@ -111,10 +110,10 @@ def _find(config: str) -> Path:
     if path.is_file():
         return path
     if path.suffix or len(path.parts) > 1:
-        raise FileError(f"{config}: no such file; shipped configurations: {', '.join(shipped())}")
+        raise UserError(f"{config}: no such file; shipped configurations: {', '.join(shipped())}")
     if config not in shipped():
         hint = did_you_mean(config, shipped())
-        raise FileError(f"{config}: no such file or shipped configuration{hint}; shipped: {', '.join(shipped())}")
+        raise UserError(f"{config}: no such file or shipped configuration{hint}; shipped: {', '.join(shipped())}")
     return _SHIPPED / f"{config}.yaml"
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, TypeVar
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
-from lmms_fixattn.scoring.files.reading import FileError
 
 _Key = TypeVar("_Key")
 CaptionKey = tuple[str, int]
@@ -49,7 +49,7 @@ def agree(runs: Sequence[Run], allow_differences: bool = False) -> Agreement:
     A plain file's captions belong to the task of the others that captions the same image.
 
     Raises:
-        FileError: image sets, questions, task versions, prompts, conversation templates, image lists or token caps
+        UserError: image sets, questions, task versions, prompts, conversation templates, image lists or token caps
             differ (with allow_differences they are noted, and the shared images and questions are returned); a run has
             two entries for one image or question; a question has two labels; nothing is shared.
     """
@@ -78,7 +78,7 @@ def _compare_protocols(runs: Sequence[Run], allow_differences: bool, notes: list
                 difference = f"{first} and {second} differ in the {what} of {task}: {values}"
                 if key in _MUST_AGREE and not allow_differences:
                     remedy = "LMMS_FIXATTN_IMAGES chooses the list; " if key == "image_list_sha256" else ""
-                    raise FileError(f"{difference}; {remedy}--allow-differences compares them all the same")
+                    raise UserError(f"{difference}; {remedy}--allow-differences compares them all the same")
                 notes.append(difference)
     models = {run.name: _settings(run.record["lmms_fixattn"]) for run in recorded}
     for key in sorted({key for settings in models.values() for key in settings}):
@@ -121,13 +121,13 @@ def _captions(runs: Sequence[Run]) -> dict[str, dict[CaptionKey, CaptionEntry]]:
             for entry in entries:
                 of_image = {task} if task else tasks.get(entry.image_id, {""})
                 if len(of_image) > 1:
-                    raise FileError(
+                    raise UserError(
                         f"{run.name}: image {entry.image_id} is captioned in {' and '.join(sorted(of_image))} of the "
                         "other runs, and a plain file does not say which it means; compare one task at a time"
                     )
                 key = (next(iter(of_image)), entry.image_id)
                 if key in by_key:
-                    raise FileError(f"{run.name}: two captions for image {entry.image_id}; keep one")
+                    raise UserError(f"{run.name}: two captions for image {entry.image_id}; keep one")
                 by_key[key] = entry
         found[run.name] = by_key
     return found
@@ -153,12 +153,12 @@ def _intersect(
         if entries.keys() != theirs.keys() and not allow_differences:
             both = len(entries.keys() & theirs.keys())
             remedy = "LMMS_FIXATTN_IMAGES runs chair_coco on a list of yours; " if things == "images" else ""
-            raise FileError(
+            raise UserError(
                 f"{first} and {name} {verb} different {things}: {len(entries)} and {len(theirs)}, of which {both} are "
                 f"shared; {remedy}--allow-differences compares those"
             )
     if not shared:
-        raise FileError(f"{', '.join(found)} {verb} no {things} in common")
+        raise UserError(f"{', '.join(found)} {verb} no {things} in common")
     if any(len(theirs) != len(shared) for theirs in found.values()):
         sizes = ", ".join(f"{name} {len(theirs)}" for name, theirs in found.items())
         notes.append(f"only the {len(shared)} {things} that all {verb} are compared (of {sizes})")
@@ -204,7 +204,7 @@ def _by_question(name: str, entries: Sequence[AnswerEntry]) -> dict[tuple[int | 
     for entry in entries:
         again = asked.setdefault((entry.image_id, entry.question), {})
         if entry.question_id in again or (again and None in (entry.question_id, *again)):
-            raise FileError(f"{name}: two answers to {entry.question!r} about image {entry.image_id}; keep one")
+            raise UserError(f"{name}: two answers to {entry.question!r} about image {entry.image_id}; keep one")
         again[entry.question_id] = entry
     return {
         (*key, number): again[question_id]
@@ -217,13 +217,13 @@ def _check_order(having: Mapping[str, Sequence[AnswerEntry]], what: str) -> None
     (first, entries), *others = having.items()
     for name, theirs in others:
         if len(entries) != len(theirs):
-            raise FileError(
+            raise UserError(
                 f"{first} and {name} answer {len(entries)} and {len(theirs)} {what}, and without image ids they can "
                 "only be compared line by line"
             )
         for number, (ours, other) in enumerate(zip(entries, theirs, strict=True), start=1):
             if ours.question != other.question:
-                raise FileError(
+                raise UserError(
                     f"{first} and {name} differ in question {number} of the {what} ({ours.question!r} and "
                     f"{other.question!r}), and without image ids they can only be compared line by line"
                 )
@@ -233,7 +233,7 @@ def _check_labels(matched: Mapping[str, Sequence[AnswerEntry]]) -> None:
     for answers in zip(*matched.values(), strict=True):
         if len({entry.label for entry in answers}) > 1:
             told = ", ".join(f"{name} {entry.label!r}" for name, entry in zip(matched, answers, strict=True))
-            raise FileError(f"{answers[0].question!r} about image {answers[0].image_id} has two labels: {told}")
+            raise UserError(f"{answers[0].question!r} about image {answers[0].image_id} has two labels: {told}")
 
 
 def _clusters(matched: Mapping[str, Sequence[AnswerEntry]], what: str, notes: list[str]) -> tuple[int, ...]:

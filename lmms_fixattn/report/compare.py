@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.errors import UserError, did_you_mean
 from lmms_fixattn.report import recorded
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
 from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, pope_column, times
@@ -20,7 +20,6 @@ from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
 from lmms_fixattn.report.verdict import Kind, kinds, verdict
 from lmms_fixattn.scoring import bootstrap, chair, pope
 from lmms_fixattn.scoring.bootstrap import Interval
-from lmms_fixattn.scoring.files.reading import FileError
 from lmms_fixattn.scoring.silence import said_of_silence, too_silent
 from lmms_fixattn.scoring.staircase import Staircase
 from lmms_fixattn.scoring.truncation import Curve, PrefixCounts, Truncation, count_prefixes
@@ -113,7 +112,7 @@ def compare(
     and answers yes or no, the same for every run. progress: wraps what takes long, as (items, unit). controls: the
     control runs, by name; None for those whose record says so (report.controls).
 
-    Raises FileError where runs may not be compared (agreement.agree), for two runs of one name, an unknown baseline,
+    Raises UserError where runs may not be compared (agreement.agree), for two runs of one name, an unknown baseline,
     captions without truth, and runs that disagree about the truth of an image.
     """
     runs = _baseline_first(runs, baseline)
@@ -201,9 +200,9 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 def _baseline_first(runs: Sequence[Run], baseline: str | None) -> list[Run]:
     names = [run.name for run in runs]
     if not runs:
-        raise FileError("a comparison needs at least one run: a folder or file, or NAME=path")
+        raise UserError("a comparison needs at least one run: a folder or file, or NAME=path")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise FileError(f"two runs are called {twice[0]!r}; name them apart as NAME=path")
+        raise UserError(f"two runs are called {twice[0]!r}; name them apart as NAME=path")
     if baseline is None:
         methods = [run.record.get("lmms_fixattn", {}).get("method", {}).get("name") for run in runs]
         chosen = methods.index("vanilla") if methods.count("vanilla") == 1 else 0
@@ -211,7 +210,7 @@ def _baseline_first(runs: Sequence[Run], baseline: str | None) -> list[Run]:
         chosen = names.index(baseline)
     else:
         hint = did_you_mean(baseline, names)
-        raise FileError(f"baseline {baseline!r} is none of the runs {', '.join(names)}{hint}")
+        raise UserError(f"baseline {baseline!r} is none of the runs {', '.join(names)}{hint}")
     return [runs[chosen], *runs[:chosen], *runs[chosen + 1 :]]
 
 
@@ -228,7 +227,7 @@ def _check_shares(runs: Sequence[Run], agreement: Agreement) -> None:
     for run in runs[1:]:
         theirs = parts(run)
         if not ours & theirs:
-            raise FileError(
+            raise UserError(
                 f"{run.name} has {' and '.join(sorted(theirs))}, the baseline {runs[0].name} has "
                 f"{' and '.join(sorted(ours))}: nothing to compare"
             )
@@ -241,7 +240,7 @@ def _truths(agreement: Agreement, truth: Mapping[int, frozenset[str]] | None) ->
     keys = next(iter(agreement.captions.values()), {})
     if truth is not None:
         if lacking := [image_id for _, image_id in keys if image_id not in truth]:
-            raise FileError(
+            raise UserError(
                 f"{len(lacking)} of {len(keys)} captioned images have no truth, the first is image {lacking[0]}"
             )
         return {key: truth[key[1]] for key in keys}
@@ -252,13 +251,13 @@ def _truths(agreement: Agreement, truth: Mapping[int, frozenset[str]] | None) ->
             if entry.truth is None:
                 continue
             if found.setdefault(key, entry.truth) != entry.truth:
-                raise FileError(
+                raise UserError(
                     f"{source[key]} and {name} disagree about what image {key[1]} shows: {sorted(found[key])} and "
                     f"{sorted(entry.truth)}; give the truth with --ground-truth or --coco"
                 )
             source.setdefault(key, name)
     if lacking := [image_id for task, image_id in keys if (task, image_id) not in found]:
-        raise FileError(
+        raise UserError(
             f"no run says what {len(lacking)} of {len(keys)} captioned images show, the first is image {lacking[0]}; "
             "give the truth with --ground-truth or --coco"
         )

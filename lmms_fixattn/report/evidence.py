@@ -20,13 +20,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.errors import UserError, did_you_mean
 from lmms_fixattn.report.compare import Comparison, Progress, Row, compare, to_json
 from lmms_fixattn.report.controls import CONTROLS
 from lmms_fixattn.report.runs import Run, read_run
 from lmms_fixattn.report.verdict import FEWEST_IMAGES, Standing, standing
 from lmms_fixattn.scoring import bootstrap, chair
-from lmms_fixattn.scoring.files.reading import FileError, read_entries
+from lmms_fixattn.scoring.files.reading import read_entries
 from lmms_fixattn.scoring.truncation import Truncation
 
 BASELINE = "baseline"
@@ -102,21 +102,21 @@ class Evidence:
 
 
 def read_index(path: Path) -> list[Entry]:
-    """Return the files of an index. FileError where it has another form, or a group has no baseline or no method."""
+    """Return the files of an index. UserError where it has another form, or a group has no baseline or no method."""
     entries, places = [], set()
     for place, given in read_entries(path, _FORM):
         entry = _entry(place, given)
         if (entry.group, entry.name) in places:
-            raise FileError(f"{place}: a second {entry.name!r} in the group {entry.group!r}; name them apart")
+            raise UserError(f"{place}: a second {entry.name!r} in the group {entry.group!r}; name them apart")
         places.add((entry.group, entry.name))
         entries.append(entry)
     if not entries:
-        raise FileError(f"{path}: no files; expected a list of {_FORM} objects")
+        raise UserError(f"{path}: no files; expected a list of {_FORM} objects")
     for group, files in _grouped(entries).items():
         baselines = [entry.name for entry in files if entry.method == BASELINE]
         if len(baselines) != 1 or len(files) < 2:
             found = f"{len(baselines)} ({', '.join(baselines) or 'none'}) among {len(files)} files"
-            raise FileError(
+            raise UserError(
                 f"{path}: the group {group!r} needs one file of method {BASELINE!r} and others beside it, not {found}"
             )
     return entries
@@ -126,29 +126,29 @@ def _entry(place: str, given: Mapping[str, Any]) -> Entry:
     known = (*_NEEDED, "note", *_ORIGIN, "sha256", "lines")
     for key, value in given.items():
         if key not in known:
-            raise FileError(f"{place}: {key!r} is none of the keys {', '.join(known)}{did_you_mean(key, known)}")
+            raise UserError(f"{place}: {key!r} is none of the keys {', '.join(known)}{did_you_mean(key, known)}")
         if key == "lines":
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise FileError(f"{place}: 'lines' must be how many captions the file has, not {value!r}")
+                raise UserError(f"{place}: 'lines' must be how many captions the file has, not {value!r}")
         elif not isinstance(value, str) or not value.strip():
-            raise FileError(f"{place}: {key!r} must be text, not {value!r}")
+            raise UserError(f"{place}: {key!r} must be text, not {value!r}")
     if lacking := [key for key in _NEEDED if key not in given]:
-        raise FileError(f"{place}: no key {lacking[0]!r}; a file needs {', '.join(_NEEDED)}")
+        raise UserError(f"{place}: no key {lacking[0]!r}; a file needs {', '.join(_NEEDED)}")
     if PurePosixPath(given["file"]).is_absolute() or ".." in PurePosixPath(given["file"]).parts:
-        raise FileError(f"{place}: 'file' must lie under the index's folder, not at {given['file']!r}")
+        raise UserError(f"{place}: 'file' must lie under the index's folder, not at {given['file']!r}")
     if (stated := [key for key in _ORIGIN if key in given]) and len(stated) < len(_ORIGIN):
-        raise FileError(f"{place}: {', '.join(_ORIGIN)} go together; only {', '.join(stated)} is there")
+        raise UserError(f"{place}: {', '.join(_ORIGIN)} go together; only {', '.join(stated)} is there")
     return Entry(**given)
 
 
 def fetch_commands(entries: Sequence[Entry], folder: Path) -> Iterator[str]:
     """Yield a shell command for each file, which gets it from where it was released.
 
-    FileError where the index does not say where a file was.
+    UserError where the index does not say where a file was.
     """
     for entry in entries:
         if not entry.repository:
-            raise FileError(f"{entry.file}: the index does not say its repository, commit and path")
+            raise UserError(f"{entry.file}: the index does not say its repository, commit and path")
         address = f"https://raw.githubusercontent.com/{entry.repository}/{entry.commit}/{quote(entry.path)}"
         yield f"curl -fL --create-dirs -o {shlex.quote(str(folder / entry.file))} {shlex.quote(address)}"
 
@@ -156,12 +156,12 @@ def fetch_commands(entries: Sequence[Entry], folder: Path) -> Iterator[str]:
 def read_files(entries: Sequence[Entry], folder: Path) -> list[Run]:
     """Return the runs of an index's files, which lie in a folder as the index says, or with .gz behind that.
 
-    Raises FileError where one is missing, has another content or number of captions than the index says, or is no
+    Raises UserError where one is missing, has another content or number of captions than the index says, or is no
     captions; nothing is left out.
     """
     paths = [_path(folder, entry) for entry in entries]
     if missing := [entry for entry, path in zip(entries, paths, strict=True) if path is None]:
-        raise FileError(
+        raise UserError(
             f"{len(missing)} of {len(entries)} files are not in {folder}, the first is {missing[0].file}"
             + ("; --commands prints the commands that get them" if missing[0].repository else "")
         )
@@ -174,13 +174,13 @@ def _path(folder: Path, entry: Entry) -> Path | None:
 
 def _run(entry: Entry, path: Path) -> Run:
     if entry.sha256 and (found := _sha256(path)) != entry.sha256.lower():
-        raise FileError(f"{path}: not the released file: expected sha256 {entry.sha256}, got {found}")
+        raise UserError(f"{path}: not the released file: expected sha256 {entry.sha256}, got {found}")
     run = replace(read_run(f"{entry.name.replace('=', ' ')}={path}"), name=entry.name)
     captions = sum(map(len, run.captions.values()))
     if not captions:
-        raise FileError(f"{path}: expected captions, and it holds none")
+        raise UserError(f"{path}: expected captions, and it holds none")
     if entry.lines is not None and captions != entry.lines:
-        raise FileError(f"{path}: expected {entry.lines} captions, got {captions}")
+        raise UserError(f"{path}: expected {entry.lines} captions, got {captions}")
     return run
 
 
@@ -189,7 +189,7 @@ def _sha256(path: Path) -> str:
         content = path.read_bytes()
         return hashlib.sha256(gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content).hexdigest()
     except (OSError, EOFError, zlib.error) as error:
-        raise FileError(f"{path}: cannot be read: {error}") from None
+        raise UserError(f"{path}: cannot be read: {error}") from None
 
 
 def gather(
@@ -203,7 +203,7 @@ def gather(
 ) -> Evidence:
     """Compare the runs of each group with its baseline.
 
-    runs: those of the entries, in their order (read_files); the rest as for report.compare.compare. Raises FileError
+    runs: those of the entries, in their order (read_files); the rest as for report.compare.compare. Raises UserError
     where a group's runs do not caption the same images, and as compare does.
     """
     having = dict(zip(entries, runs, strict=True))
@@ -218,8 +218,8 @@ def gather(
             compared[group] = compare(
                 named, baseline.name, truth, analyser, draws, seed, progress=progress, controls=trivial
             )
-        except FileError as error:
-            raise FileError(f"group {group!r}: {error}") from None
+        except UserError as error:
+            raise UserError(f"group {group!r}: {error}") from None
     p_values = {
         (group, row.name): row.vs_truncation.p
         for group, comparison in compared.items()
@@ -252,7 +252,7 @@ def _check_images(group: str, baseline: Run, run: Run) -> None:
 
     ours, theirs = images(baseline), images(run)
     if ours != theirs:
-        raise FileError(
+        raise UserError(
             f"group {group!r}: {run.name} captions {len(theirs)} images and its baseline {baseline.name} {len(ours)}, "
             f"of which {len(set(ours) & set(theirs))} are the same; they must caption the same images"
         )

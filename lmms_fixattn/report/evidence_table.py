@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report.evidence import Evidence, Group, Line, evidence_json
 from lmms_fixattn.report.plot_evidence import draw
 from lmms_fixattn.scoring.bootstrap import LEVEL, Interval
-from lmms_fixattn.scoring.files.reading import FileError
 
 _FULL = (
     "run",
@@ -67,7 +67,7 @@ def write(evidence: Evidence, directory: Path) -> list[Path]:
         for name, content in contents.items():
             (directory / name).write_bytes(content)
     except OSError as error:
-        raise FileError(f"{directory}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{directory}: cannot be written: {error.strerror or error}") from None
     return [directory / name for name in contents]
 
 

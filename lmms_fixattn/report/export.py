@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report.card import card, written_card
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
 from lmms_fixattn.scoring import chair, pope
-from lmms_fixattn.scoring.files.reading import FileError
 
 Truth = Mapping[int, frozenset[str]]
 
@@ -34,7 +34,7 @@ def export(run: Run, form: str, folder: Path, truth: Truth | None = None, analys
         analyser: how captions become objects; by default as in the run.
 
     Raises:
-        FileError: the run holds nothing of that form, or the folder cannot be written.
+        UserError: the run holds nothing of that form, or the folder cannot be written.
     """
     content = card(run, truth, analyser)
     try:
@@ -46,13 +46,13 @@ def export(run: Run, form: str, folder: Path, truth: Truth | None = None, analys
         ):
             paths.append(_write(folder / name, [text]))
     except OSError as error:
-        raise FileError(f"{folder}: {error.strerror or error}") from error
+        raise UserError(f"{folder}: {error.strerror or error}") from error
     return paths
 
 
 def _captions(run: Run, folder: Path, truth: Truth | None, analyser: str, parser: str) -> list[Path]:
     if not run.captions:
-        raise FileError(f"{run.path}: no captions to export, only answers; use --to pope")
+        raise UserError(f"{run.path}: no captions to export, only answers; use --to pope")
     paths = []
     for task, entries in run.captions.items():
         name = task or "captions"
@@ -66,7 +66,7 @@ def _captions(run: Run, folder: Path, truth: Truth | None, analyser: str, parser
 
 def _pope(run: Run, folder: Path, truth: Truth | None, analyser: str, parser: str) -> list[Path]:
     if not run.answers:
-        raise FileError(f"{run.path}: no yes/no answers to export, only captions; use --to captions")
+        raise UserError(f"{run.path}: no yes/no answers to export, only captions; use --to captions")
     return [
         _lines(folder / f"{task or 'answers'}.jsonl", (_answer(entry, task) for entry in entries))
         for task, entries in run.answers.items()
@@ -75,7 +75,7 @@ def _pope(run: Run, folder: Path, truth: Truth | None, analyser: str, parser: st
 
 def _amber(run: Run, folder: Path, truth: Truth | None, analyser: str, parser: str) -> list[Path]:
     if not run.captions:
-        raise FileError(f"{run.path}: no captions to export as AMBER responses, only answers; use --to pope")
+        raise UserError(f"{run.path}: no captions to export as AMBER responses, only answers; use --to pope")
     return [
         _write(
             folder / f"{task or 'responses'}.json",
@@ -108,7 +108,7 @@ def _lmms_eval(run: Run, folder: Path, truth: Truth | None, analyser: str, parse
         for entry in captions:
             words = _truth_of(entry, truth)
             if words is None:
-                raise FileError(f"{run.path}: no truth of image {entry.image_id}; give --ground-truth or --coco")
+                raise UserError(f"{run.path}: no truth of image {entry.image_id}; give --ground-truth or --coco")
             row = chair.score_caption(entry.image_id, entry.text, words, reader, entry.terminated)
             rows.append(row | {"tokens": entry.tokens})
         samples[name] = [

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report import plots
 from lmms_fixattn.report.asked import asked
 from lmms_fixattn.report.cards import cards
@@ -19,7 +20,6 @@ from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.grids import grids
 from lmms_fixattn.report.samples import samples
 from lmms_fixattn.scoring.chair import make_analyser
-from lmms_fixattn.scoring.files.reading import FileError
 
 _CAPTIONS = {
     "truncation": "Beyond brevity: each method minus the best cut of the baseline at the same recall. An interval "
@@ -49,14 +49,14 @@ def write_page(comparison: Comparison, path: Path, drawn: Mapping[str, plots.Plo
 
     Everything is in the file: style, scripts, plots as SVG, pictures that runs logged as data. One browser shows every
     caption with the objects that it mentions, supported, not, or missed, another the yes/no questions with every
-    answer. drawn: what plots.figures(comparison) gave, where it has been called. Raises FileError where the file
+    answer. drawn: what plots.figures(comparison) gave, where it has been called. Raises UserError where the file
     cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page(comparison, drawn), encoding="utf-8", errors="replace")
     except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def page(comparison: Comparison, drawn: Mapping[str, plots.Plot] | None = None) -> str:

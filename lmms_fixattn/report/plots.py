@@ -12,6 +12,7 @@ from typing import NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.plot_forest import has_pope, pope_plot, truncation_plot
 from lmms_fixattn.report.plot_positions import position_plot
@@ -19,7 +20,6 @@ from lmms_fixattn.report.plot_recall import recall_plot
 from lmms_fixattn.report.plot_style import STYLE
 from lmms_fixattn.report.positions import Rate, positions
 from lmms_fixattn.scoring.chair import make_analyser
-from lmms_fixattn.scoring.files.reading import FileError
 
 
 class Plot(NamedTuple):
@@ -33,7 +33,7 @@ def write_plots(comparison: Comparison, directory: Path, drawn: Mapping[str, Plo
     """Write every plot that the comparison has figures for, NAME.png and NAME.svg; return the paths.
 
     drawn: what figures(comparison) gave, where it has been called. The files are the same bytes for the same
-    comparison. The directory is made where it is missing; raises FileError where it cannot be written.
+    comparison. The directory is made where it is missing; raises UserError where it cannot be written.
     """
     contents = {
         directory / f"{name}.{suffix}": _bytes(plot.wide, suffix)
@@ -45,7 +45,7 @@ def write_plots(comparison: Comparison, directory: Path, drawn: Mapping[str, Plo
         for path, content in contents.items():
             path.write_bytes(content)
     except OSError as error:
-        raise FileError(f"{directory}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{directory}: cannot be written: {error.strerror or error}") from None
     return list(contents)
 
 

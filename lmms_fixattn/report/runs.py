@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lmms_fixattn.scoring.files.entries import FileError, kind, number, read_entries, read_object, text_of, whole_number
+from lmms_fixattn.errors import UserError
+from lmms_fixattn.scoring.files.entries import kind, number, read_entries, read_object, text_of, whole_number
 from lmms_fixattn.scoring.files.lmms_samples import plain
 from lmms_fixattn.scoring.files.questions import read_answers_to
 from lmms_fixattn.scoring.files.reading import (
@@ -89,7 +90,7 @@ class Run:
 def read_runs(texts: Sequence[str], questions: Sequence[Path] = ()) -> list[list[Run]]:
     """Read runs from paths or NAME=path, a list for each: the folder of a sweep is all of its finished cells.
 
-    A cell is called as its folder is, with NAME before it where one is given. Raises FileError as :func:`read_run`.
+    A cell is called as its folder is, with NAME before it where one is given. Raises UserError as :func:`read_run`.
     """
     found = []
     for text in texts:
@@ -111,7 +112,7 @@ def read_run(text: str, questions: Sequence[Path] = ()) -> Run:
     (scoring.files.reading); the answers of a file are joined to the questions of these files, if any are given
     (scoring.files.questions).
 
-    Raises FileError for a path that is not there, of another form, or that lacks entries.
+    Raises UserError for a path that is not there, of another form, or that lacks entries.
     """
     name, path = _named(text)
     if path.is_dir():
@@ -143,7 +144,7 @@ def _is_known(place: str, row: Mapping[str, Any]) -> bool:
     """Return whether a sample is of a task of lmms-eval's own whose captions or answers can be read."""
     try:
         return "n" not in row and bool(list(plain(place, row)))
-    except FileError:
+    except UserError:
         return False
 
 
@@ -152,19 +153,19 @@ def _named(text: str) -> tuple[str, Path]:
     if not equals or Path(text).exists():
         return "", Path(text)
     if not before or not after:
-        raise FileError(f"a run is a path or NAME=path, not {text!r}")
+        raise UserError(f"a run is a path or NAME=path, not {text!r}")
     return before, Path(after)
 
 
 def _only_result(folder: Path) -> Path:
     results = sorted(folder.rglob(f"*{_RESULTS}"), key=lambda path: path.name)
     if not results:
-        raise FileError(f"{folder}: no *{_RESULTS} below it; a run is a folder that lmms-eval wrote with --output_path")
+        raise UserError(f"{folder}: no *{_RESULTS} below it; a run is a folder that lmms-eval wrote with --output_path")
     if len(places := sorted({str(path.parent) for path in results})) > 1:
-        raise FileError(f"{folder}: results of several runs, in {', '.join(places)}; name one of these folders")
+        raise UserError(f"{folder}: results of several runs, in {', '.join(places)}; name one of these folders")
     if len(results) > 1:  # lmms-eval calls the folder after the checkpoint: all methods of one --output_path share it
         found = ", ".join(f"{path} ({_what_ran(path)})" for path in results)
-        raise FileError(
+        raise UserError(
             f"{folder}: results of {len(results)} runs in one folder, {found}; name those files, or move all files of "
             "a run to a folder of its own"
         )
@@ -185,7 +186,7 @@ def _read_result(name: str, path: Path) -> Run:
     }
     configs = content["configs"]
     if missing := [task for task in configs if task not in samples]:
-        raise FileError(f"{path}: no samples of {', '.join(missing)} beside it; run lmms-eval with --log_samples")
+        raise UserError(f"{path}: no samples of {', '.join(missing)} beside it; run lmms-eval with --log_samples")
     captions: dict[str, tuple[CaptionEntry, ...]] = {}
     answers: dict[str, list[AnswerEntry]] = {}
     task_of: dict[str, str] = {}
@@ -194,7 +195,7 @@ def _read_result(name: str, path: Path) -> Run:
         rows = [(place, entry) for place, entry in read_entries(samples[task], "sample")]
         expected = content["n-samples"].get(task, {}).get("effective", len(rows))
         if len(rows) != expected:
-            raise FileError(f"{samples[task]}: {len(rows)} samples, but the results are over {expected}; run it again")
+            raise UserError(f"{samples[task]}: {len(rows)} samples, but the results are over {expected}; run it again")
         documents += len(rows)
         if rows and all(isinstance(row.get("n"), dict) and "caption" in row["n"] for _, row in rows):
             pictures = [_picture(row) for _, row in rows]
@@ -220,10 +221,10 @@ def _read_result(name: str, path: Path) -> Run:
                 answers[task] = [_asked(row) for row in read_answers(samples[task])]
     if not captions and not answers:
         if predicted := [task for task, config in configs.items() if _only_predicted(config)]:
-            raise FileError(
+            raise UserError(
                 f"{path}: --predict_only left out what {', '.join(predicted)} scores by; run lmms-eval again without it"
             )
-        raise FileError(
+        raise UserError(
             f"{path}: none of its tasks ({', '.join(configs)}) is one of ours (chair_... or pope_...), nor lmms-eval's "
             "coco_cap_chair or pope"
         )
@@ -256,7 +257,7 @@ def _object(path: Path) -> dict[str, Any]:
         _part(f"{path}: {key!r}", content, key)
     for task, config in content["configs"].items():
         if not isinstance(config, dict):
-            raise FileError(f"{path}: the configuration of {task} must be an object, not {kind(config)}")
+            raise UserError(f"{path}: the configuration of {task} must be an object, not {kind(config)}")
         _part(f"{path}: 'generation_kwargs' of {task}", config, "generation_kwargs")
     for task in content["n-samples"]:
         place = f"{path}: 'n-samples' of {task}"
@@ -276,7 +277,7 @@ def _part(what: str, content: dict[str, Any], key: str) -> dict[str, Any]:
     if content.get(key) is None:
         content[key] = {}
     if not isinstance(content[key], dict):
-        raise FileError(f"{what} must be an object, not {kind(content[key])}")
+        raise UserError(f"{what} must be an object, not {kind(content[key])}")
     part: dict[str, Any] = content[key]
     return part
 
@@ -318,7 +319,7 @@ def _split(task: str, row: Any) -> str:
 
 def _answer(place: str, row: Any) -> AnswerEntry:
     if not isinstance(row, dict) or not {"question", "label", "answer"} <= row.keys():
-        raise FileError(f"{place}: 'n' holds no answers to yes/no questions; run it again")
+        raise UserError(f"{place}: 'n' holds no answers to yes/no questions; run it again")
     question, label, answer = (text_of(row[key], place, repr(key)) for key in ("question", "label", "answer"))
     said = origin(place, row)
     turn = None if row.get("turn") is None else whole_number(row["turn"], place, "'turn'")

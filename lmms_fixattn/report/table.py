@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report import glance
 from lmms_fixattn.report.columns import POPE_FIGURES
 from lmms_fixattn.report.compare import Comparison, Row, to_json
 from lmms_fixattn.report.controls import BESIDE
 from lmms_fixattn.report.terminal import wrapped
 from lmms_fixattn.scoring.bootstrap import Interval
-from lmms_fixattn.scoring.files.reading import FileError
 
 _OBJECTS = ("chair_s", "chair_i", "chair_i_unique", "recall", "precision", "f1")
 _MANNER = ("words", "rep_4", "looped", "unterminated")
@@ -86,7 +86,7 @@ def write(comparison: Comparison, directory: Path) -> list[Path]:
         for name, form in files.items():
             (directory / name).write_text(render(comparison, form), encoding="utf-8")
     except OSError as error:
-        raise FileError(f"{directory}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{directory}: cannot be written: {error.strerror or error}") from None
     return [directory / name for name in files]
 
 

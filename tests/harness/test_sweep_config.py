@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from lmms_fixattn import METHODS, make_method
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.harness.sweep_config import MODEL_ARGS, Cell, Plan, read_plan, shipped
 from lmms_fixattn.methods import Method
 from lmms_fixattn.methods.fixattn import FixAttn
 from lmms_fixattn.report.paper_tables import LAYOUTS
 from lmms_fixattn.scoring import chair
 from lmms_fixattn.scoring.chair import make_analyser
-from lmms_fixattn.scoring.files.reading import FileError, read_captions, read_ground_truth
+from lmms_fixattn.scoring.files.reading import read_captions, read_ground_truth
 
 HEAD = "model: {pretrained: demo}\ntasks: [chair_demo]\n"
 
@@ -72,7 +73,7 @@ def test_the_command_lines_limit_wins_and_the_first_cell_is_the_baseline(tmp_pat
     text = HEAD + "limit: 7\ngrid: {method: [pai, vanilla]}\n"
     plan = read(tmp_path, text, limit=3)
     assert (plan.limit, plan.baseline) == (3, "pai")
-    with pytest.raises(FileError, match=r"limit: expected a whole number .*got 0"):
+    with pytest.raises(UserError, match=r"limit: expected a whole number .*got 0"):
         read(tmp_path, text, limit=0)
 
 
@@ -112,7 +113,7 @@ def test_the_command_lines_limit_wins_and_the_first_cell_is_the_baseline(tmp_pat
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(FileError, match=rf"(?s)^{tmp_path}/mine.yaml: .*{message}"):
+    with pytest.raises(UserError, match=rf"(?s)^{tmp_path}/mine.yaml: .*{message}"):
         read(tmp_path, HEAD + text)
 
 
@@ -135,14 +136,14 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, messag
 )
 def test_what_holds_for_all_cells_is_checked(tmp_path: Path, head: str, message: str) -> None:
     cells = "\ncells: [{name: a, method: pai}]" if not head.startswith("- ") else ""
-    with pytest.raises(FileError, match=message):
+    with pytest.raises(UserError, match=message):
         read(tmp_path, head + cells)
 
 
 def test_a_configuration_that_is_nowhere_is_said_with_the_shipped_ones(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"tabel1: no such file .*did you mean 'table1'.*demo_table1"):
+    with pytest.raises(UserError, match=r"tabel1: no such file .*did you mean 'table1'.*demo_table1"):
         read_plan("tabel1")
-    with pytest.raises(FileError, match=r"there.yaml: no such file; shipped configurations: demo, demo_heads"):
+    with pytest.raises(UserError, match=r"there.yaml: no such file; shipped configurations: demo, demo_heads"):
         read_plan(str(tmp_path / "there.yaml"))
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report.agreement import agree, split_names
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
-from lmms_fixattn.scoring.files.reading import FileError
 
 
 def run(name: str, ids: tuple[int, ...] = (), task: str = "", **record: Any) -> Run:
@@ -45,12 +45,12 @@ def test_captions_come_in_one_order_whatever_that_of_the_files() -> None:
 
 def test_different_images_are_refused_or_reduced_to_those_shared_and_said() -> None:
     runs = [run("a", (1, 2, 3)), run("b", (2, 3, 4, 5)), run("c", (3, 2))]
-    with pytest.raises(FileError, match=r"a and b caption different images: 3 and 4, of which 2 .*--allow-differences"):
+    with pytest.raises(UserError, match=r"a and b caption different images: 3 and 4, of which 2 .*--allow-differences"):
         agree(runs)
     found = agree(runs, allow_differences=True)
     assert {tuple(entries) for entries in found.captions.values()} == {(("", 2), ("", 3))}
     assert "only the 2 images that all caption are compared (of a 3, b 4, c 2)" in found.notes
-    with pytest.raises(FileError, match="a, b caption no images in common"):
+    with pytest.raises(UserError, match="a, b caption no images in common"):
         agree([run("a", (1,)), run("b", (2,))], allow_differences=True)
 
 
@@ -66,7 +66,7 @@ def test_different_images_are_refused_or_reduced_to_those_shared_and_said() -> N
 )
 def test_runs_that_were_asked_differently_are_refused_or_noted(change: dict[str, Any], said: str) -> None:
     runs = [run("a", (1, 2), "chair_coco"), run("b", (1, 2), "chair_coco", **change)]
-    with pytest.raises(FileError) as error:
+    with pytest.raises(UserError) as error:
         agree(runs)
     remedy = "LMMS_FIXATTN_IMAGES chooses the list; " if "image_list_sha256" in change else ""
     assert str(error.value) == f"a and b differ in the {said}; {remedy}--allow-differences compares them all the same"
@@ -98,12 +98,12 @@ def test_a_plain_file_is_matched_by_image_with_the_tasks_of_the_others() -> None
     assert list(found.captions["plain"]) == list(found.captions["both"]) == [("familiar", 1), ("unfamiliar", 2)]
     assert found.notes == ["plain files, whose prompt and settings are not known and were not compared: plain"]
     twice = Run("t", Path(), {"a": (CaptionEntry(1, "x"),), "b": (CaptionEntry(1, "y"),)}, record=recorded("a"))
-    with pytest.raises(FileError, match="plain: image 1 is captioned in a and b"):
+    with pytest.raises(UserError, match="plain: image 1 is captioned in a and b"):
         agree([twice, run("plain", (1,))])
 
 
 def test_two_captions_of_an_image_are_refused() -> None:
-    with pytest.raises(FileError, match="a: two captions for image 1"):
+    with pytest.raises(UserError, match="a: two captions for image 1"):
         agree([run("a", (1, 1)), run("b", (1,))])
 
 
@@ -127,9 +127,9 @@ def test_questions_without_images_are_matched_line_by_line_and_drawn_alone() -> 
     found = agree([answering("a", rows), answering("b", rows)])
     assert found.clusters[""] == (0, 1)
     assert any("carry no image ids, so single questions are resampled" in note for note in found.notes)
-    with pytest.raises(FileError, match="a and b answer 2 and 1 POPE questions, and without image ids"):
+    with pytest.raises(UserError, match="a and b answer 2 and 1 POPE questions, and without image ids"):
         agree([answering("a", rows), answering("b", rows[:1])], allow_differences=True)
-    with pytest.raises(FileError, match=r"question 2 of the POPE questions \('A dog\?' and 'A cat\?'\)"):
+    with pytest.raises(UserError, match=r"question 2 of the POPE questions \('A dog\?' and 'A cat\?'\)"):
         agree([answering("a", rows), answering("b", [rows[0], (None, "A cat?", "no")])])
 
 
@@ -138,16 +138,16 @@ def test_questions_that_differ_are_refused_or_reduced_to_those_shared() -> None:
         answering("a", [(1, "A dog?", "yes"), (2, "A dog?", "no")], "popular"),
         answering("b", [(1, "A dog?", "yes")], "popular"),
     ]
-    with pytest.raises(FileError, match="a and b answer different questions of POPE popular: 2 and 1, of which 1 are"):
+    with pytest.raises(UserError, match="a and b answer different questions of POPE popular: 2 and 1, of which 1 are"):
         agree(runs)
     found = agree(runs, allow_differences=True)
     assert len(found.answers["popular"]["a"]) == len(found.clusters["popular"]) == 1
 
 
 def test_two_labels_or_two_answers_of_a_question_are_refused() -> None:
-    with pytest.raises(FileError, match="about image 1 has two labels: a 'yes', b 'no'"):
+    with pytest.raises(UserError, match="about image 1 has two labels: a 'yes', b 'no'"):
         agree([answering("a", [(1, "A dog?", "yes")]), answering("b", [(1, "A dog?", "no")])])
-    with pytest.raises(FileError, match="a: two answers to 'A dog\\?' about image 1"):
+    with pytest.raises(UserError, match="a: two answers to 'A dog\\?' about image 1"):
         agree([answering("a", [(1, "A dog?", "yes")] * 2), answering("b", [(1, "A dog?", "yes")])])
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report.columns import CAPTION_COLUMNS, caption_figures
 from lmms_fixattn.report.compare import Comparison, compare, to_json
 from lmms_fixattn.report.controls import CONTROLS
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run, read_run
 from lmms_fixattn.scoring import bootstrap, chair, pope
 from lmms_fixattn.scoring.count_model import rate_ratio
-from lmms_fixattn.scoring.files.reading import FileError, read_ground_truth
+from lmms_fixattn.scoring.files.reading import read_ground_truth
 from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
 from lmms_fixattn.scoring.staircase import StaircaseControl
 from lmms_fixattn.scoring.truncation import TruncationControl, count_prefixes
@@ -141,11 +142,11 @@ def test_the_baseline_is_the_named_run_or_the_vanilla_one_or_the_first() -> None
     assert made(*runs).baseline == "a"
     assert made(runs[0], vanilla, runs[2]).baseline == "b"
     assert made(runs[0], vanilla, runs[2], baseline="a").baseline == "a"
-    with pytest.raises(FileError, match=r"baseline 'vanila' is none of the runs vanilla, b \(did you mean 'vanilla'"):
+    with pytest.raises(UserError, match=r"baseline 'vanila' is none of the runs vanilla, b \(did you mean 'vanilla'"):
         made(replace(runs[0], name="vanilla"), runs[1], baseline="vanila")
-    with pytest.raises(FileError, match="at least one run"):
+    with pytest.raises(UserError, match="at least one run"):
         made()
-    with pytest.raises(FileError, match=r"two runs are called 'a'.*NAME=path"):
+    with pytest.raises(UserError, match=r"two runs are called 'a'.*NAME=path"):
         made(runs[0], runs[0])
 
 
@@ -206,12 +207,12 @@ def test_truth_of_the_command_line_wins_over_the_logged_one_which_must_agree() -
     dog, cat = frozenset({"dog"}), frozenset({"cat"})
     comparison = compare([logged("a", 1, dog), logged("b", 2, None)], None, None, LEXICON, draws=9)
     assert {tuple(row["truth"]) for row in comparison.rows[1].captions} == {("dog",)}
-    with pytest.raises(FileError, match=r"a and b disagree about what image 1 shows: \['dog'\] and \['cat'\]"):
+    with pytest.raises(UserError, match=r"a and b disagree about what image 1 shows: \['dog'\] and \['cat'\]"):
         compare([logged("a", 1, dog), logged("b", 2, cat)], None, None, LEXICON)
-    with pytest.raises(FileError, match="no run says what 41 of 41 captioned images show, the first is image 1"):
+    with pytest.raises(UserError, match="no run says what 41 of 41 captioned images show, the first is image 1"):
         compare([logged("a", 1, None), logged("b", 2, None)], None, None, LEXICON)
     lacking = {image: words for image, words in TRUTH.items() if image != 41}
-    with pytest.raises(FileError, match="1 of 41 captioned images have no truth, the first is image 41"):
+    with pytest.raises(UserError, match="1 of 41 captioned images have no truth, the first is image 41"):
         compare([logged("a", 1, dog), logged("b", 2, dog)], None, lacking, LEXICON)
     given = compare([logged("a", 1, dog), logged("b", 2, cat)], None, TRUTH, LEXICON, draws=9)
     assert given.rows[0].captions[3]["truth"] == sorted(TRUTH[4])
@@ -219,7 +220,7 @@ def test_truth_of_the_command_line_wins_over_the_logged_one_which_must_agree() -
 
 def test_runs_share_captions_or_answers_or_are_refused() -> None:
     with pytest.raises(
-        FileError, match=r"b has answers of POPE random, the baseline a has captions: nothing to compare"
+        UserError, match=r"b has answers of POPE random, the baseline a has captions: nothing to compare"
     ):
         made(captioned("a", 1), asked("b", 1, "random"))
     comparison = made(both("a", 1), captioned("b", 2))

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from lmms_fixattn import cli
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report import plot_evidence
 from lmms_fixattn.report.compare import compare
 from lmms_fixattn.report.evidence import (
@@ -29,7 +30,7 @@ from lmms_fixattn.report.evidence import (
 from lmms_fixattn.report.evidence_table import markdown, text
 from lmms_fixattn.report.runs import read_run
 from lmms_fixattn.scoring import bootstrap, chair
-from lmms_fixattn.scoring.files.reading import FileError, read_ground_truth
+from lmms_fixattn.scoring.files.reading import read_ground_truth
 from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
 
 LEXICON = chair.make_analyser()
@@ -147,16 +148,16 @@ def test_what_is_better_by_itself_alone_is_called_so_and_few_images_are_called_t
 )
 def test_an_index_of_another_form_is_refused(folder: Path, change: dict[str, Any], message: str) -> None:
     index = [{**entry, **change} if entry["file"] == "two/base.jsonl" else entry for entry in INDEX]
-    with pytest.raises(FileError, match=message):
+    with pytest.raises(UserError, match=message):
         read_index(written(folder, index))
 
 
 def test_an_index_says_what_it_lacks(folder: Path) -> None:
-    with pytest.raises(FileError, match=r"entry 1: no key 'method'; a file needs group, name, file, method"):
+    with pytest.raises(UserError, match=r"entry 1: no key 'method'; a file needs group, name, file, method"):
         read_index(written(folder, [{"group": "a", "name": "b", "file": "c"}]))
-    with pytest.raises(FileError, match="no files; expected a list of"):
+    with pytest.raises(UserError, match="no files; expected a list of"):
         read_index(written(folder, []))
-    with pytest.raises(FileError, match=r"not 1 \(base\) among 1 files"):
+    with pytest.raises(UserError, match=r"not 1 \(base\) among 1 files"):
         read_index(written(folder, INDEX[2:3]))
 
 
@@ -172,21 +173,21 @@ def test_a_file_must_be_the_one_that_the_index_names(folder: Path) -> None:
     other = FILES["one/short.jsonl"].replace(b"There", b"Their", 1)
     path.write_bytes(other)
     found = hashlib.sha256(other).hexdigest()
-    with pytest.raises(FileError, match=f"short.jsonl: not the released file: expected sha256 {digest}, got {found}"):
+    with pytest.raises(UserError, match=f"short.jsonl: not the released file: expected sha256 {digest}, got {found}"):
         made(folder, index)
-    with pytest.raises(FileError, match=r"short.jsonl: expected 41 captions, got 40"):
+    with pytest.raises(UserError, match=r"short.jsonl: expected 41 captions, got 40"):
         made(folder, [{**INDEX[0], "lines": 41}, *INDEX[1:]])
     path.write_text('{"question": "A dog?", "label": "yes", "answer": "yes"}\n')
-    with pytest.raises(FileError, match=r"short.jsonl: expected captions, and it holds none"):
+    with pytest.raises(UserError, match=r"short.jsonl: expected captions, and it holds none"):
         made(folder, INDEX)
 
 
 def test_nothing_is_left_out(folder: Path) -> None:
     (folder / "two/other.jsonl").write_bytes(captions(4, 5, range(2, 41)))
-    with pytest.raises(FileError, match=r"group 'two': other captions 39 images and its baseline base 40, of which 39"):
+    with pytest.raises(UserError, match=r"group 'two': other captions 39 images and its baseline base 40, of which 39"):
         made(folder)
     (folder / "two/other.jsonl").unlink()
-    with pytest.raises(FileError, match=r"1 of 5 files are not in .*, the first is two/other.jsonl$"):
+    with pytest.raises(UserError, match=r"1 of 5 files are not in .*, the first is two/other.jsonl$"):
         made(folder)
 
 
@@ -199,7 +200,7 @@ def test_the_commands_that_fetch_the_files_name_repository_commit_and_path(folde
         "my files/one/short.jsonl",
         "https://raw.githubusercontent.com/a/b/c0ffee/x%20y/z%231.jsonl",
     ]
-    with pytest.raises(FileError, match=r"short.jsonl: the index does not say its repository"):
+    with pytest.raises(UserError, match=r"short.jsonl: the index does not say its repository"):
         list(fetch_commands(read_index(written(folder, INDEX)), folder))
 
 

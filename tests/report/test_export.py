@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from lmms_fixattn import cli
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report.card import card, written_card
 from lmms_fixattn.report.compare import compare, to_json
 from lmms_fixattn.report.export import FORMS, export
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run, read_run
 from lmms_fixattn.scoring import chair, pope
-from lmms_fixattn.scoring.files.reading import FileError, read_answers, read_captions, read_ground_truth
+from lmms_fixattn.scoring.files.reading import read_answers, read_captions, read_ground_truth
 
 OBJECTS = ("dog", "cat", "truck", "bench", "umbrella", "hot dog", "pizza")
 LEXICON = chair.make_analyser()
@@ -183,7 +184,7 @@ def test_a_run_without_what_is_asked_for_is_an_error_that_says_what_to_do(
     form: str, what: str, run: Run, tmp_path: Path
 ) -> None:
     other = Run("r", run.path, run.captions) if form == "pope" else Run("r", run.path, answers=run.answers)
-    with pytest.raises(FileError, match=rf"{what}.*use --to"):
+    with pytest.raises(UserError, match=rf"{what}.*use --to"):
         export(other, form, tmp_path)
 
 

@@ -10,11 +10,11 @@ import pytest
 from browser import open_page, photograph
 from PIL import Image
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report import plots
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.grids import grids
 from lmms_fixattn.report.html import page, write_page
-from lmms_fixattn.scoring.files.reading import FileError
 
 pytestmark = pytest.mark.system
 
@@ -295,5 +295,5 @@ def test_a_picture_of_the_page_shows_marks_of_both_kinds(written: Path, tmp_path
 
 
 def test_a_path_that_cannot_be_written_is_one_line(comparison: Comparison, tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         write_page(comparison, tmp_path, {})

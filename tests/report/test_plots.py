@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report import plots
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.positions import positions
 from lmms_fixattn.scoring.bootstrap import Interval
 from lmms_fixattn.scoring.chair import make_analyser
-from lmms_fixattn.scoring.files.reading import FileError
 from lmms_fixattn.scoring.staircase import Staircase
 
 
@@ -206,5 +206,5 @@ def test_no_panel_is_empty_however_many_runs(comparison: Comparison) -> None:
 
 def test_a_directory_that_cannot_be_made_is_one_line(comparison: Comparison, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         plots.write_plots(comparison, tmp_path / "file" / "below", {"recall": plots.Plot(Figure(), Figure())})

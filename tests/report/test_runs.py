@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from runs_on_disk import answer_sample, caption_sample, write_lines, write_result
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, read_run
-from lmms_fixattn.scoring.files.reading import FileError
 
 CAPTIONS = [{"image_id": 7, "caption": "A dog.", "terminated": False, "tokens": 5}, {"image_id": "11", "caption": "A"}]
 
@@ -75,7 +75,7 @@ def test_several_runs_of_one_folder_are_each_named_and_none_is_taken_in_silence(
         rows = {"chair_coco": [caption_sample(1, f"A {method}.", [])]}
         folder = write_result(tmp_path / "out" / "model", rows, stamp=stamp, method=method)
     with pytest.raises(
-        FileError, match=r"2 runs in one folder, .*0_results.json \(spin on chair_coco\), .*\(vanilla on"
+        UserError, match=r"2 runs in one folder, .*0_results.json \(spin on chair_coco\), .*\(vanilla on"
     ):
         read_run(str(tmp_path / "out"))
     one, other = (
@@ -92,7 +92,7 @@ def test_a_run_of_predictions_alone_is_told_so(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     content["configs"]["chair_coco"]["metric_list"] = [{"metric": "bypass"}]
     path.write_text(json.dumps(content))
-    with pytest.raises(FileError, match="--predict_only left out what chair_coco scores by"):
+    with pytest.raises(UserError, match="--predict_only left out what chair_coco scores by"):
         read_run(str(folder))
 
 
@@ -108,31 +108,31 @@ def test_times_that_leave_out_some_of_the_answers_are_not_used(tmp_path: Path) -
 
 
 def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"no \*_results.json below it"):
+    with pytest.raises(UserError, match=r"no \*_results.json below it"):
         read_run(str(tmp_path))
     chair = {"chair_coco": [caption_sample(1, "A", []), caption_sample(2, "A", [])]}
     folder = write_result(tmp_path / "a", chair)
     samples = next(folder.glob("*samples*"))
     samples.write_text(samples.read_text().splitlines()[0])
-    with pytest.raises(FileError, match="1 samples, but the results are over 2"):
+    with pytest.raises(UserError, match="1 samples, but the results are over 2"):
         read_run(str(folder))
     samples.unlink()
-    with pytest.raises(FileError, match=r"no samples of chair_coco .*--log_samples"):
+    with pytest.raises(UserError, match=r"no samples of chair_coco .*--log_samples"):
         read_run(str(folder))
     write_result(tmp_path / "b", chair)
-    with pytest.raises(FileError, match=r"several runs, in .*a, .*b; name one"):
+    with pytest.raises(UserError, match=r"several runs, in .*a, .*b; name one"):
         read_run(str(tmp_path))
-    with pytest.raises(FileError, match=r"none of its tasks \(mme\)"):
+    with pytest.raises(UserError, match=r"none of its tasks \(mme\)"):
         read_run(str(write_result(tmp_path / "c", {"mme": [{"doc_id": 0}]})))
     broken = caption_sample(1, "A", [])
     broken["n"]["caption"] = None
-    with pytest.raises(FileError, match="line 1: 'caption' must be text, not null"):
+    with pytest.raises(UserError, match="line 1: 'caption' must be text, not null"):
         read_run(str(write_result(tmp_path / "d", {"chair_coco": [broken]})))
-    with pytest.raises(FileError, match="line 1: 'n' holds no answers"):
+    with pytest.raises(UserError, match="line 1: 'n' holds no answers"):
         read_run(str(write_result(tmp_path / "e", {"pope_coco": [{"n": [{"question": "A?"}]}]})))
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "x_results.json").write_text("{")
-    with pytest.raises(FileError, match="line 1, column 2: malformed JSON"):
+    with pytest.raises(UserError, match="line 1, column 2: malformed JSON"):
         read_run(str(tmp_path / "f"))
 
 
@@ -154,13 +154,13 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, rows: list[object], said: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    with pytest.raises(FileError, match=said):
+    with pytest.raises(UserError, match=said):
         read_run(str(path))
 
 
 @pytest.mark.parametrize("text", ["=x", "x=", "missing.jsonl", "x=missing.jsonl"])
 def test_a_run_that_is_not_there_is_an_error(text: str) -> None:
-    with pytest.raises(FileError, match=r"NAME=path|no such file"):
+    with pytest.raises(UserError, match=r"NAME=path|no such file"):
         read_run(text)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report.compare import Comparison, Row, to_json
 from lmms_fixattn.report.table import FORMS, render, sections, write
 from lmms_fixattn.scoring.bootstrap import NO_INTERVAL, Interval
-from lmms_fixattn.scoring.files.reading import FileError
 from lmms_fixattn.scoring.truncation import Curve, Truncation
 
 BASE = Row(
@@ -206,7 +206,7 @@ def test_write_writes_every_form_and_says_where_it_cannot(tmp_path: Path) -> Non
     assert [path.name for path in paths] == ["comparison.json", "table.md", "table.tex", "table.csv"]
     assert paths[1].read_text() == render(COMPARISON, "markdown")
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match="file: cannot be written"):
+    with pytest.raises(UserError, match="file: cannot be written"):
         write(COMPARISON, tmp_path / "file")
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from lmms_fixattn.scoring.files.entries import FileError, image_number, read_entries, same_image, whole_number
+from lmms_fixattn.errors import UserError
+from lmms_fixattn.scoring.files.entries import image_number, read_entries, same_image, whole_number
 from lmms_fixattn.scoring.files.reading import read_answers, read_captions, what_is_in
 
 ROWS = [{"image_id": 42, "caption": "A dog."}, {"image_id": 73, "caption": 'Two\nlines, a "cat" and\ta bicycle.'}]
@@ -80,7 +81,7 @@ def test_a_table_holds_answers_and_what_captions_say_besides(tmp_path: Path) -> 
 def test_what_is_wrong_is_one_line_with_its_place(tmp_path: Path, content: str, said: str) -> None:
     path = tmp_path / "c.json"
     path.write_text(content)
-    with pytest.raises(FileError, match=said) as caught:
+    with pytest.raises(UserError, match=said) as caught:
         read_captions(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
@@ -110,7 +111,7 @@ def test_an_image_id_may_be_a_file_name(given: Any, number: int) -> None:
      float("nan"), float("inf"), "٤٢", "x42", "4 2", "42.0"],
 )  # fmt: skip
 def test_nothing_else_is_an_image_id(given: Any) -> None:
-    with pytest.raises(FileError, match=r"^here: an image id must be a whole number"):
+    with pytest.raises(UserError, match=r"^here: an image id must be a whole number"):
         image_number(given, "here")
 
 
@@ -148,7 +149,7 @@ def test_a_caption_may_be_called_what_released_files_call_it(tmp_path: Path, key
 def test_two_keys_that_may_be_the_caption_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     path.write_text(json.dumps({"image_id": 42, "text": "Describe the image.", "answer": "A dog."}) + "\n")
-    with pytest.raises(FileError, match="'text' and 'answer' may each be the caption"):
+    with pytest.raises(UserError, match="'text' and 'answer' may each be the caption"):
         read_captions(path)
     path.write_text(json.dumps({"image_id": 42, "text": "Describe the image.", "caption": "A dog."}) + "\n")
     assert read_captions(path)[0].text == "A dog."

@@ -10,8 +10,9 @@ import pytest
 from runs_on_disk import answer_sample, caption_sample, write_lines, write_result
 
 from lmms_fixattn import cli
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, read_run
-from lmms_fixattn.scoring.files.reading import Caption, FileError, read_answers, read_captions
+from lmms_fixattn.scoring.files.reading import Caption, read_answers, read_captions
 
 SHORT = "\nAnswer the question using a single word or phrase."
 
@@ -59,7 +60,7 @@ def test_samples_of_our_answers_are_read_alone(tmp_path: Path) -> None:
         (1, "A cat?", "no", "No"),
     ]
     write_lines(path, rows * 2)
-    with pytest.raises(FileError, match="line 2: a second answer to 'Is there a dog\\?' about image 1"):
+    with pytest.raises(UserError, match="line 2: a second answer to 'Is there a dog\\?' about image 1"):
         read_answers(path)
 
 
@@ -95,7 +96,7 @@ def test_samples_of_lmms_evals_pope_are_read_and_counted_once(
     figures = json.loads(capsys.readouterr().out)
     assert (figures["n"], figures["tp"], figures["fp"]) == (3, 2, 1)
     write_lines(path, [*rows, rows[0]])
-    with pytest.raises(FileError, match="line 4: a second answer"):
+    with pytest.raises(UserError, match="line 4: a second answer"):
         read_answers(path)
 
 
@@ -111,5 +112,5 @@ def test_samples_of_lmms_evals_pope_are_read_and_counted_once(
     ],
 )
 def test_what_a_sample_lacks_is_said(tmp_path: Path, row: dict[str, Any], said: str) -> None:
-    with pytest.raises(FileError, match=f"line 1: .*{said}"):
+    with pytest.raises(UserError, match=f"line 1: .*{said}"):
         read_run(str(write_lines(tmp_path / "s.jsonl", [row])))

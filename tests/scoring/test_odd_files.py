@@ -14,8 +14,9 @@ import pytest
 
 from lmms_fixattn import cli
 from lmms_fixattn.data.coco import CocoFolder
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring.files.questions import read_answers_to
-from lmms_fixattn.scoring.files.reading import FileError, read_answers, read_captions, read_ground_truth
+from lmms_fixattn.scoring.files.reading import read_answers, read_captions, read_ground_truth
 
 ROWS = [{"image_id": 1, "caption": "A dog."}, {"image_id": 2, "caption": "A cat."}]
 LINES = "".join(f"{json.dumps(row)}\n" for row in ROWS).encode()
@@ -138,7 +139,7 @@ def test_a_label_may_be_written_as_the_field_does(label: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("label", ["Yes.", "y", "1", 1, True, None, "", "yes no", ["yes"]])
 def test_no_other_label_is_guessed_at(label: Any, tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="entry 1: 'label' must be"):
+    with pytest.raises(UserError, match="entry 1: 'label' must be"):
         read_answers(write(tmp_path / "a.json", [ANSWER | {"label": label}]))
 
 
@@ -146,7 +147,7 @@ def test_an_image_id_and_a_file_name_that_disagree_are_refused(tmp_path: Path) -
     named = "COCO_val2014_000000000002.jpg"
     for read, row in ((read_answers, ANSWER), (read_captions, ROWS[0])):
         path = write(tmp_path / "a.json", [row | {"image": named}])
-        with pytest.raises(FileError, match=f"entry 1: 'image_id' is 1, but 'image' is '{named}'"):
+        with pytest.raises(UserError, match=f"entry 1: 'image_id' is 1, but 'image' is '{named}'"):
             read(path)
         write(path, [row | {"image": "kitchen.jpg"}])  # says nothing of a number
         assert len(read(path)) == 1
@@ -173,7 +174,7 @@ def test_pictures_without_numbers_are_right_or_refused(tmp_path: Path, capsys: p
         assert error.count("\n") == 1
     answers = [ANSWER | {"image": "kitchen.jpg", "image_id": None}, ANSWER | {"image": "hall.jpg", "image_id": None}]
     assert len(read_answers(write(tmp_path / "a.json", answers))) == 2
-    with pytest.raises(FileError, match=r"entry 2: a second answer to 'A dog\?' about image kitchen.jpg"):
+    with pytest.raises(UserError, match=r"entry 2: a second answer to 'A dog\?' about image kitchen.jpg"):
         read_answers(write(tmp_path / "a.json", answers[:1] * 2))
 
 
@@ -192,5 +193,5 @@ def test_the_released_chats_give_the_released_figures(reference: Path, capsys: p
 
 def test_truth_is_refused_where_a_word_is_none(tmp_path: Path) -> None:
     for words in ("dog", ["dogs"], [1], {"dog": 1}, None):
-        with pytest.raises(FileError, match="image 1: "):
+        with pytest.raises(UserError, match="image 1: "):
             read_ground_truth(write(tmp_path / "t.json", {"1": words}))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lmms_fixattn import cli
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring.files.questions import read_answers_to
-from lmms_fixattn.scoring.files.reading import FileError
 
 DOG, CAT = "Is there a dog in the image?", "Is there a cat in the image?"
 SHORT = "\nAnswer the question using a single word or phrase."
@@ -48,11 +48,11 @@ def test_llavas_answers_take_their_labels_by_question_id(tmp_path: Path, questio
 def test_popes_answers_take_them_by_their_order(tmp_path: Path, questions: Path) -> None:
     answers = [{"question": DOG, "answer": "No"}, {"question": CAT, "answer": "No"}]
     assert read_answers_to(write(tmp_path / "a.json", answers), [questions]) == ROWS[::-1]
-    with pytest.raises(FileError, match=r"line 1: asks .*cat.* but .*coco_pope_random.json, line 1 asks .*dog"):
+    with pytest.raises(UserError, match=r"line 1: asks .*cat.* but .*coco_pope_random.json, line 1 asks .*dog"):
         read_answers_to(write(tmp_path / "a.json", answers[::-1]), [questions])
-    with pytest.raises(FileError, match="1 answers without 'question_id' to 2 questions"):
+    with pytest.raises(UserError, match="1 answers without 'question_id' to 2 questions"):
         read_answers_to(write(tmp_path / "a.json", answers[:1]), [questions])
-    with pytest.raises(FileError, match="line 1: neither 'question_id' nor the question's text"):
+    with pytest.raises(UserError, match="line 1: neither 'question_id' nor the question's text"):
         read_answers_to(write(tmp_path / "a.json", [{"answer": "No"}] * 2), [questions])
 
 
@@ -74,7 +74,7 @@ def test_popes_answers_take_them_by_their_order(tmp_path: Path, questions: Path)
 def test_answers_that_do_not_fit_are_refused(tmp_path: Path, questions: Path, change: Any, said: str) -> None:
     rows = [dict(row) for row in ANSWERS]
     change(rows)
-    with pytest.raises(FileError, match=said):
+    with pytest.raises(UserError, match=said):
         read_answers_to(write(tmp_path / "a.jsonl", rows), [questions])
 
 
@@ -94,7 +94,7 @@ def test_answers_that_do_not_fit_are_refused(tmp_path: Path, questions: Path, ch
     ],
 )
 def test_a_question_file_is_held_to_its_form(tmp_path: Path, rows: list[Any], said: str) -> None:
-    with pytest.raises(FileError, match=said):
+    with pytest.raises(UserError, match=said):
         read_answers_to(write(tmp_path / "a.jsonl", ANSWERS), [write(tmp_path / "q.json", rows)])
 
 
@@ -111,7 +111,7 @@ def test_several_splits_are_told_apart_or_refused(tmp_path: Path, questions: Pat
         ("popular", 1, "No"),
         ("popular", 2, "Yes"),
     ]
-    with pytest.raises(FileError, match=r"question 1 may be that of .*random.json, line 1 and .*popular.json, line 1"):
+    with pytest.raises(UserError, match=r"question 1 may be that of .*random.json, line 1 and .*popular.json, line 1"):
         read_answers_to(write(tmp_path / "a.jsonl", ANSWERS), both)
 
 
@@ -124,7 +124,7 @@ def test_llavas_list_of_all_splits_takes_labels_from_popes_files(tmp_path: Path,
     rows = read_answers_to(write(tmp_path / "a.jsonl", ANSWERS), [every, questions])
     assert rows == [{**row, "split": "popular"} for row in ROWS]
     other = write(tmp_path / "other.json", [{**row, "label": "yes"} for row in QUESTIONS])
-    with pytest.raises(FileError, match=r"other.json, line 2: .*has the label 'yes', and 'no' in .*random.json"):
+    with pytest.raises(UserError, match=r"other.json, line 2: .*has the label 'yes', and 'no' in .*random.json"):
         read_answers_to(tmp_path / "a.jsonl", [every, questions, other])
 
 

@@ -26,6 +26,7 @@ from runs_on_disk import answer_sample, caption_sample, write_result
 from lmms_fixattn.data import DataError, hub, image_lists, images, pope_questions
 from lmms_fixattn.data.coco import CocoFolder
 from lmms_fixattn.data.image_cache import ImageCache
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.harness.journal import Journal
 from lmms_fixattn.harness.results import to_json
 from lmms_fixattn.harness.sweep_config import read_plan
@@ -33,7 +34,7 @@ from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.report.evidence import read_index
 from lmms_fixattn.report.runs import read_run
-from lmms_fixattn.scoring.files.entries import FileError, overall_metrics
+from lmms_fixattn.scoring.files.entries import overall_metrics
 from lmms_fixattn.scoring.files.questions import read_answers_to, read_questions
 from lmms_fixattn.scoring.files.reading import read_answers, read_captions, read_ground_truth, what_is_in
 
@@ -103,7 +104,7 @@ class Reader:
     writers: tuple[Callable[[Any], bytes], ...] = (as_json,)
     name: str = "spoiled.json"
     prepare: Callable[[Path], object] = field(default=lambda folder: None)
-    errors: tuple[type[Exception], ...] = (FileError, DataError)
+    errors: tuple[type[Exception], ...] = (UserError, DataError)
     checks: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()
     twice_is_once: Callable[[tuple[Any, ...]], bool] = lambda path: False

@@ -2,7 +2,7 @@
 
 The content decides what a file is, never its name: one JSON value, JSON values one after another (one a line, as in
 .jsonl and many a released .json), or a table of comma- or tab-separated columns under a header; any of them also
-gzipped, and with a byte order mark. Whatever is wrong becomes a FileError that names the file and the line or entry.
+gzipped, and with a byte order mark. Whatever is wrong becomes a UserError that names the file and the line or entry.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lmms_fixattn.errors import UserError
+
 _OTHERS = {
     b"\xff\xfe": "UTF-16; save it as UTF-8",
     b"\xfe\xff": "UTF-16; save it as UTF-8",
@@ -28,10 +30,6 @@ _OTHERS = {
 
 _LARGEST = 2**63 - 1  # what data sets and arrays can hold
 _COCO_NAME = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d+)(?:\.(?:jpe?g|png|webp))?", re.IGNORECASE | re.ASCII)
-
-
-class FileError(ValueError):
-    """A file that is missing, unreadable or not of the expected form."""
 
 
 class _MalformedError(ValueError):
@@ -49,7 +47,7 @@ def read_entries(path: Path, form: str) -> Iterator[tuple[str, dict[str, Any]]]:
     entries = _json_entries(text, path, form) if text.lstrip()[0] in "[{" else _table(text, path)
     for place, entry in entries:
         if not isinstance(entry, dict):
-            raise FileError(f"{place}: expected a {form} object, not {kind(entry)}")
+            raise UserError(f"{place}: expected a {form} object, not {kind(entry)}")
         yield place, entry
 
 
@@ -58,14 +56,14 @@ def read_object(path: Path, form: str) -> dict[str, Any]:
     content = _whole(_read(path), path)
     if len(content) != 1 or not isinstance(content[0][1], dict):
         found = kind(content[0][1]) if len(content) == 1 else f"{len(content)} values"
-        raise FileError(f"{path}: expected one object {form}, not {found}")
+        raise UserError(f"{path}: expected one object {form}, not {found}")
     return dict(content[0][1])
 
 
 def overall_metrics(path: Path, names: Collection[str]) -> dict[str, float]:
     """Return those of these names that an object with "sentences" states as its "overall_metrics"; {} of another file.
 
-    Raises FileError for one that is no finite number.
+    Raises UserError for one that is no finite number.
     """
     text = _read(path)
     if not text.lstrip().startswith("{") or '"overall_metrics"' not in text:
@@ -76,33 +74,33 @@ def overall_metrics(path: Path, names: Collection[str]) -> dict[str, float]:
         return {}
     metrics = content.get("overall_metrics")
     if not isinstance(metrics, dict):
-        raise FileError(f"{path}: 'overall_metrics' must be an object, not {kind(metrics)}")
+        raise UserError(f"{path}: 'overall_metrics' must be an object, not {kind(metrics)}")
     return {
         name: number(metrics[name], f"{path}", f"{name!r} of 'overall_metrics'") for name in names if name in metrics
     }
 
 
 def number(value: Any, place: str, what: str) -> float:
-    """Return a number from 0 to 2**63 - 1; FileError for anything else."""
+    """Return a number from 0 to 2**63 - 1; UserError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
-        raise FileError(f"{place}: {what} must be a number from 0 to 2**63 - 1, not {shown(value)}")
+        raise UserError(f"{place}: {what} must be a number from 0 to 2**63 - 1, not {shown(value)}")
     return float(value)
 
 
 def whole_number(value: Any, place: str, what: str) -> int:
-    """Return a whole number from 0 to 2**63 - 1, given as one or as text of digits; FileError for anything else."""
+    """Return a whole number from 0 to 2**63 - 1, given as one or as text of digits; UserError for anything else."""
     number: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
     elif isinstance(value, str) and value.isascii() and value.strip().isdecimal() and len(value) < 100:
         number = int(value)
     if number is None or not 0 <= number <= _LARGEST:
-        raise FileError(f"{place}: {what} must be a whole number from 0 to 2**63 - 1, not {shown(value)}")
+        raise UserError(f"{place}: {what} must be a whole number from 0 to 2**63 - 1, not {shown(value)}")
     return number
 
 
 def image_number(value: Any, place: str) -> int:
-    """Return an image's id: a whole number, or a file name that is one, as COCO's are; FileError for anything else.
+    """Return an image's id: a whole number, or a file name that is one, as COCO's are; UserError for anything else.
 
     42, "42", "000000000042.jpg", "val2014/COCO_val2014_000000000042.jpg" are image 42; "cam1_0007.png" is no number.
     """
@@ -111,7 +109,7 @@ def image_number(value: Any, place: str) -> int:
         if match:
             value = match[1]
         else:
-            raise FileError(
+            raise UserError(
                 f"{place}: an image id must be a whole number or a file name such as COCO_val2014_000000000042.jpg, "
                 f"not {shown(value)}"
             )
@@ -135,9 +133,9 @@ def same_image(name: str, other: str) -> bool:
 
 
 def text_of(value: Any, place: str, what: str) -> str:
-    """Return a text; FileError for anything else."""
+    """Return a text; UserError for anything else."""
     if not isinstance(value, str):
-        raise FileError(f"{place}: {what} must be text, not {kind(value)}")
+        raise UserError(f"{place}: {what} must be text, not {kind(value)}")
     return value
 
 
@@ -174,7 +172,7 @@ def _json_entries(text: str, path: Path, form: str) -> Iterator[tuple[str, Any]]
     elif isinstance(value, list):
         yield from ((f"{path}, entry {place}", entry) for place, entry in enumerate(value, start=1))
     elif isinstance(value, dict) and value and all(key.strip().isdecimal() for key in value):
-        raise FileError(f"{path}: expected a list of {form} objects, not one object by image id")
+        raise UserError(f"{path}: expected a list of {form} objects, not one object by image id")
     else:
         yield f"{path}, line {number}", value
 
@@ -183,7 +181,7 @@ def _table(text: str, path: Path) -> Iterator[tuple[str, Any]]:
     header = text.lstrip().split("\n", 1)[0]
     delimiter = "\t" if "\t" in header else ","
     if delimiter not in header:
-        raise FileError(
+        raise UserError(
             f"{path}: expected a JSON list, JSON lines (.json or .jsonl), or a table (.csv, .tsv) whose first line "
             f"names its columns, not {shown(header.strip())}"
         )
@@ -192,17 +190,17 @@ def _table(text: str, path: Path) -> Iterator[tuple[str, Any]]:
     try:
         columns = [column.strip() for column in next(rows)]
         if twice := [column for column in columns if columns.count(column) > 1]:
-            raise FileError(f"{path}, line {skipped + 1}: two columns are called {twice[0]!r}")
+            raise UserError(f"{path}, line {skipped + 1}: two columns are called {twice[0]!r}")
         first = skipped + rows.line_num + 1
         for row in rows:
             place, first = f"{path}, line {first}", skipped + rows.line_num + 1
             if not row:
                 continue
             if len(row) != len(columns):
-                raise FileError(f"{place}: {len(row)} cells under {len(columns)} columns")
+                raise UserError(f"{place}: {len(row)} cells under {len(columns)} columns")
             yield place, {column: _cell(column, cell) for column, cell in zip(columns, row, strict=True)}
     except csv.Error as error:
-        raise FileError(f"{path}, line {skipped + rows.line_num}: malformed table: {error}") from None
+        raise UserError(f"{path}, line {skipped + rows.line_num}: malformed table: {error}") from None
 
 
 def _cell(column: str, cell: str) -> Any:
@@ -235,7 +233,7 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 def _whole(text: str, path: Path, first_line: int = 1, most: int | None = None) -> list[tuple[int, Any]]:
-    """Return (line, value) of the JSON values of a text; FileError for a malformed one, or for more than most."""
+    """Return (line, value) of the JSON values of a text; UserError for a malformed one, or for more than most."""
     found: list[tuple[int, Any]] = []
     end, line = 0, first_line
     try:
@@ -251,29 +249,29 @@ def _whole(text: str, path: Path, first_line: int = 1, most: int | None = None) 
             line += text.count("\n", start, end)
     except json.JSONDecodeError as error:
         place = f"{path}, line {first_line + error.lineno - 1}, column {error.colno}"
-        raise FileError(f"{place}: malformed JSON: {error.msg}") from None
+        raise UserError(f"{place}: malformed JSON: {error.msg}") from None
     except _MalformedError as error:
-        raise FileError(f"{path}, line {line}: {error}; keep one") from None
+        raise UserError(f"{path}, line {line}: {error}; keep one") from None
     except RecursionError:
-        raise FileError(f"{path}, line {line}: lists or objects are nested too deep to read") from None
+        raise UserError(f"{path}, line {line}: lists or objects are nested too deep to read") from None
     except ValueError:
-        raise FileError(f"{path}, line {line}: a number has too many digits to read") from None
+        raise UserError(f"{path}, line {line}: a number has too many digits to read") from None
 
 
 def _read(path: Path) -> str:
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise FileError(f"{path}: a pipe or a device, of which a part would be read; write it to a file")
+            raise UserError(f"{path}: a pipe or a device, of which a part would be read; write it to a file")
         content = path.read_bytes()
         if path.suffix == ".gz" or content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
         return content.decode("utf-8-sig")
     except FileNotFoundError:
-        raise FileError(f"{path}: no such file or folder") from None
+        raise UserError(f"{path}: no such file or folder") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise FileError(f"{path}: not a complete gzip file: {error}") from None
+        raise UserError(f"{path}: not a complete gzip file: {error}") from None
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        raise UserError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         what = next((f", but {what}" for start, what in _OTHERS.items() if content.startswith(start)), "")
-        raise FileError(f"{path}: not UTF-8 at byte {error.start}{what}") from None
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}{what}") from None

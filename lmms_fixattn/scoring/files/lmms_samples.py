@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lmms_fixattn.scoring.files.entries import FileError, kind, whole_number
+from lmms_fixattn.errors import UserError
+from lmms_fixattn.scoring.files.entries import kind, whole_number
 from lmms_fixattn.scoring.objects.coco_objects import NODE_WORD
 
 
@@ -23,7 +24,7 @@ def plain(place: str, entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what a row holds as {"image_id", "caption", "truth", ...} or {"question", "label", "answer", ...}.
 
     A question is numbered by its document, for the question ids of lmms-eval's pope are not unique in its three parts.
-    Raises FileError for a row of another task.
+    Raises UserError for a row of another task.
     """
     number = whole_number(entry.get("doc_id"), place, "'doc_id'")
     scored = entry.get("n")
@@ -48,7 +49,7 @@ def plain(place: str, entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
     else:
         keys = ", ".join(map(repr, entry))
-        raise FileError(
+        raise UserError(
             f"{place}: a sample of lmms-eval, but of none of the tasks chair_..., pope_..., coco_cap_chair and pope; "
             f"it has the keys {keys}"
         )
@@ -60,7 +61,7 @@ def _metric(entry: Mapping[str, Any], keys: set[str]) -> Mapping[str, Any] | Non
 
 def _truth(place: str, words: Any) -> list[str]:
     if not isinstance(words, list) or not all(isinstance(word, str) and word in NODE_WORD for word in words):
-        raise FileError(f"{place}: expected the objects of the image, words of the CHAIR table, not {kind(words)}")
+        raise UserError(f"{place}: expected the objects of the image, words of the CHAIR table, not {kind(words)}")
     return sorted({NODE_WORD[word] for word in words})
 
 
@@ -69,7 +70,7 @@ def _answer(place: str, entry: Mapping[str, Any]) -> str:
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, str):
-        raise FileError(f"{place}: expected one answer under 'filtered_resps', not {kind(value)}")
+        raise UserError(f"{place}: expected one answer under 'filtered_resps', not {kind(value)}")
     return value
 
 
@@ -82,5 +83,5 @@ def _question(place: str, entry: Mapping[str, Any]) -> str:
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, str) or not value.strip():
-        raise FileError(f"{place}: expected the question under 'input', not {kind(value)}")
+        raise UserError(f"{place}: expected the question under 'input', not {kind(value)}")
     return value.strip().split("\n")[0].strip()

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmms_fixattn.scoring.files.entries import FileError, read_entries, shown, text_of
+from lmms_fixattn.errors import UserError
+from lmms_fixattn.scoring.files.entries import read_entries, shown, text_of
 from lmms_fixattn.scoring.files.reading import origin, yes_or_no
 
 _QUESTION = '{"question_id", "image", "text", "label"}'
@@ -46,31 +47,31 @@ def read_questions(paths: Sequence[Path]) -> list[Question]:
     """Return the labelled questions of files, in order.
 
     A question's split is its "split" or "category", else what its file is called after: coco_pope_random.json. Raises
-    FileError for another form, a question that is there twice, and a label that is missing or contradicted.
+    UserError for another form, a question that is there twice, and a label that is missing or contradicted.
     """
     labelled: list[Question] = []
     plain: list[Question] = []
     for path in paths:
         questions = [_question(path, place, entry) for place, entry in read_entries(path, _QUESTION)]
         if not questions:
-            raise FileError(f"{path}: no questions; expected {_QUESTION} objects")
+            raise UserError(f"{path}: no questions; expected {_QUESTION} objects")
         _refuse_doubles(questions)
         if len({question.label is None for question in questions}) > 1:
             lacking = next(question.place for question in questions if question.label is None)
-            raise FileError(f"{lacking}: no key 'label', which other questions of the file have")
+            raise UserError(f"{lacking}: no key 'label', which other questions of the file have")
         (plain if questions[0].label is None else labelled).extend(questions)
     labels: dict[tuple[Any, str], Question] = {}
     for question in labelled:
         other = labels.setdefault((question.image, question.text), question)
         if question.image is not None and other.label != question.label:
-            raise FileError(
+            raise UserError(
                 f"{question.place}: {question.text!r} has the label {question.label!r}, and {other.label!r} in "
                 f"{other.place}"
             )
     if not plain:
         return labelled
     if lacking_labels := [question for question in plain if (question.image, question.text) not in labels]:
-        raise FileError(
+        raise UserError(
             f"{lacking_labels[0].place}: no key 'label' (of {len(lacking_labels)} questions), and no file given says "
             "the label by image and text; give the files with the labels after --questions as well"
         )
@@ -80,7 +81,7 @@ def read_questions(paths: Sequence[Path]) -> list[Question]:
 def _question(path: Path, place: str, entry: Mapping[str, Any]) -> Question:
     key = next((key for key in ("text", "question") if key in entry), None)
     if key is None:
-        raise FileError(f"{place}: expected a question {_QUESTION}, not the keys {', '.join(map(repr, entry))}")
+        raise UserError(f"{place}: expected a question {_QUESTION}, not the keys {', '.join(map(repr, entry))}")
     label = None if entry.get("label") is None else yes_or_no(text_of(entry["label"], place, "'label'"), place)
     found = origin(place, {name: value for name, value in entry.items() if name != "split"})
     return Question(place, _asked(text_of(entry[key], place, repr(key))), label, _split(path, place, entry), found)
@@ -108,7 +109,7 @@ def _refuse_doubles(questions: Sequence[Question]) -> None:
                 continue
             key = (question.split, question.image, question.text)
         if key in places:
-            raise FileError(f"{question.place}: the question of {places[key]} once more; keep one")
+            raise UserError(f"{question.place}: the question of {places[key]} once more; keep one")
         places[key] = question.place
 
 
@@ -118,19 +119,19 @@ def read_answers_to(path: Path, question_files: Sequence[Path]) -> list[dict[str
     Answers are joined by question_id; those that carry none, by their order, each of which must then say its question.
 
     Raises:
-        FileError: a question is answered twice or not at all; an answer is to none of the questions, or may be to
+        UserError: a question is answered twice or not at all; an answer is to none of the questions, or may be to
             several; its own text, image or label is another than its question's.
     """
     questions = read_questions(question_files)
     entries = list(read_entries(path, _ANSWER))
     if not entries:
-        raise FileError(f"{path}: no answers; expected {_ANSWER} objects")
+        raise UserError(f"{path}: no answers; expected {_ANSWER} objects")
     by_id: dict[Any, list[int]] = {}
     for number, question in enumerate(questions):
         by_id.setdefault(question.origin.get("question_id"), []).append(number)
     numbered = "question_id" in entries[0][1]
     if not numbered and len(entries) != len(questions):
-        raise FileError(
+        raise UserError(
             f"{path}: {len(entries)} answers without 'question_id' to {len(questions)} questions; they can only be "
             "joined by their order, one for one"
         )
@@ -140,20 +141,20 @@ def read_answers_to(path: Path, question_files: Sequence[Path]) -> list[dict[str
         answer, prompt = _answer(place, entry)
         said = origin(place, {key: value for key, value in entry.items() if key != "split"})
         if ("question_id" in said) != numbered:
-            raise FileError(f"{place}: 'question_id' is given in some answers and not in others")
+            raise UserError(f"{place}: 'question_id' is given in some answers and not in others")
         if not numbered and prompt is None:
-            raise FileError(f"{place}: neither 'question_id' nor the question's text: nothing says what this answers")
+            raise UserError(f"{place}: neither 'question_id' nor the question's text: nothing says what this answers")
         number = _which(place, entry, said, prompt, questions, by_id) if numbered else order
         question = questions[number]
         if number in taken:
-            raise FileError(
+            raise UserError(
                 f"{place}: a second answer to the question of {question.place}, after {taken[number]}; keep one"
             )
         taken[number] = place
         _check(place, entry, said, prompt, question)
         rows.append(_row(question, answer))
     if unanswered := [question for number, question in enumerate(questions) if number not in taken]:
-        raise FileError(
+        raise UserError(
             f"{path}: {len(unanswered)} of {len(questions)} questions have no answer, the first is that of "
             f"{unanswered[0].place}"
         )
@@ -164,7 +165,7 @@ def _answer(place: str, entry: Mapping[str, Any]) -> tuple[str, str | None]:
     """Return an answer's text and, where it says it, what it was asked."""
     key = next((key for key in _ANSWER_KEYS if key in entry), None)
     if key is None:
-        raise FileError(f"{place}: expected an answer {_ANSWER}, not the keys {', '.join(map(repr, entry))}")
+        raise UserError(f"{place}: expected an answer {_ANSWER}, not the keys {', '.join(map(repr, entry))}")
     asked = next((name for name in ("prompt", "question", "text") if name in entry and name != key), None)
     return text_of(entry[key], place, repr(key)), None if asked is None else text_of(entry[asked], place, repr(asked))
 
@@ -180,7 +181,7 @@ def _which(
     """Return the number of the question that an answer is to, by its id and what else the answer says."""
     found = list(by_id.get(said["question_id"], ()))
     if not found:
-        raise FileError(f"{place}: question {said['question_id']} is none of the {len(questions)} questions")
+        raise UserError(f"{place}: question {said['question_id']} is none of the {len(questions)} questions")
     split = _split(None, place, entry)
     image = said.get("image_id", said.get("image"))
     for fits in (
@@ -192,7 +193,7 @@ def _which(
             found = [number for number in found if fits(questions[number])] or found
     if len(found) > 1:
         places = " and ".join(questions[number].place for number in found)
-        raise FileError(
+        raise UserError(
             f"{place}: question {said['question_id']} may be that of {places}; give the questions of one split, or say "
             "the split under a key 'split'"
         )
@@ -204,14 +205,14 @@ def _check(
 ) -> None:
     """Refuse an answer that says another question, image or label than the question it is joined to."""
     if prompt is not None and question.text not in prompt:
-        raise FileError(f"{place}: asks {shown(_asked(prompt))}, but {question.place} asks {shown(question.text)}")
+        raise UserError(f"{place}: asks {shown(_asked(prompt))}, but {question.place} asks {shown(question.text)}")
     image = said.get("image_id", said.get("image"))
     if image is not None and question.image is not None and image != question.image:
-        raise FileError(f"{place}: is about image {image}, but {question.place} about image {question.image}")
+        raise UserError(f"{place}: is about image {image}, but {question.place} about image {question.image}")
     if entry.get("label") is not None:
         label = yes_or_no(text_of(entry["label"], place, "'label'"), place)
         if label != question.label:
-            raise FileError(f"{place}: has the label {label!r}, but {question.place} {question.label!r}")
+            raise UserError(f"{place}: has the label {label!r}, but {question.place} {question.label!r}")
 
 
 def _row(question: Question, answer: str) -> dict[str, Any]:

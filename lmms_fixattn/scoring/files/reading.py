@@ -1,6 +1,6 @@
 """Read the files that the offline metrics take: captions, their truth, yes/no answers and the questions answered.
 
-Files are read by their content (entries.py). Whatever is wrong with one becomes a FileError that names the file
+Files are read by their content (entries.py). Whatever is wrong with one becomes a UserError that names the file
 and the line or entry; nothing is dropped, and nothing is counted twice.
 """
 
@@ -11,9 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.errors import UserError, did_you_mean
 from lmms_fixattn.scoring.files.entries import (
-    FileError,
     coco_number,
     image_number,
     kind,
@@ -28,7 +27,7 @@ from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES, NODE_WORD
 
 __all__ = [
     "Caption",
-    "FileError",
+    "UserError",
     "captions_of",
     "read_answers",
     "read_captions",
@@ -76,26 +75,26 @@ def _plain(rows: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, di
 
 
 def what_is_in(path: Path) -> str:
-    """Return "captions" or "answers" by the first entry of a file; FileError where it is neither."""
+    """Return "captions" or "answers" by the first entry of a file; UserError where it is neither."""
     for place, entry in _entries(path, _EITHER):
         of_image = entry.keys() & {"image_id", "image"}
         if entry.keys() & {"question", "label"} or ("question_id" in entry and not of_image):
             return "answers"
         if "caption" in entry or (entry.keys() & {"image_id", "image", "id"} and entry.keys() & {*CAPTION_KEYS}):
             return "captions"
-        raise FileError(
+        raise UserError(
             f"{place}: expected {_EITHER}, not the keys {', '.join(map(repr, entry)) or 'of an empty object'}"
         )
-    raise FileError(f"{path}: empty; expected {_EITHER} objects")
+    raise UserError(f"{path}: empty; expected {_EITHER} objects")
 
 
 def _caption_key(place: str, entry: Mapping[str, Any]) -> str:
-    """Return which of CAPTION_KEYS holds an entry's caption; FileError where none or several may."""
+    """Return which of CAPTION_KEYS holds an entry's caption; UserError where none or several may."""
     found = [key for key in CAPTION_KEYS if key in entry]
     if found[:1] == ["caption"]:
         return "caption"
     if len(found) > 1:
-        raise FileError(
+        raise UserError(
             f"{place}: {' and '.join(map(repr, found))} may each be the caption; call the right one 'caption'"
         )
     if not found:
@@ -108,7 +107,7 @@ def read_captions(path: Path) -> list[Caption]:
 
     An id is a whole number, also as text, or a COCO file name, under "image_id" or "image" (AMBER's: "id"). The caption
     may go by any one of CAPTION_KEYS, the same in the whole file. A boolean "terminated" and a whole number "tokens"
-    are kept. Raises FileError for anything else, for two captions of one image, and for a file without captions.
+    are kept. Raises UserError for anything else, for two captions of one image, and for a file without captions.
     """
     return captions_of(path, read_entries(path, _CAPTION))
 
@@ -129,24 +128,24 @@ def captions_of(path: Path, rows: Iterable[tuple[str, dict[str, Any]]]) -> list[
         _refuse_other_name(place, image_id, entry)
         terminated = entry.get("terminated")
         if not isinstance(terminated, bool | None):
-            raise FileError(f"{place}: 'terminated' must be true, false or null, not {terminated!r}")
+            raise UserError(f"{place}: 'terminated' must be true, false or null, not {terminated!r}")
         tokens = entry.get("tokens")
         if tokens is not None:
             tokens = whole_number(tokens, place, "'tokens'")
         if image_id in places:
-            raise FileError(f"{place}: a second caption for image {image_id}, after {places[image_id]}; keep one")
+            raise UserError(f"{place}: a second caption for image {image_id}, after {places[image_id]}; keep one")
         places[image_id] = place
         truth = None if entry.get("truth") is None else _node_words(f"{place}, truth", entry["truth"])
         captions.append(Caption(image_id, text, terminated, tokens, given if named else None, truth, text_key))
     if not captions:
-        raise FileError(f"{path}: no captions; expected {_CAPTION} objects")
+        raise UserError(f"{path}: no captions; expected {_CAPTION} objects")
     return captions
 
 
 def read_ground_truth(path: Path) -> dict[int, frozenset[str]]:
     """Return every image's true node words from a JSON file {image id: [node words]}.
 
-    Raises FileError for another form, for an image that is there twice and for a word that is no COCO category.
+    Raises UserError for another form, for an image that is there twice and for a word that is no COCO category.
     """
     truth: dict[int, frozenset[str]] = {}
     for key, words in read_object(path, "{image id: [node words]}").items():
@@ -154,18 +153,18 @@ def read_ground_truth(path: Path) -> dict[int, frozenset[str]]:
         objects = _node_words(place, words)
         image_id = image_number(key, place)
         if image_id in truth:
-            raise FileError(f"{place}: a second truth of image {image_id}; keep one")
+            raise UserError(f"{place}: a second truth of image {image_id}; keep one")
         truth[image_id] = objects
     return truth
 
 
 def _node_words(place: str, words: Any) -> frozenset[str]:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise FileError(f"{place}: expected a list of node words, not {_list_shown(words)}")
+        raise UserError(f"{place}: expected a list of node words, not {_list_shown(words)}")
     for word in words:
         if word not in CATEGORIES:
             hint = did_you_mean(NODE_WORD.get(word, word), CATEGORIES)
-            raise FileError(f"{place}: {word[:80]!r} is none of the 80 COCO categories{hint}")
+            raise UserError(f"{place}: {word[:80]!r} is none of the 80 COCO categories{hint}")
     return frozenset(words)
 
 
@@ -178,7 +177,7 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a file of {"question", "label", "answer"} objects, in order.
 
     A label is "yes" or "no". What is there of "image_id" (or "image", a COCO file name), "question_id" and a text
-    "split" is kept as well; other keys are ignored. Raises FileError for another form, for a question that is answered
+    "split" is kept as well; other keys are ignored. Raises UserError for another form, for a question that is answered
     twice about one image, and for a file without answers. Rows that say neither image nor question_id may repeat a
     question: it is then asked of many images.
     """
@@ -190,14 +189,14 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
         refuse_double(row, place, places)
         rows.append({key: value for key, value in row.items() if key != "image"})
     if not rows:
-        raise FileError(f"{path}: no answers; expected {_ANSWER} objects")
+        raise UserError(f"{path}: no answers; expected {_ANSWER} objects")
     return rows
 
 
 def yes_or_no(label: str, place: str) -> str:
-    """Return a label in lower case; FileError for one that is neither yes nor no."""
+    """Return a label in lower case; UserError for one that is neither yes nor no."""
     if label.strip().lower() not in ("yes", "no"):
-        raise FileError(f'{place}: \'label\' must be "yes" or "no", not {shown(label)}')
+        raise UserError(f'{place}: \'label\' must be "yes" or "no", not {shown(label)}')
     return label.strip().lower()
 
 
@@ -214,7 +213,7 @@ def origin(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         row["image"] = entry["image"] if isinstance(entry["image"], int) else _text(place, entry, "image")
         try:
             row["image_id"] = image_number(entry["image"], place)
-        except FileError:
+        except UserError:
             if not isinstance(entry["image"], str):
                 raise
     if entry.get("question_id") is not None:
@@ -228,11 +227,11 @@ def _refuse_other_name(place: str, image_id: int, entry: Mapping[str, Any]) -> N
     """Refuse an entry whose image has one number and, in COCO's twelve digits, the name of another."""
     name = entry.get("image")
     if isinstance(name, str) and "image_id" in entry and coco_number(name) not in (None, image_id):
-        raise FileError(f"{place}: 'image_id' is {image_id}, but 'image' is {name[:80]!r}")
+        raise UserError(f"{place}: 'image_id' is {image_id}, but 'image' is {name[:80]!r}")
 
 
 def refuse_double(row: Mapping[str, Any], place: str, places: dict[tuple[Any, ...], str]) -> None:
-    """Note where a question was answered; FileError where it was before."""
+    """Note where a question was answered; UserError where it was before."""
     image = row.get("image_id", row.get("image"))
     if image is None and "question_id" not in row:
         return
@@ -240,10 +239,10 @@ def refuse_double(row: Mapping[str, Any], place: str, places: dict[tuple[Any, ..
     key = (row.get("split"), row["question"], row.get("question_id"), image)
     label = (*key[:2], "label", image)
     if image is not None and places.setdefault(label, row["label"]) != row["label"]:
-        raise FileError(f"{place}: {row['question']!r} about image {image} has the labels yes and no")
+        raise UserError(f"{place}: {row['question']!r} about image {image} has the labels yes and no")
     if key in places:
         where = f"question {row['question_id']}" if image is None else f"image {image}"
-        raise FileError(
+        raise UserError(
             f"{place}: a second answer to {row['question']!r} about {where}, after {places[key]}; keep one, or tell "
             "several sets of questions apart by a key 'split'"
         )
@@ -252,7 +251,7 @@ def refuse_double(row: Mapping[str, Any], place: str, places: dict[tuple[Any, ..
 
 def _value(place: str, entry: Mapping[str, Any], key: str) -> Any:
     if key not in entry:
-        raise FileError(
+        raise UserError(
             f"{place}: no key {key!r}, only {', '.join(map(repr, entry)) or 'an empty object'}{_hint(entry, key)}"
         )
     return entry[key]
