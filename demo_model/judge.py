@@ -103,7 +103,7 @@ def class_attention(model: str, folder: CocoFolder, split: str) -> dict[str, flo
     from PIL import Image
     from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-    from lmms_fixattn.models.clip_attention import watch_vision
+    from lmms_fixattn.models.vision_watch import watch_vision
 
     llava = LlavaForConditionalGeneration.from_pretrained(model, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
         "harness.tasks",
     },
     "cli": {
-        *("errors", "versions", "methods", "scoring", "data", "report", "inspection", "bench", "harness"),
+        *("errors", "versions", "methods", "models", "scoring", "data", "report", "inspection", "bench", "harness"),
         "harness.tasks",
     },
     "plugin": {"harness"},
@@ -117,3 +118,17 @@ def test_the_methods_are_listed_without_transformers():
     code = "import sys, lmms_fixattn.methods, lmms_fixattn.harness.sweep_config; print('transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+FAMILIES = re.compile(
+    r"llava(?!_?fixattn)|clip_?vision|llama|vicuna|qwen|vision_tower|vision_config|feature_layer", re.I
+)
+"""What names a model family, or a part of one, in code."""
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(("methods", "models", "demo"))])
+def test_only_the_seam_knows_a_model_family(module):
+    nodes = list(ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)} | imports(module)
+    names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert not {name for name in names if FAMILIES.search(name)}

@@ -51,7 +51,7 @@ def bench(
     kind = arguments.dtype(dtype, place, torch.float16)
     subject = load(model, kind, place, arguments.attention(attention))
     with tempfile.TemporaryDirectory() as folder:
-        text = TextModel.of(subject.model.config.text_config)
+        text = TextModel.of(subject.model.config.get_text_config())
         made = make_methods(methods, text, Path(folder))
         stated = record.about(subject, place) | {"plan": dataclasses.asdict(plan)}
         yield f"{record.headline(stated)}\n{plan}", []

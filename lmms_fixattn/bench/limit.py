@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lmms_fixattn.models.transformers_api import text_model
+from lmms_fixattn.models.family import text_model
 
 _REPEATS = 5
 
@@ -32,7 +32,7 @@ def step_bytes(model: Any, rows: int, keys: float) -> float:
     text = text_model(model)
     read = [*text.layers.parameters(), *text.norm.parameters(), *model.lm_head.parameters()]
     weights = sum(parameter.nbytes for parameter in read)
-    config, size = model.config.text_config, text.embed_tokens.weight.element_size()
+    config, size = model.config.get_text_config(), text.embed_tokens.weight.element_size()
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     cached = 2 * keys * config.num_hidden_layers * config.num_key_value_heads * head
     return float(weights + rows * size * (config.hidden_size + cached))

@@ -96,7 +96,7 @@ def measure(
     """
     inputs = subject.prompts(batch)
     prompt = inputs["input_ids"].shape[1]
-    positions = subject.model.config.text_config.max_position_embeddings
+    positions = subject.model.config.get_text_config().max_position_embeddings
     if prompt + plan.new_tokens + 1 > positions:
         raise ValueError(
             f"a prompt of {prompt} tokens leaves room for {positions - prompt - 1} decode steps, not {plan.new_tokens}"
@@ -110,7 +110,7 @@ def measure(
         ways[label] = _way(block, answer, subject.model.device)
     if plan.released:
         single = subject.prompts(1)
-        start = share_of_layers((2, None), subject.model.config.text_config.num_hidden_layers)[0]
+        start = share_of_layers((2, None), subject.model.config.get_text_config().num_hidden_layers)[0]
         for refines, name in released.NAMES.items():
             loop = released.ReleasedLoop(subject.model, gamma=1.1 if refines else 1, start=start)
             ways[name] = _way(loop.installed, partial(loop.answer, single, 1 + plan.new_tokens), subject.model.device)

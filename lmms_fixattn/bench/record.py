@@ -14,7 +14,8 @@ from lmms_fixattn.bench.limit import measure_bandwidth
 from lmms_fixattn.bench.machine import describe
 from lmms_fixattn.bench.shapes import Subject
 from lmms_fixattn.methods.text_model import TextModel
-from lmms_fixattn.models.transformers_api import attention_in_use, text_model
+from lmms_fixattn.models.family import text_model
+from lmms_fixattn.models.transformers_api import attention_in_use
 from lmms_fixattn.report import terminal
 
 _KIND = "lmms-fixattn bench"
@@ -29,7 +30,7 @@ def about(subject: Subject, device: torch.device) -> dict[str, Any]:
         "bandwidth": measure_bandwidth(device),
         "model": {
             "name": subject.name,
-            "text_model": dataclasses.asdict(TextModel.of(config.text_config)),
+            "text_model": dataclasses.asdict(TextModel.of(config.get_text_config())),
             "parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
             "dtype": str(subject.model.dtype).removeprefix("torch."),
             "attention": attention_in_use(text_model(subject.model)),

@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from transformers import DynamicCache, LogitsProcessor
 
-from lmms_fixattn.models.transformers_api import attention_in_use, cache_of, text_model, use_attention, with_cache
+from lmms_fixattn.models.family import family_of_model
+from lmms_fixattn.models.transformers_api import attention_in_use, cache_of, with_cache
 
 NAMES = {False: "released-style loop", True: "released-style loop, refine"}
 """The rivals by whether they refine."""
-_FAMILIES = ("llama", "mistral")
+_NEEDED = ("apply_rotary_pos_emb", "repeat_kv")
+"""Functions beside an attention module, of which the loop makes its own."""
 
 
 class ReleasedLoop:
@@ -31,19 +33,24 @@ class ReleasedLoop:
     tokens in place of all; PAI's is the cheaper one, so that what beats it beats both.
 
     Args:
-        model: the LlavaForConditionalGeneration.
+        model: a model of a known family.
         alpha: amplification.
         gamma: strength of the refine; 1 turns it off.
         start: first edited layer.
 
     Raises:
-        ValueError: a text model whose attention is not Llama's.
+        ValueError: a text model whose attention is another than that of the released codes' models.
     """
 
     def __init__(self, model: Any, alpha: float = 0.2, gamma: float = 1.1, start: int = 2) -> None:
-        family = model.config.text_config.model_type
-        if family not in _FAMILIES:
-            raise ValueError(f"a released-style loop is at hand for {' and '.join(_FAMILIES)}, not for {family}")
+        self.family = family_of_model(model)
+        self.text = self.family.text(model)
+        attention = self.text.layers[0].self_attn
+        if hasattr(attention, "q_norm") or not all(hasattr(_code_of(attention), name) for name in _NEEDED):
+            raise ValueError(
+                "a released-style loop is at hand for plain rotary attention, as of the released codes' text models, "
+                f"not for {type(attention).__name__}"
+            )
         self.model, self.alpha, self.gamma, self.start = model, alpha, gamma, start
         self.amplifies = False
         self.image: slice
@@ -52,10 +59,9 @@ class ReleasedLoop:
     @contextmanager
     def installed(self) -> Iterator[Any]:
         """Patch the model inside the block."""
-        text = text_model(self.model)
-        own = attention_in_use(text)
-        layers = [layer.self_attn for layer in text.layers[self.start :]]
-        use_attention(self.model, "eager")
+        own = attention_in_use(self.text)
+        layers = [layer.self_attn for layer in self.text.layers[self.start :]]
+        self.family.use_attention(self.model, "eager")
         try:
             for attention in layers:
                 attention.forward = MethodType(self._attend, attention)
@@ -63,7 +69,7 @@ class ReleasedLoop:
         finally:
             for attention in layers:
                 del attention.forward
-            use_attention(self.model, own)
+            self.family.use_attention(self.model, own)
 
     def answer(self, inputs: dict[str, torch.Tensor], tokens: int, **arguments: Any) -> torch.Tensor:
         """Answer one prompt with one image greedily; return its sequence, [1, length].
@@ -74,7 +80,7 @@ class ReleasedLoop:
         ids = inputs["input_ids"]
         if len(ids) != 1:
             raise ValueError(f"the released-style loop answers one prompt at a time, got {len(ids)}")
-        places = (ids[0] == self.model.config.image_token_id).nonzero().flatten().tolist()
+        places = (ids[0] == self.family.image_token_id).nonzero().flatten().tolist()
         self.image = slice(places[0], places[-1] + 1)
         self.second = None
         refines = self.gamma != 1
@@ -95,7 +101,7 @@ class ReleasedLoop:
         """Run the second forward, of the text without its image: next-token scores [1, vocabulary]."""
         self.amplifies = False
         if self.second is None:
-            self.second = DynamicCache(config=self.model.config.text_config)
+            self.second = DynamicCache(config=self.text.config)
             ids = torch.cat([ids[:, : self.image.start], ids[:, self.image.stop :]], dim=1)
         else:
             ids = ids[:, -1:]
@@ -113,7 +119,7 @@ class ReleasedLoop:
         attention_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        code: Any = sys.modules[type(attention).__module__]
+        code = _code_of(attention)
         rows, length, _ = hidden_states.shape
         projected = (
             project(hidden_states).view(rows, length, -1, attention.head_dim).transpose(1, 2)
@@ -134,6 +140,10 @@ class ReleasedLoop:
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
         output = (weights @ value).transpose(1, 2).reshape(rows, length, -1)
         return attention.o_proj(output), weights
+
+
+def _code_of(attention: Any) -> Any:
+    return sys.modules[type(attention).__module__]
 
 
 class _Refine(LogitsProcessor):  # type: ignore[misc]

@@ -9,6 +9,7 @@ from typing import Any
 from lmms_fixattn.cli.console import add_command, positive, progress
 from lmms_fixattn.cli.truth import add_analyser, make_analyser
 from lmms_fixattn.errors import UserError
+from lmms_fixattn.models import DEFAULT_CHECKPOINT
 
 
 def add(commands: Any) -> None:
@@ -26,7 +27,7 @@ def add(commands: Any) -> None:
     source.add_argument("--coco", type=Path, metavar="DIR", help="folder of images and annotations of COCO's format")
     source.add_argument("--demo", action="store_true", help="the packaged model and its familiar scenes")
     command.add_argument(
-        "--pretrained", metavar="MODEL", help="local directory or hub id (default: llava-hf/llava-1.5-7b-hf)"
+        "--pretrained", metavar="MODEL", help=f"local directory or hub id (default: {DEFAULT_CHECKPOINT})"
     )
     command.add_argument("--conversation", default="default", help="form of the prompt: default, llava_v1 or pai")
     command.add_argument(
@@ -65,7 +66,7 @@ def _calibrate(arguments: argparse.Namespace) -> None:
         ids = draw_ids(folder, arguments.images or (100 if arguments.demo else 1000), arguments.seed)
     analyser = make_analyser(arguments.analyser)
     asked = documents(folder, ids, analyser)
-    pretrained = "demo" if arguments.demo else arguments.pretrained or "llava-hf/llava-1.5-7b-hf"
+    pretrained = "demo" if arguments.demo else arguments.pretrained or DEFAULT_CHECKPOINT
     statistics = calibrate(
         Subject(pretrained, arguments.conversation),
         asked,

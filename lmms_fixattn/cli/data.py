@@ -9,8 +9,7 @@ from typing import Any
 
 from lmms_fixattn.cli.console import add_command, add_format
 from lmms_fixattn.errors import UserError, did_you_mean
-
-_CHECKPOINT = "llava-hf/llava-1.5-7b-hf"
+from lmms_fixattn.models import DEFAULT_CHECKPOINT
 
 
 def add(commands: Any) -> None:
@@ -29,9 +28,9 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--pretrained",
-        default=_CHECKPOINT,
+        default=DEFAULT_CHECKPOINT,
         metavar="MODEL",
-        help=f"a hub id, a local directory or demo (default: {_CHECKPOINT})",
+        help=f"a hub id, a local directory or demo (default: {DEFAULT_CHECKPOINT})",
     )
     command.add_argument("--revision", default="main", help="branch, tag or commit of the model (default: main)")
     command.add_argument("--fetch", action="store_true", help="fetch what is lacking; without it, no network is asked")

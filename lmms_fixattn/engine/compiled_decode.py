@@ -26,7 +26,7 @@ _BOUND = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 def generate_growing(model: Any, inputs: Mapping[str, Any], config: GenerationConfig, **others: Any) -> Any:
     """Return what ``model.generate`` does, on a growing cache."""
-    past = reserved_cache(model.config.text_config)
+    past = reserved_cache(model.config.get_text_config())
     return model.generate(**inputs, generation_config=config, **with_cache(model, past), **others)
 
 
@@ -51,7 +51,7 @@ class FixedSteps:
             config.compile_config = compiling_everywhere(self.traced_only)
         rows, prompt = inputs["input_ids"].shape
         earlier, self.cache = self.cache, None
-        past = fixed_cache(model.config.text_config, rows, prompt + config.max_new_tokens, earlier)
+        past = fixed_cache(model.config.get_text_config(), rows, prompt + config.max_new_tokens, earlier)
         del earlier  # whose memory the new one may need
         # Methods in turns are as many graphs of one function. torch's limit for one function is there to find what
         # compiles without end, and would end these at the ninth graph; its limit for all together stays.

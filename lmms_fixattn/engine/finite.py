@@ -16,7 +16,8 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor
 
 from lmms_fixattn.engine.witness import Witness
-from lmms_fixattn.models.transformers_api import new_cache, text_model, vision_tower, with_cache
+from lmms_fixattn.models.family import Family, family_of_model
+from lmms_fixattn.models.transformers_api import new_cache, with_cache
 
 BROKEN_WEIGHT = "its weight"
 """What a place says where a weight is to blame."""
@@ -27,8 +28,6 @@ _IN_A_LAYER = {
     "mlp": "MLP",
 }
 """The modules of a decoder layer, in the order in which they run."""
-_INPUTS = ("attention_mask", "pixel_values", "image_sizes")
-"""What ``generate`` is given of a prompt beside its ids."""
 
 
 class NotFiniteError(RuntimeError):
@@ -113,6 +112,7 @@ class Block(Protocol):
     """What is asked of an ``intervene`` block: the model with a method, and how to take it out and put it back."""
 
     model: Any
+    family: Family
     name: str
     acts: bool
     branching: bool
@@ -137,7 +137,8 @@ def traced(
     rows = found.rows.view(prompts, -1)  # [prompts, beams]
     which = rows.any(dim=1).nonzero().flatten().tolist()
     known = found.ids.view(*rows.shape, -1)[torch.arange(prompts), rows.long().argmax(dim=1)]
-    inputs: dict[str, Any] = {name: kwargs[name] for name in _INPUTS if name in kwargs}
+    given = ("attention_mask", *block.family.picture_inputs, *block.family.beside(known))
+    inputs: dict[str, Any] = {name: kwargs[name] for name in given if name in kwargs}
     inputs["input_ids"] = known[:, : found.start]
     try:
         with torch.no_grad():
@@ -174,7 +175,7 @@ def _where(
     tracing = Tracing(block.model, len(known), which, lambda: block.branching)
     block.witness = Witness(block.name, 1) if block.acts else None
     processors = [*([block.witness] if block.witness else []), Known(known)]
-    past = with_cache(block.model, new_cache(text_model(block.model)))
+    past = with_cache(block.model, new_cache(block.family.text(block.model)))
     try:
         with tracing.watching():
             generate(**inputs, generation_config=config, logits_processor=processors, **past)
@@ -215,7 +216,7 @@ class Tracing:
     """Watch every layer while an answer is generated once more.
 
     Args:
-        model: a LlavaForConditionalGeneration.
+        model: a model of a known family.
         prompts: how many prompts the batch has; rows behind them are a contrastive branch's.
         rows: those prompts that are to be watched.
         in_branch: says whether a contrastive branch reads its prompt right now.
@@ -237,17 +238,17 @@ class Tracing:
         Raises:
             FoundError: at the first output that is no number.
         """
-        text, tower = text_model(self._model), vision_tower(self._model)
-        encoder = getattr(getattr(tower, "vision_model", tower), "encoder", None)
+        family = family_of_model(self._model)
+        text, tower = family.text(self._model), family.tower(self._model)
         handles = [text.register_forward_pre_hook(self._begin, with_kwargs=True)]
 
         def watch(module: Any, place: str, look: Any = self._look) -> None:
             handles.append(module.register_forward_hook(partial(look, place)))
 
-        for number, layer in enumerate(getattr(encoder, "layers", ())):
+        for number, layer in enumerate(family.tower_layers(self._model)):
             watch(layer, f"layer {number} of the vision tower", self._note)
         watch(tower, "the vision tower", self._note)
-        watch(self._model.model.multi_modal_projector, "the projection of the image's features", self._projected)
+        watch(family.projector(self._model), "the projection of the image's features", self._projected)
         for number, layer in enumerate(text.layers):
             for name, place in _IN_A_LAYER.items():
                 if (module := getattr(layer, name, None)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import threading
 import warnings
 import weakref
@@ -12,7 +13,7 @@ from functools import partial, wraps
 from typing import Any
 
 import torch
-from transformers import Cache, LlavaForConditionalGeneration
+from transformers import Cache
 
 from lmms_fixattn.engine.attention import EDIT, OURS, UNEDITED, attention_over, kept_keys
 from lmms_fixattn.engine.contrastive_branch import ContrastiveBranch, EndWhen, Guidance
@@ -23,20 +24,17 @@ from lmms_fixattn.methods.base import Layers, Method
 from lmms_fixattn.methods.formulas.branches import Prompt
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.methods.views import Columns, Step
-from lmms_fixattn.models.clip_attention import VisionWatch, watch_vision
+from lmms_fixattn.models.family import family_of_model
 from lmms_fixattn.models.transformers_api import (
     EngineError,
     attention_in_use,
     cache_among,
     cache_name,
     check_cache,
-    check_model,
     length_of,
     new_cache,
-    text_model,
-    use_attention,
-    vision_tower,
 )
+from lmms_fixattn.models.vision_watch import VisionWatch
 from lmms_fixattn.versions import check_versions
 
 _active: dict[int, list[_Intervention]] = {}
@@ -63,13 +61,13 @@ def intervene(model: Any, method: Method, tokenizer: Any = None) -> AbstractCont
     else than the engine knows, there is an error and no answer.
 
     Args:
-        model: a LlavaForConditionalGeneration.
+        model: a vision-language model of transformers, of a family in :data:`lmms_fixattn.models.family.FAMILIES`.
         method: what :func:`lmms_fixattn.make_method` returned; one object may serve several models.
         tokenizer: the model's; only methods that read or write text need it, and say so.
 
     Raises:
-        ValueError: no LLaVA model, layers outside it, a vision tower without what the method needs, or no tokenizer
-            where one is needed.
+        ValueError: no model of a known family, layers outside it, a vision tower without what the method needs, or no
+            tokenizer where one is needed.
         RuntimeError: a library's version lies outside this package's bounds, and nobody insists
             (:func:`lmms_fixattn.versions.check_versions`); the model is in a block of another thread; inside the block,
             two threads use it at once.
@@ -128,24 +126,22 @@ class _Block(AbstractContextManager[Any]):
 
 class _Intervention:
     def __init__(self, model: Any, method: Method, tokenizer: Any) -> None:
-        if not isinstance(model, LlavaForConditionalGeneration):
-            raise ValueError(
-                "expected a LlavaForConditionalGeneration (any llava-hf/llava-1.5 checkpoint), "
-                f"got {type(model).__name__}"
-            )
-        check_model(model)
+        self.family = family_of_model(model)
+        self.family.check(model)
+        self.family.refuse(method)
         self.model = model
         self.thread = threading.current_thread()  # that entered the block
         self.turn = _Turn()
-        self.text = text_model(model)
+        self.text = self.family.text(model)
         self.cache_name = cache_name(type(self.text).forward)
         self.name = method.name
-        self.methods = method.for_model(TextModel.of(model.config.text_config)).parts
-        self.layers = {part: frozenset(_layers_in(model, part.name, part.edited_layers)) for part in self.methods}
+        self.methods = method.for_model(TextModel.of(self.family.text_config)).parts
+        depth = len(self.text.layers)
+        self.layers = {part: frozenset(_layers_in(depth, part.name, part.edited_layers)) for part in self.methods}
         self.edits_attention = any(self.layers.values())
         self.guiding = [part for part in self.methods if part.guides]
         self.branch = next((part.branch for part in self.methods if part.branch is not None), None)
-        self.early = {part: _layers_in(model, part.name, part.early_layers) for part in self.guiding}
+        self.early = {part: _layers_in(depth, part.name, part.early_layers) for part in self.guiding}
         self.early_layers = sorted({layer for layers in self.early.values() for layer in layers})
         self.noted = str(self.early_layers)
         self.acts = self.edits_attention or bool(self.guiding)
@@ -158,7 +154,7 @@ class _Intervention:
             raise ValueError(f"{needing[0]} reads or writes text: give intervene(model, method, tokenizer) the model's")
         self.installed = ExitStack()
         self.watch: VisionWatch | None = None
-        self.pixels: torch.Tensor | None = None  # what the vision tower last ran on, for a branch
+        self.pictures: dict[str, Any] | None = None  # what image features were last made of, for a branch
         self.embeds: Any = None  # what the latest prefill reads, for a branch
         self.caches: weakref.WeakSet[Cache] = weakref.WeakSet()  # that hold an edit of this block
         self.inputs: tuple[Any, Any] = None, None  # input_ids and attention_mask of the running forward pass
@@ -173,18 +169,16 @@ class _Intervention:
                 self._hook(stack, self.text, self._pass_edit)
                 stack.callback(self.text.register_forward_hook(self._end_pass, with_kwargs=True).remove)
             if parts := frozenset().union(*(part.vision_parts for part in self.methods)):
-                keeps_class_token = self.model.config.vision_feature_select_strategy == "full"
-                watching = watch_vision(vision_tower(self.model), parts, keeps_class_token)
-                self.watch = stack.enter_context(watching)
+                self.watch = stack.enter_context(self.family.watch(self.model, parts))
             if self.acts:
                 own = attention_in_use(self.text)
-                stack.callback(use_attention, self.model, own)
-                use_attention(self.model, attention_over(own))
+                stack.callback(self.family.use_attention, self.model, own)
+                self.family.use_attention(self.model, attention_over(own))
             for place, part in enumerate(self.methods):
                 for layer in self.layers[part] if part.has("note_input") else ():
                     self._hook(stack, self.text.layers[layer], partial(self._note_layer_input, place, layer))
             if self.branch:
-                self._hook(stack, vision_tower(self.model), self._note_pixels)
+                stack.enter_context(self._noting_pictures())
             for layer in self.early_layers:
                 self._hook(stack, self.text.layers[layer], partial(self._note_state, layer))
             stack.enter_context(self._own_generate())
@@ -223,16 +217,34 @@ class _Intervention:
             if edit.second is not None:
                 edit.second.part()
         self.caches.clear()
-        self.pixels = self.embeds = None
+        self.pictures = self.embeds = None
 
     def _note_inputs(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not torch.compiler.is_compiling():
             self.turn.take(self.name)
         self.inputs = kwargs.get("input_ids", args[0] if args else None), kwargs.get("attention_mask")
 
-    def _note_pixels(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self.branching:
-            self.pixels = args[0] if args else kwargs["pixel_values"]
+    @contextmanager
+    def _noting_pictures(self) -> Iterator[None]:
+        """Note what image features are made of, so that a branch can have them of other pixels."""
+        inner = self.model.model
+        before, features = inner.__dict__.get("get_image_features"), inner.get_image_features
+        names = list(inspect.signature(features).parameters)
+
+        @wraps(features)
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            if not self.branching:
+                self.pictures = {**dict(zip(names, args, strict=False)), **kwargs}
+            return features(*args, **kwargs)
+
+        inner.get_image_features = noting
+        try:
+            yield
+        finally:
+            if before is None:
+                del inner.get_image_features
+            else:
+                inner.get_image_features = before
 
     def _pass_edit(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Give this forward pass of the text model its edit, and from the second step on the branch's rows."""
@@ -310,13 +322,14 @@ class _Intervention:
 
     def _start_branch(self, edit: Edit, past: Cache) -> None:
         assert self.branch is not None
-        prompt = Prompt(edit.is_image, self._is_bos(), edit.kept, self.embeds, self.pixels, self._encode, self._embed)
+        pixels = None if self.pictures is None else self.pictures["pixel_values"]
+        prompt = Prompt(edit.is_image, self._is_bos(), edit.kept, self.embeds, pixels, self._encode, self._embed)
         self.branching = True
         try:
             edit.second = ContrastiveBranch(self.text, self.branch.inputs(prompt), past)
         finally:
             self.branching = False
-        self.pixels = self.embeds = None
+        self.pictures = self.embeds = None
 
     def _edit(self, new: int) -> Edit:
         """Build an answer's edit from the prompt and from what the vision tower just told.
@@ -336,7 +349,7 @@ class _Intervention:
                 f"{self.name}: a step of {new} tokens came without the edit of its prompt: its ids have "
                 f"{ids.shape[1]} columns, its attention mask {None if mask is None else mask.shape[-1]}"
             )
-        is_image = ids == self.model.config.image_token_id
+        is_image = ids == self.family.image_token_id
         newest = kept_keys(mask, ids.shape[1])
         kept = torch.ones_like(is_image) if newest is None else newest[:, 0]
         if not bool(kept[:, -1].all()):
@@ -357,7 +370,8 @@ class _Intervention:
         return Edit(tuple(parts), is_image, kept, self.noted)
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        features = torch.cat(list(self.model.get_image_features(pixels).pooler_output))
+        given = {**(self.pictures or {}), "pixel_values": pixels, "return_dict": True}
+        features = torch.cat(list(self.model.model.get_image_features(**given).pooler_output))
         if self.watch:
             self.watch.take()  # what the tower told of these pixels is not of the answer's image
         return features
@@ -368,7 +382,7 @@ class _Intervention:
         return embedding(ids.to(embedding.weight.device))  # type: ignore[no-any-return]
 
     def _is_bos(self) -> torch.Tensor:
-        ids, bos = self.inputs[0], self.model.config.text_config.bos_token_id
+        ids, bos = self.inputs[0], self.family.text_config.bos_token_id
         return torch.zeros_like(ids, dtype=torch.bool) if bos is None else ids == bos
 
     def _step(self, index: int, method: Method) -> tuple[Step, torch.Tensor]:
@@ -464,10 +478,9 @@ class _Turn:
         self._whose = None
 
 
-def _layers_in(model: Any, name: str, layers: Layers | frozenset[int] | None) -> Collection[int]:
+def _layers_in(depth: int, name: str, layers: Layers | frozenset[int] | None) -> Collection[int]:
     if layers is None:
         return ()
-    depth = model.config.text_config.num_hidden_layers
     if isinstance(layers, frozenset):
         if outside := sorted(layer for layer in layers if layer >= depth):
             raise ValueError(f"{name}: layer {outside[0]} lies outside the model, which has {depth} layers")

@@ -99,14 +99,14 @@ def estimate(model: Any, most: int | None, branches: int = 1) -> MemoryBudget:
     twice, and as much again for every further branch of a contrast.
 
     Args:
-        model: a LlavaForConditionalGeneration with its weights loaded.
+        model: a model with its weights loaded.
         most: prompts in a batch at most; None for MOST_ROWS, or ROWS_ON_CPU on a CPU.
         branches: rows that a prompt takes in a step: 2 for a method with a second branch, times the beams.
     """
     devices = accelerators(model)
     if not devices:
         return MemoryBudget(most or ROWS_ON_CPU)
-    text = model.config.text_config
+    text = model.config.get_text_config()
     size = model.get_input_embeddings().weight.element_size()
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     cached = 2 * text.num_hidden_layers * text.num_key_value_heads * head * size / len(devices)

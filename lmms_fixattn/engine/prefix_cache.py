@@ -14,7 +14,8 @@ from transformers import Cache, DynamicCache
 from lmms_fixattn.engine.attention import EDIT, UNEDITED, kept_keys
 from lmms_fixattn.engine.edit import Edit
 from lmms_fixattn.lru import LRUCache
-from lmms_fixattn.models.transformers_api import cache_of, text_model, with_cache
+from lmms_fixattn.models.family import text_model
+from lmms_fixattn.models.transformers_api import cache_of, with_cache
 
 _States = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of one beginning in each layer, [tokens, key heads, head size]."""
@@ -48,7 +49,7 @@ class PrefixCache:
         An error inside the block, that memory ran out for instance, lets go of all that was kept.
 
         Args:
-            model: a LlavaForConditionalGeneration; where it is in an ``intervene`` block, that is the outer one.
+            model: a model of a known family; where it is in an ``intervene`` block, that is the outer one.
             prefixes: of each prompt of that prefill, what tells its beginning from others, and how many tokens that
                 has up to the end of its first image; 0 for a prompt without image. ``generate`` may repeat prompts for
                 beams or samples.

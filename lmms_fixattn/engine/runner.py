@@ -9,6 +9,7 @@ import torch
 
 from lmms_fixattn.engine.generation import Answer, Settings, StopAtStrings, end_tokens, finish
 from lmms_fixattn.models.encoding import PromptEncoder
+from lmms_fixattn.models.family import to_model
 
 Batch = dict[str, torch.Tensor]
 """A left-padded batch of prompts: ``PromptEncoder.batch``."""
@@ -27,7 +28,7 @@ class Runner:
     """A loaded model that answers batches of prompts.
 
     Args:
-        model: a LlavaForConditionalGeneration, with its weights.
+        model: a model of a known family, with its weights.
         encoder: of the same checkpoint.
     """
 
@@ -38,15 +39,12 @@ class Runner:
 
     def greedy(self, batch: Batch, new_tokens: int) -> Settings:
         """Return greedy settings of at most so many tokens, and of no more than the model has positions for."""
-        room = self.model.config.text_config.max_position_embeddings - batch["input_ids"].shape[1]
+        room = self.encoder.family.positions - batch["input_ids"].shape[1]
         return Settings.of({"max_new_tokens": min(new_tokens, room)})[0]
 
     def inputs(self, batch: Batch) -> Batch:
         """Return a batch on the model's device, pixels in its data type."""
-        inputs = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
-        if "pixel_values" in inputs:
-            inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
-        return inputs
+        return to_model(self.model, batch)
 
     def generate(
         self, batch: Batch, settings: Settings, generating: Generating = plainly, **others: Any

@@ -12,8 +12,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from lmms_fixattn.lru import LRUCache
 from lmms_fixattn.methods.views import VisionAttention
-from lmms_fixattn.models.clip_attention import watching
-from lmms_fixattn.models.transformers_api import vision_tower
+from lmms_fixattn.models.family import family_of_model
+from lmms_fixattn.models.vision_watch import watching
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,16 @@ class VisionCache:
         """Reuse what is known in the tower's first run inside the block; further ones are left alone.
 
         Args:
-            model: a LlavaForConditionalGeneration.
+            model: a model of a known family; one that keeps no pictures is left as it is.
             pictures: the identity of each picture of that run, in order; equal ones have equal pixels. Older
                 transformers repeat each for its prompt's beams before they are encoded.
         """
-        if not pictures:
+        family = family_of_model(model)
+        if not pictures or not family.keeps_pictures:
+            self.encoded += len(pictures)
             yield
             return
-        tower, wanted = vision_tower(model), model.config.vision_feature_layer
-        layers = [wanted] if isinstance(wanted, int) else list(wanted)
+        tower, layers = family.tower(model), family.kept_layers()
         before, whole = vars(tower).get("forward"), tower.forward
         waiting = [list(pictures)]
 
@@ -107,7 +108,7 @@ class VisionCache:
         if watch is not None and parts:
             attention = {part: torch.stack([row.attention[part] for row in rows]) for part in parts}
             watch.put(VisionAttention(watch.has_class_token, **attention))
-        # Of the tower's output, LLaVA reads these states alone, by their layers' numbers.
+        # Of the tower's output, image features are made of these states alone, by their layers' numbers.
         chosen = {layer: torch.stack([row.states[layer] for row in rows]) for layer in layers}
         return BaseModelOutputWithPooling(hidden_states=chosen)
 

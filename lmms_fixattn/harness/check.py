@@ -34,6 +34,7 @@ from lmms_fixattn.methods import METHODS, PROVIDERS, make_method
 from lmms_fixattn.methods.base import Method
 from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.models import DEFAULT_CHECKPOINT
 from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.encoding import Encoded, PromptEncoder
 from lmms_fixattn.models.transformers_api import EngineError
@@ -106,7 +107,7 @@ class Packaged:
         with safe_open(ANSWERS, "pt") as answers:
             true, hallucinated = (answers.get_tensor(name) for name in ("true", "hallucinated"))
         path = folder / "statistics.safetensors"
-        AttentionStatistics(true, hallucinated, TextModel.of(self.model.config.text_config), {}).save(path)
+        AttentionStatistics(true, hallucinated, TextModel.of(self.model.config.get_text_config()), {}).save(path)
         return {**given, "statistics": str(path)}
 
     def generate(
@@ -311,10 +312,10 @@ def _at_hand() -> Iterator[Finding]:
     token = None
     with suppress(Exception):
         token = huggingface_hub.get_token()
-    checkpoint = huggingface_hub.try_to_load_from_cache("llava-hf/llava-1.5-7b-hf", "config.json")
+    checkpoint = huggingface_hub.try_to_load_from_cache(DEFAULT_CHECKPOINT, "config.json")
     there = "is" if isinstance(checkpoint, str) else "is not"
     login = "a token is stored" if token else "no token is stored, and none is needed"
-    yield Finding("hub", None, f"{login}; llava-hf/llava-1.5-7b-hf {there} in the cache")
+    yield Finding("hub", None, f"{login}; {DEFAULT_CHECKPOINT} {there} in the cache")
 
 
 def timed(found: Iterator[Finding]) -> Iterator[tuple[Finding, float]]:

@@ -1,4 +1,4 @@
-"""The lmms-eval model `llava_fixattn`: LLaVA-1.5 with one of the methods, in batches, without swallowed errors."""
+"""The lmms-eval model `llava_fixattn`: a vision-language model with one of the methods, in batches."""
 
 from __future__ import annotations
 
@@ -33,16 +33,11 @@ from lmms_fixattn.harness.results import record_runs
 from lmms_fixattn.harness.schedule import RequestShape, pictures_of, plan, prefetch, with_encoded_images
 from lmms_fixattn.methods import PROVIDERS, Method
 from lmms_fixattn.methods.text_model import TextModel
-from lmms_fixattn.models import arguments
+from lmms_fixattn.models import DEFAULT_CHECKPOINT, arguments
 from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.encoding import Encoded, PromptEncoder, whole_pictures
-from lmms_fixattn.models.prompts import asking, check_form
-from lmms_fixattn.models.transformers_api import (
-    attention_in_use,
-    keeps_images_in_order_under_beams,
-    text_model,
-    vision_tower,
-)
+from lmms_fixattn.models.prompts import asking
+from lmms_fixattn.models.transformers_api import attention_in_use
 from lmms_fixattn.versions import check_versions, installed
 
 __all__ = ["DocumentError", "LlavaFixattn", "LlavaFixattnSimple"]
@@ -54,7 +49,7 @@ ask_without_login()
 
 
 class LlavaFixattn(lmms):  # type: ignore[misc]
-    """LLaVA-1.5 under lmms-eval, with one of this package's methods.
+    """A vision-language model under lmms-eval, with one of this package's methods.
 
     Args:
         pretrained: a hub id, a local directory, or ``demo`` (a tiny model in the package).
@@ -74,15 +69,15 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
             steps by more than rounding, it ends with a warning.
 
     Raises:
-        ValueError: an unknown name or value, with the allowed ones; no checkpoint there, or no LLaVA; a method that
-            does not fit the model.
+        ValueError: an unknown name or value, with the allowed ones; no checkpoint there, or of no family that is known;
+            a method that does not fit the model.
     """
 
     is_simple = False
 
     def __init__(
         self,
-        pretrained: str = "llava-hf/llava-1.5-7b-hf",
+        pretrained: str = DEFAULT_CHECKPOINT,
         revision: str = "main",
         method: str | None = None,
         conversation: str = "default",
@@ -115,7 +110,6 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         self.counts: dict[str, int] = {}
         """What the latest run was spared: pictures asked about and encoded, prompts with an image and how many
         beginnings up to its end were computed."""
-        check_form(conversation)
         self._attention = arguments.attention(attn_implementation)
         self._device_map = device_map
 
@@ -164,7 +158,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     def _fit(self, method: Method) -> None:
         with intervene(self._outline, method, self.tokenizer):
             pass  # what does not fit is an error now, not once data and weights are there
-        self.method = method.for_model(TextModel.of(self.config.text_config))
+        self.method = method.for_model(TextModel.of(self._checkpoint.family.text_config))
         self._changed = method.changed()
         self._largest = 0
         self._compiled.restart()
@@ -214,7 +208,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     @property
     def max_length(self) -> int:
         """The number of positions of the text model."""
-        return int(self.config.text_config.max_position_embeddings)
+        return self._checkpoint.family.positions
 
     @property
     def chat_template(self) -> Any:
@@ -370,7 +364,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
 
     def _encode(self, request: Request, messages: Any) -> Encoded:
         prompt = self.encoder.encode(asking(messages, self.method.ask))
-        _check_beams(prompt, self._beams(request.settings))
+        self._check_beams(prompt, self._beams(request.settings))
         return prompt
 
     def _open(self, group: Sequence[Request]) -> tuple[list[Dialogue], list[tuple[Dialogue, Encoded]]]:
@@ -447,6 +441,13 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         longest = settings.positions(max(len(prompt.ids) for prompt in encoded))
         return max(0, budget.largest - len(encoded)) if budget.largest * longest <= budget.fitting else 0
 
+    def _check_beams(self, prompt: Encoded, beams: int) -> None:
+        if len(prompt.images) > 1 and beams > 1 and not self._checkpoint.family.keeps_images_in_order_under_beams():
+            raise ValueError(
+                "this version of transformers mixes up the images of a prompt under beam search; "
+                "install a newer one, or use num_beams=1 where a document has several images"
+            )
+
     def _beams(self, settings: Settings) -> int:
         return int(self.method.generation.get("num_beams", settings.beams))
 
@@ -493,19 +494,19 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         return ",".join([name, *(f"{key}={value}" for key, value in self._changed.items())])
 
     def _describe(self, pretrained: str) -> dict[str, Any]:
-        config = self._outline.config
+        family = self._checkpoint.family
         return {
             "pretrained": pretrained,
             "revision": self._checkpoint.revision,
             "commit": self._checkpoint.commit,
-            "text_layers": config.text_config.num_hidden_layers,
+            "text_layers": family.text_config.num_hidden_layers,
             "conversation": self.encoder.form,
             "dtype": str(self._dtype).removeprefix("torch."),
             "device": str(self.device),
             "device_map": self._device_map,
             "attention": {
-                "text": attention_in_use(text_model(self._outline)),
-                "vision": attention_in_use(vision_tower(self._outline)),
+                "text": attention_in_use(family.text(self._outline)),
+                "vision": attention_in_use(family.tower(self._outline)),
             },
             "image_processor": type(self.encoder.processor.image_processor).__name__,
             "quantization": f"{self._bits} bits" if self._bits else None,
@@ -555,12 +556,3 @@ class _Run:
             "image_prompts_asked": self.with_image,
             "image_prompts_computed": self.prefixes.computed,
         }
-
-
-def _check_beams(prompt: Encoded, beams: int) -> None:
-    several = prompt.pixels is not None and len(prompt.pixels) > 1
-    if several and beams > 1 and not keeps_images_in_order_under_beams():
-        raise ValueError(
-            "this version of transformers mixes up the images of a prompt under beam search; "
-            "install a newer one, or use num_beams=1 where a document has several images"
-        )

@@ -17,9 +17,8 @@ from lmms_fixattn.methods import Method, make_method
 from lmms_fixattn.methods.views import VisionAttention
 from lmms_fixattn.models import arguments
 from lmms_fixattn.models.checkpoint import Checkpoint
-from lmms_fixattn.models.clip_attention import watch_vision
 from lmms_fixattn.models.encoding import Encoded, PromptEncoder
-from lmms_fixattn.models.transformers_api import text_model, vision_tower
+from lmms_fixattn.models.family import Picture, text_model, to_model
 from lmms_fixattn.versions import installed
 
 
@@ -59,7 +58,7 @@ class Subject:
         conversation: the prompt's form, see :mod:`lmms_fixattn.models.prompts`.
 
     Raises:
-        ValueError: no LLaVA-1.5 checkpoint there, or an unknown form.
+        ValueError: no checkpoint of a known family there, or an unknown form.
     """
 
     def __init__(self, pretrained: str = "demo", conversation: str = "default") -> None:
@@ -112,7 +111,7 @@ class Subject:
             self._run(prompt, 1)
         finally:
             hook.remove()
-        is_image = np.array(prompt.ids) == self.model.config.image_token_id
+        is_image = np.array(prompt.ids) == self.encoder.family.image_token_id
         return seen[0][0].float().cpu().numpy(), is_image
 
     def vocabulary(self) -> np.ndarray:
@@ -121,22 +120,19 @@ class Subject:
         return weight.float().cpu().numpy()  # type: ignore[no-any-return]
 
     def vision(self, prompt: Encoded, parts: frozenset[str]) -> VisionAttention:
-        """Return what the vision tower's attention tells of the prompt's picture; ``parts`` as in ``watch_vision``."""
-        tower, config = vision_tower(self.model), self.model.config
-        with (
-            torch.inference_mode(),
-            watch_vision(tower, parts, config.vision_feature_select_strategy == "full") as watch,
-        ):
-            tower(_pixels(prompt).to(self.model.device, self.model.dtype))
+        """Return what the vision tower's attention tells of the prompt's picture; ``parts`` as in ``Family.watch``."""
+        family = self.encoder.family
+        with torch.inference_mode(), family.watch(self.model, parts) as watch:
+            self.model.get_image_features(**to_model(self.model, family.together([_picture(prompt)])))
         return watch.latest()
 
     def picture(self, prompt: Encoded) -> np.ndarray:
         """Return the prompt's picture as the model sees it, resized and cropped: float32 [height, width, 3] in 0..1."""
-        processor = self.encoder.processor.image_processor
-        mean, std = np.array(processor.image_mean), np.array(processor.image_std)
-        pixels = _pixels(prompt)[0].float().numpy().transpose(1, 2, 0)
-        picture: np.ndarray = np.clip(pixels * std + mean, 0, 1).astype(np.float32)
-        return picture
+        return self.encoder.family.shown(_picture(prompt), self.encoder.processor.image_processor).numpy()
+
+    def grid(self, prompt: Encoded) -> tuple[int, int]:
+        """Return the rows and columns of patches of the prompt's picture."""
+        return self.encoder.family.grid(_picture(prompt))
 
     def _run(self, prompt: Encoded, new_tokens: int, *processors: Any) -> list[int]:
         batch = self.encoder.batch([prompt])
@@ -158,7 +154,7 @@ class _Follow(LogitsProcessor):  # type: ignore[misc]
         return only
 
 
-def _pixels(prompt: Encoded) -> torch.Tensor:
-    if prompt.pixels is None:
+def _picture(prompt: Encoded) -> Picture:
+    if not prompt.images:
         raise ValueError("expected a prompt with a picture, got text alone")
-    return prompt.pixels
+    return prompt.images[0]

@@ -78,7 +78,7 @@ def calibrate(
     Raises:
         ValueError: all mentions are true, or none is: one of the two averages is of nothing.
     """
-    text = TextModel.of(subject.model.config.text_config)
+    text = TextModel.of(subject.encoder.family.text_config)
     sums = {there: torch.zeros(text.layers, text.heads, dtype=torch.float64) for there in (True, False)}
     counts = {True: 0, False: 0}
     for batch in progress([asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]):

@@ -85,7 +85,7 @@ def inspect(
     if kind in _AGAINST_VANILLA and "vanilla" not in chosen:
         chosen = {**read_methods(["vanilla"]), **chosen}
     subject = Subject(pretrained, conversation)
-    text = TextModel.of(subject.model.config.text_config)
+    text = TextModel.of(subject.encoder.family.text_config)
     chosen = {label: method.for_model(text) for label, method in chosen.items()}
     asked = Asked(subject, image, questions, chosen, truth, new_tokens)
     with whole_pictures():

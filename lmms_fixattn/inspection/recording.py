@@ -15,12 +15,11 @@ import torch
 from lmms_fixattn.engine.attention import EDIT, OURS, edited_weights, newest_row
 from lmms_fixattn.engine.edit import Edit
 from lmms_fixattn.methods.views import Columns
+from lmms_fixattn.models.family import family_of_model
 from lmms_fixattn.models.transformers_api import (
     attention_function,
     attention_in_use,
     register_attention,
-    text_model,
-    use_attention,
 )
 
 SEGMENTS = ("system", "image", "question", "answer")
@@ -117,16 +116,17 @@ def record_attention(model: Any) -> Iterator[Recorder]:
 
     def start(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
-        recorder.begin_step(ids, module.config.image_token_id)
+        recorder.begin_step(ids, family.image_token_id)
         return args, {**kwargs, _RECORDER: recorder}
 
-    own = attention_in_use(text_model(model))
+    family = family_of_model(model)
+    own = attention_in_use(family.text(model))
     handle = model.register_forward_pre_hook(start, with_kwargs=True)
     try:
-        use_attention(model, _recorded(own))
+        family.use_attention(model, _recorded(own))
         yield recorder
     finally:
-        use_attention(model, own)
+        family.use_attention(model, own)
         handle.remove()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lmms_fixattn.methods.formulas.sinks import relative_size
-from lmms_fixattn.models.transformers_api import text_model
+from lmms_fixattn.models.family import text_model
 
 
 def sink_dimensions(model: Any, ids: torch.Tensor, count: int = 2, layers: slice = slice(2, -1)) -> dict[int, float]:
@@ -21,7 +21,7 @@ def sink_dimensions(model: Any, ids: torch.Tensor, count: int = 2, layers: slice
     sinks, and VAR does not apply to it.
 
     Args:
-        model: a LlavaForConditionalGeneration.
+        model: a model of a known family.
         ids: a text, [1, tokens], that starts with the beginning-of-sequence token.
         count: how many dimensions to return.
         layers: of the states entering the decoder layers; by default from the third on, without the last.

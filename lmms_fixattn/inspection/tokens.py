@@ -41,7 +41,7 @@ def measure_tokens(subject: Subject, prompt: Encoded, label: str, method: Method
         raise ValueError(f"method {label} selects no image tokens; choose fixattn")
     vision = subject.vision(prompt, method.vision_parts)
     picture = subject.picture(prompt)
-    rows, columns = (side // subject.model.config.vision_config.patch_size for side in picture.shape[:2])
+    rows, columns = subject.grid(prompt)
 
     def grid(values: torch.Tensor) -> np.ndarray:
         return values[0].reshape(rows, columns).cpu().numpy()

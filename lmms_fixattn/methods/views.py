@@ -18,7 +18,7 @@ class VisionAttention:
     """What a run of the tower told: float32 [images, patches] each, or None for a part that nobody asked for."""
 
     has_class_token: bool
-    """Whether CLS is among the image tokens that the decoder sees (vision_feature_select_strategy "full")."""
+    """Whether CLS is among the image tokens that the decoder sees."""
     cls_first: Any = None
     """Attention of CLS to each patch in the first layer, summed over heads."""
     cls_second_last: Any = None

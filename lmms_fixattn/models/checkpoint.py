@@ -1,4 +1,4 @@
-"""Load a LLaVA-1.5 checkpoint: which one was meant, is it one, and is it complete."""
+"""Load a checkpoint of a family that is known: which one was meant, is it one, and is it complete."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from loguru import logger
-from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, GenerationConfig, LlavaForConditionalGeneration
+from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, GenerationConfig
 
 from lmms_fixattn.data import hub_files
+from lmms_fixattn.models.family import Family, expected, family_of
 
 DEMO = Path(__file__).parents[1] / "demo" / "model"
 _OF_FOLDER = {"local_files_only": True, "trust_remote_code": False}
-_WANTED = "expected a LLaVA-1.5 checkpoint in the transformers layout, such as llava-hf/llava-1.5-7b-hf"
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,15 @@ class Checkpoint:
         place: a local directory, or a hub id.
         revision: of the hub, as it was asked for; None for a local directory.
         folder: where the files are, of the hub in its cache.
+        config: its transformers configuration.
+        family: the family that it is of.
     """
 
     place: str
     revision: str | None
     folder: Path
     config: Any
+    family: Family
 
     @classmethod
     def find(cls, pretrained: str, revision: str) -> Checkpoint:
@@ -45,7 +48,7 @@ class Checkpoint:
             revision: branch, tag or commit on the hub; a local directory has only ``main``.
 
         Raises:
-            ValueError: nothing there, no LLaVA with a CLIP vision tower, or a revision of a local directory.
+            ValueError: nothing there, a model of no family that is known, or a revision of a local directory.
         """
         local = DEMO if pretrained == "demo" else Path(pretrained).expanduser()
         if local.is_dir():
@@ -61,8 +64,11 @@ class Checkpoint:
                 folder = hub_files.configuration(place, revision)
         with _reading("configuration", place):
             config = AutoConfig.from_pretrained(folder, **_OF_FOLDER)
-        _check_architecture(place, config)
-        return cls(place, revision_here, folder, config)
+        try:
+            family = family_of(config)
+        except ValueError as error:
+            raise ValueError(f"{place} is {error}") from None
+        return cls(place, revision_here, folder, config, family)
 
     @property
     def commit(self) -> str | None:
@@ -99,7 +105,7 @@ class Checkpoint:
         """
         with _reading("model", self.place), torch.device("meta"):
             config = copy.deepcopy(self.config)
-            return LlavaForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention)
+            return self.family.model_class._from_config(config, dtype=dtype, attn_implementation=attention)
 
     def load_model(
         self,
@@ -122,7 +128,7 @@ class Checkpoint:
         with _reading("weights (safetensors)", self.place):
             if self.commit is not None:
                 hub_files.download_weights(self.place, self.commit)
-            model, info = LlavaForConditionalGeneration.from_pretrained(
+            model, info = self.family.model_class.from_pretrained(
                 self.folder,
                 config=self.config,
                 dtype=dtype,
@@ -136,7 +142,7 @@ class Checkpoint:
         missing = sorted(info["missing_keys"])
         if missing:
             raise ValueError(
-                f"{self.place} lacks {len(missing)} of the model's weights, such as {missing[0]}; {_WANTED}"
+                f"{self.place} lacks {len(missing)} of the model's weights, such as {missing[0]}; {expected()}"
             )
         # A checkpoint's sampling defaults (Vicuna's temperature 0.9, top_p 0.6) must not leak into a task's settings.
         tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -148,14 +154,6 @@ def _quantisation(bits: int, dtype: torch.dtype) -> BitsAndBytesConfig:
     if bits == 4:
         return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype)
     return BitsAndBytesConfig(load_in_8bit=True)
-
-
-def _check_architecture(place: str, config: Any) -> None:
-    if config.model_type != "llava":
-        raise ValueError(f"{place} is a {config.model_type} model; {_WANTED}")
-    tower = getattr(config.vision_config, "model_type", None)
-    if tower != "clip_vision_model":
-        raise ValueError(f"{place} has a {tower} vision tower, not CLIP's; {_WANTED}")
 
 
 @contextmanager
@@ -170,5 +168,5 @@ def _reading(what: str, place: str) -> Iterator[None]:
         cause = " ".join((str(error).strip() or type(error).__name__).split("\n\n")[:2])
         cause = " ".join(cause.split())[:300]
         raise ValueError(
-            f"no {what} could be read from {place} ({cause}); {_WANTED}, a local directory of one, or demo"
+            f"no {what} could be read from {place} ({cause}); {expected()}, a local directory of one, or demo"
         ) from error

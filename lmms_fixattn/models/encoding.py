@@ -16,10 +16,11 @@ from PIL import Image, ImageFile
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.images import PictureError, read_rgb, to_rgb
 from lmms_fixattn.lru import LRUCache
-from lmms_fixattn.models.prompts import IMAGE, Prompt, build_prompt, check_form, check_template
+from lmms_fixattn.models.family import Picture, family_of
+from lmms_fixattn.models.prompts import Prompt, build_prompt, check_form, check_template
 
 _SECONDS = 30  # to wait for a picture's server
-_PIXELS_KEPT = 256 << 20  # bytes, 190 pictures of LLaVA-1.5
+_PICTURES_KEPT = 256 << 20  # bytes, 190 pictures of LLaVA-1.5
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Encoded:
     """A prompt as the model reads it."""
 
     ids: list[int]
-    pixels: torch.Tensor | None  # [images, 3, height, width]
+    images: tuple[Picture, ...]  # what the model is given of each image
     pictures: tuple[str, ...]  # the identity of each image: equal ones have equal pixels
     prefix: tuple[Hashable, int]  # what tells its beginning, up to the end of its first image, from others; its tokens
     dropped_marks: int  # literal <image> marks of the text that were left out
@@ -39,27 +40,26 @@ class PromptEncoder:
     A picture that several prompts hold is decoded and preprocessed once, as long as it was used recently.
 
     Args:
-        processor: the checkpoint's LlavaProcessor.
-        config: its LlavaConfig.
+        processor: the checkpoint's processor.
+        config: its configuration, of a family that is known.
 
     Raises:
-        ValueError: an unknown form, or a tokenizer whose ``<image>`` is not the model's image token.
+        ValueError: an unknown form, one that is not the family's, or a tokenizer whose mark of an image is not the
+            model's image token.
     """
 
     def __init__(self, processor: Any, config: Any, form: str) -> None:
-        self.form = check_form(form)
-        check_template(form, processor)
+        self.family = family = family_of(config)
+        self.form = check_form(form, family.forms)
+        check_template(form, processor, family.forms)
         self.processor = processor
         self.tokenizer = processor.tokenizer
-        self._image_id = config.image_token_id
-        self._patch = config.vision_config.patch_size
-        self._class_token = int(config.vision_feature_select_strategy == "full")
-        self._positions = config.text_config.max_position_embeddings
-        self._side = config.vision_config.image_size
-        self._pixels: LRUCache[torch.Tensor] = LRUCache(_PIXELS_KEPT)
-        found = self.tokenizer.convert_tokens_to_ids(IMAGE)
-        if found != self._image_id:
-            raise ValueError(f"the tokenizer's {IMAGE} is token {found}, the model's is {self._image_id}")
+        self._pictures: LRUCache[Picture] = LRUCache(_PICTURES_KEPT)
+        found = self.tokenizer.convert_tokens_to_ids(family.image_mark)
+        if found != family.image_token_id:
+            raise ValueError(
+                f"the tokenizer's {family.image_mark} is token {found}, the model's is {family.image_token_id}"
+            )
 
     def encode(self, messages: Sequence[Any]) -> Encoded:
         """Encode one conversation.
@@ -68,19 +68,20 @@ class PromptEncoder:
             ValueError: messages that the model cannot read, or more of them than it has positions.
             DataError: a picture that cannot be had or shown; names its file.
         """
-        prompt = build_prompt(messages, self.form, self._template, self.tokenizer.eos_token)
+        family = self.family
+        prompt = build_prompt(messages, self.form, self._template, family.written_image, self.tokenizer.eos_token)
         read = [self._read(image) for image in prompt.images]
-        pictures = tuple(picture for picture, _ in read)
-        pixels = torch.cat([pixels for _, pixels in read]) if read else None
-        ids = self._tokenize(prompt, 0 if pixels is None else self._tokens_an_image(*pixels.shape[-2:]))
-        if len(ids) >= self._positions:
-            raise ValueError(f"its prompt has {len(ids)} tokens, but the model has {self._positions} positions in all")
-        return Encoded(ids, pixels, pictures, self._prefix(ids, pictures), prompt.dropped_marks)
+        pictures = tuple(identity for identity, _ in read)
+        images = tuple(picture for _, picture in read)
+        ids = self._tokenize(prompt, [family.image_tokens(picture) for picture in images])
+        if len(ids) >= family.positions:
+            raise ValueError(f"its prompt has {len(ids)} tokens, but the model has {family.positions} positions in all")
+        return Encoded(ids, images, pictures, self._prefix(ids, pictures), prompt.dropped_marks)
 
     def outline(self, texts: Sequence[str], images: Sequence[int]) -> list[int]:
         """Return how many tokens texts and their numbers of images come to, without opening an image."""
         ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-        an_image = self._tokens_an_image(self._side, self._side)
+        an_image = self.family.usual_image_tokens()
         return [len(of_text) + count * an_image for of_text, count in zip(ids, images, strict=True)]
 
     def batch(self, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
@@ -91,8 +92,10 @@ class PromptEncoder:
         ids = [pad * missing + prompt.ids for missing, prompt in zip(padding, encoded, strict=True)]
         kept = [[0] * missing + [1] * (width - missing) for missing in padding]
         inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(kept)}
-        pixels = [prompt.pixels for prompt in encoded if prompt.pixels is not None]
-        return inputs | {"pixel_values": torch.cat(pixels)} if pixels else inputs
+        images = [image for prompt in encoded for image in prompt.images]
+        if not images:
+            return inputs
+        return inputs | self.family.together(images) | self.family.beside(inputs["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of generated tokens, without special ones."""
@@ -101,39 +104,37 @@ class PromptEncoder:
     def _template(self, messages: list[dict[str, Any]]) -> str:
         return str(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
-    def _read(self, source: Any) -> tuple[str, torch.Tensor]:
-        """Return a picture's identity and its pixels, [1, 3, height, width]."""
-        picture, opened = _identity(source), None
-        if picture is None:
+    def _read(self, source: Any) -> tuple[str, Picture]:
+        """Return a picture's identity and what the model is given of it."""
+        identity, opened = _identity(source), None
+        if identity is None:
             opened = open_picture(source)
-            picture = f"{opened.size} {hashlib.sha256(opened.tobytes()).hexdigest()}"
-        pixels = self._pixels.get(picture)
-        if pixels is None:
-            opened = opened or open_picture(source)
-            pixels = self.processor.image_processor(images=[opened], return_tensors="pt")["pixel_values"]
-            self._pixels.put(picture, pixels, pixels.nbytes)
-        return picture, pixels
+            identity = f"{opened.size} {hashlib.sha256(opened.tobytes()).hexdigest()}"
+        picture = self._pictures.get(identity)
+        if picture is None:
+            picture = self.family.picture(self.processor.image_processor, opened or open_picture(source))
+            self._pictures.put(identity, picture, sum(tensor.nbytes for tensor in picture.values()))
+        return identity, picture
 
     def _prefix(self, ids: Sequence[int], pictures: tuple[str, ...]) -> tuple[Hashable, int]:
         if not pictures:
             return (), 0
-        end = start = ids.index(self._image_id)
-        while end < len(ids) and ids[end] == self._image_id:
+        image = self.family.image_token_id
+        end = start = ids.index(image)
+        while end < len(ids) and ids[end] == image:
             end += 1
         return (pictures, *ids[:start], end), end
 
-    def _tokens_an_image(self, height: int, width: int) -> int:
-        return int(height // self._patch) * int(width // self._patch) + self._class_token
-
-    def _tokenize(self, prompt: Prompt, tokens_an_image: int) -> list[int]:
-        bos = self.tokenizer.bos_token
+    def _tokenize(self, prompt: Prompt, image_tokens: Sequence[int]) -> list[int]:
+        mark, image, bos = self.family.image_mark, self.family.image_token_id, self.tokenizer.bos_token
         if prompt.whole:
-            text = prompt.text.replace(IMAGE, IMAGE * tokens_an_image)
+            first, *others = prompt.text.split(mark)
+            text = first + "".join(mark * count + text for count, text in zip(image_tokens, others, strict=True))
             starts = bool(bos) and text.startswith(bos)
             return list(self.tokenizer(text, add_special_tokens=not starts)["input_ids"])
         ids = [] if bos is None else [self.tokenizer.bos_token_id]
-        for index, chunk in enumerate(prompt.chunks):
-            ids += [self._image_id] * (tokens_an_image if index else 0)
+        for count, chunk in zip([0, *image_tokens], prompt.text.split(mark), strict=True):
+            ids += [image] * count
             ids += self.tokenizer(chunk, add_special_tokens=False)["input_ids"] if chunk else []
         return ids
 

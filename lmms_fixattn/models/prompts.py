@@ -10,7 +10,7 @@ The form changes the answers of the same model on the same images, so a result r
   ``{SYSTEM}USER: <image> {question} ASSISTANT:{answer}</s>USER: ...``.
 
 Tokenisation differs as well. LLaVA and PAI tokenise the text before and after an image separately, each as the start of
-a text, so the two forms of theirs are cut at the images (`Prompt.chunks`); the default is tokenised as one text.
+a text, so the two forms of theirs are cut at the images; the default is tokenised as one text.
 """
 
 from __future__ import annotations
@@ -32,40 +32,38 @@ Template = Callable[[list[dict[str, Any]]], str]
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as text, with one IMAGE placeholder for each of its images, which stay as the task gave them."""
+    """A prompt as text, with one placeholder for each of its images, which stay as the task gave them."""
 
     text: str
     images: tuple[Any, ...]
     whole: bool  # tokenised as one text
     dropped_marks: int  # literal IMAGE marks of the task's text that name no image and were left out
 
-    @property
-    def chunks(self) -> list[str]:
-        """The texts before, between and after the images: one more than there are images."""
-        return self.text.split(IMAGE)
 
-
-def check_form(form: str) -> str:
-    """Return a known form's name; raise ValueError with the known ones for any other."""
-    if form not in FORMS:
-        raise ValueError(f"conversation must be one of {', '.join(FORMS)}, got {form!r}{did_you_mean(form, FORMS)}")
+def check_form(form: str, forms: Sequence[str] = FORMS) -> str:
+    """Return a form's name that is among ``forms``; raise ValueError with these for any other."""
+    if form not in forms:
+        raise ValueError(f"conversation must be one of {', '.join(forms)}, got {form!r}{did_you_mean(form, forms)}")
     return form
 
 
-def check_template(form: str, processor: Any) -> None:
+def check_template(form: str, processor: Any, forms: Sequence[str] = FORMS) -> None:
     """Refuse the form ``default`` for a checkpoint that has no chat template; ValueError says what to name instead.
 
     Local copies of llava-hf's checkpoints from before mid-2024 have none.
     """
     if form == "default" and not processor.chat_template:
-        others = " or ".join(f"conversation={other}" for other in FORMS if other != "default")
+        others = " or ".join(f"conversation={other}" for other in forms if other != "default")
         raise ValueError(
-            "the checkpoint has no chat template, which conversation=default writes prompts by: name the form with "
-            f"{others}, or add the chat_template.jinja of the checkpoint's newer revision"
+            "the checkpoint has no chat template, which conversation=default writes prompts by: "
+            f"{f'name the form with {others}, or ' if others else ''}add the chat_template.jinja of the checkpoint's "
+            "newer revision"
         )
 
 
-def build_prompt(messages: Sequence[Mapping[str, Any]], form: str, template: Template, eos: str = "</s>") -> Prompt:
+def build_prompt(
+    messages: Sequence[Mapping[str, Any]], form: str, template: Template, written: str = IMAGE, eos: str = "</s>"
+) -> Prompt:
     """Write chat messages as one prompt that asks for the assistant's next turn.
 
     A message is {"role": system | user | assistant, "content": text or a list of parts}; a part is {"type": "text",
@@ -75,20 +73,21 @@ def build_prompt(messages: Sequence[Mapping[str, Any]], form: str, template: Tem
 
     Args:
         template: the checkpoint's chat template, used by the form ``default``.
+        written: what the template writes for an image.
         eos: the end-of-sequence token, which closes an assistant's turn in the other two forms.
 
     Raises:
         ValueError: no messages, an unknown role, a video or audio part, or a chat template that loses images.
     """
     check_form(form)
-    turns = [_turn(message) for message in messages]
+    turns = [_turn(message, written) for message in messages]
     if not turns:
         raise ValueError("expected at least one chat message, got none")
     images = tuple(image for turn in turns for image in turn.images)
     text = template([turn.as_message() for turn in turns]) if form == "default" else _write(turns, form, eos)
-    if text.count(IMAGE) != len(images):
+    if text.count(written) != len(images):
         raise ValueError(
-            f"the chat template wrote {text.count(IMAGE)} {IMAGE} placeholders for {len(images)} images: {text!r}"
+            f"the chat template wrote {text.count(written)} {written} placeholders for {len(images)} images: {text!r}"
         )
     return Prompt(text, images, form == "default", sum(turn.dropped_marks for turn in turns))
 
@@ -144,7 +143,7 @@ def _write(turns: Sequence[_Turn], form: str, eos: str) -> str:
     return written + "ASSISTANT:"
 
 
-def _turn(message: Mapping[str, Any]) -> _Turn:
+def _turn(message: Mapping[str, Any], written: str) -> _Turn:
     role, content = message.get("role"), message.get("content")
     if role not in ("system", "user", "assistant"):
         raise ValueError(f"expected a chat message of role system, user or assistant, got {role!r}")
@@ -162,5 +161,5 @@ def _turn(message: Mapping[str, Any]) -> _Turn:
     marks = text.count(IMAGE)
     marked = marks > 0 and marks == len(images)
     if marked:
-        return _Turn(str(role), text, tuple(images), marked=True, dropped_marks=0)
+        return _Turn(str(role), text.replace(IMAGE, written), tuple(images), marked=True, dropped_marks=0)
     return _Turn(str(role), text.replace(IMAGE, ""), tuple(images), marked=False, dropped_marks=marks)

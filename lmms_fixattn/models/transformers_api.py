@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, Cache, CompileConfig, DynamicCache, LlavaForConditionalGeneration
+from transformers import AttentionInterface, Cache, CompileConfig, DynamicCache
 from transformers.cache_utils import DynamicLayer, StaticLayer
 from transformers.masking_utils import (
     ALL_MASK_ATTENTION_FUNCTIONS,
@@ -130,28 +130,12 @@ class CausalMask:
         )
 
 
-def text_model(model: Any) -> Any:
-    """Return the text model of a LlavaForConditionalGeneration: with ``layers``, ``norm`` and ``embed_tokens``.
+def inside(owner: Any, path: str) -> Any:
+    """Return a part of a model by its path, such as ``model.language_model``.
 
     Raises:
         EngineError: it is not where it was in the versions that were tried.
     """
-    text = _inside(model, "model.language_model")
-    for name in ("layers", "norm", "embed_tokens", "config"):
-        _inside(text, name)
-    return text
-
-
-def vision_tower(model: Any) -> Any:
-    """Return the vision tower of a LlavaForConditionalGeneration.
-
-    Raises:
-        EngineError: it is not where it was in the versions that were tried.
-    """
-    return _inside(model, "model.vision_tower")
-
-
-def _inside(owner: Any, path: str) -> Any:
     found = owner
     for name in path.split("."):
         if not hasattr(found, name):
@@ -162,19 +146,17 @@ def _inside(owner: Any, path: str) -> Any:
     return found
 
 
-def check_model(model: Any) -> None:
-    """See to it that a model can carry an intervention, before anything is installed.
+def check_transformers(text: Any, *classes: Any) -> None:
+    """See to it that a text model, the classes around it and KV caches have what the engine needs of them.
 
     Raises:
-        EngineError: a name that the engine needs is missing.
+        EngineError: a name is missing.
     """
-    text = text_model(model)
-    vision_tower(model)
-    for function in (type(text).forward, type(model.model).forward, type(model).forward, create_causal_mask):
+    for function in (type(text).forward, *(each.forward for each in classes), create_causal_mask):
         cache_name(function)
     for attention in (layer.self_attn for layer in text.layers):
         for name in ("layer_idx", "num_key_value_groups"):
-            _inside(attention, name)
+            inside(attention, name)
     for kind, names in ((DynamicLayer, ("update", "reorder_cache", "lazy_initialization", "get_seq_length")),
                         (StaticLayer, ("update", "reorder_cache", "reset", "get_seq_length")),
                         (Cache, ("update", "reorder_cache", "get_seq_length", "is_compileable"))):  # fmt: skip
@@ -193,19 +175,6 @@ def attention_in_use(module: Any) -> str:
     if not isinstance(name, str):
         raise EngineError(f"expected a model's configuration to name its attention implementation, got {name!r}")
     return name
-
-
-def use_attention(model: Any, name: str) -> None:
-    """Let the text model of a LlavaForConditionalGeneration attend by a registered function.
-
-    Raises:
-        EngineError: it does not take effect.
-    """
-    model.set_attn_implementation({"text_config": name})
-    text = text_model(model)
-    used = {attention_in_use(text), *(attention_in_use(layer.self_attn) for layer in text.layers)}
-    if used != {name}:
-        raise EngineError(f"expected every layer to attend by {name} after set_attn_implementation, got {sorted(used)}")
 
 
 def loadable_attention() -> list[str]:
@@ -234,7 +203,7 @@ def attention_function(module: Any, implementation: str) -> Callable[..., Any]:
         EngineError: the module's code has no eager function.
     """
     if implementation == "eager":
-        return _inside(sys.modules[type(module).__module__], "eager_attention_forward")  # type: ignore[no-any-return]
+        return inside(sys.modules[type(module).__module__], "eager_attention_forward")  # type: ignore[no-any-return]
     return AttentionInterface()[implementation]  # type: ignore[no-any-return]
 
 
@@ -249,32 +218,3 @@ def compiling_everywhere(traced_only: bool = False) -> CompileConfig:
         raise EngineError("expected transformers' CompileConfig to have _compile_all_devices, but it has not")
     config._compile_all_devices = True
     return config
-
-
-def keeps_images_in_order_under_beams() -> bool:
-    """Say whether the installed transformers repeats a prompt's images as one group for its beams.
-
-    Older ones repeat each image on its own, so that a prompt of several images sees the first one several times. The
-    difference came with images being encoded before the prompts are repeated, which the forward signature shows.
-    """
-    return "mm_encoder_outputs" in inspect.signature(LlavaForConditionalGeneration.forward).parameters
-
-
-def encoder_layers(tower: Any) -> Sequence[Any]:
-    """Return the layers of a CLIP vision tower.
-
-    Raises:
-        ValueError: it is of another kind, or has fewer than two layers.
-    """
-    encoder = getattr(getattr(tower, "vision_model", tower), "encoder", None)
-    layers = getattr(encoder, "layers", None)
-    config = getattr(tower, "config", None)
-    if layers is None or len(layers) < 2 or "clip_vision" not in str(getattr(config, "model_type", "")):
-        raise ValueError(
-            "selecting image tokens needs a CLIP vision tower (class token, two layers or more), "
-            f"got {type(tower).__name__}; method=pai needs no selection"
-        )
-    for layer in layers:
-        for name in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.scale", "self_attn.head_dim"):
-            _inside(layer, name)
-    return layers  # type: ignore[no-any-return]

@@ -47,6 +47,6 @@ def test_the_loop_takes_one_prompt_and_llamas_attention():
     loop = ReleasedLoop(model)
     with loop.installed(), pytest.raises(ValueError, match="one prompt at a time, got 2"):
         loop.answer(batch([make_prompt(0), make_prompt(1)]), 3)
-    model.config.text_config.model_type = "qwen3"
-    with pytest.raises(ValueError, match="llama and mistral, not for qwen3"):
+    model.model.language_model.layers[0].self_attn.q_norm = torch.nn.Identity()
+    with pytest.raises(ValueError, match=r"plain rotary attention, .* not for LlamaAttention"):
         ReleasedLoop(model)

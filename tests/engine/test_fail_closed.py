@@ -19,7 +19,8 @@ from transformers.models.llama import modeling_llama
 
 from lmms_fixattn import METHODS, intervene
 from lmms_fixattn.models import transformers_api
-from lmms_fixattn.models.transformers_api import EngineError, cache_name, use_attention, with_cache
+from lmms_fixattn.models.family import family_of_model
+from lmms_fixattn.models.transformers_api import EngineError, cache_name, with_cache
 
 NAME = cache_name(modeling_llama.LlamaModel.forward)
 BY_NAME = {name: fitted(name) for name in METHODS}
@@ -428,7 +429,7 @@ def test_a_compiled_step_is_looked_at_while_it_is_traced(llava, name):
                 swap_the_attention_after_the_prompt(patch, llava)
                 with pytest.raises(Exception, match="raise EngineError"):
                     llava.generate(**inputs, **settings)
-            use_attention(llava, llava.model.language_model.config._attn_implementation)
+            family_of_model(llava).use_attention(llava, llava.model.language_model.config._attn_implementation)
     finally:
         torch._dynamo.reset()
         llava.__dict__.pop("_compiled_call", None)

@@ -211,9 +211,7 @@ class TestUnderLmmsEval:
         def spoilt(encoded: Any) -> Any:
             inputs = batch_of(encoded)
             if "pixel_values" in inputs and len(encoded) > 2 and not bad:
-                ends = [
-                    sum(len(one.pixels) for one in encoded[: row + 1] if one.pixels is not None) for row in range(3)
-                ]
+                ends = [sum(len(one.images) for one in encoded[: row + 1]) for row in range(3)]
                 inputs["pixel_values"][ends[2] - 1] = NAN
                 bad.append(encoded[2].ids)
             return inputs

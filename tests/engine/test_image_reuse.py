@@ -19,9 +19,8 @@ from lmms_fixattn.engine.compiled_decode import FixedSteps, distance, generate_g
 from lmms_fixattn.engine.prefix_cache import PrefixCache
 from lmms_fixattn.engine.vision_cache import VisionCache
 from lmms_fixattn.models.checkpoint import Checkpoint
-from lmms_fixattn.models.clip_attention import watching
 from lmms_fixattn.models.encoding import Encoded, PromptEncoder
-from lmms_fixattn.models.transformers_api import keeps_images_in_order_under_beams
+from lmms_fixattn.models.vision_watch import watching
 
 QUESTIONS = ("Is there a dog in the image?", "What?", "Please describe this image in detail.", "Is it a big red car?")
 
@@ -91,7 +90,7 @@ def assert_same(found: Any, expected: Any) -> None:
 @pytest.mark.parametrize("name", DEMO_METHODS)
 def test_every_method_gives_the_scores_that_it_gives_without_reuse(demo: Any, name: str) -> None:
     model, encoder = demo
-    asked = ASKED if name == "beam" and not keeps_images_in_order_under_beams() else MIXED
+    asked = ASKED if name == "beam" and not encoder.family.keeps_images_in_order_under_beams() else MIXED
     prompts = encode(encoder, asked)
     with intervene(model, make_method(name, **DEMO_METHODS[name]), encoder.tokenizer):
         torch.manual_seed(0)

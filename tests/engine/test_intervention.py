@@ -19,7 +19,8 @@ from lmms_fixattn import intervene, make_method
 from lmms_fixattn.methods.icd import DISTURBANCE
 from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
-from lmms_fixattn.models.transformers_api import cache_name, keeps_images_in_order_under_beams, with_cache
+from lmms_fixattn.models.llava import Llava
+from lmms_fixattn.models.transformers_api import cache_name, with_cache
 
 STEPS = 4
 WORDS = WordTokenizer()(DISTURBANCE)["input_ids"][0].tolist()
@@ -152,7 +153,7 @@ def test_the_untouched_rows_may_use_any_of_the_model_s_own_kernels(llava, attent
     ["pai-refined", "fixattn-proportional", "fixattn", "var", "adaiat", "vcd", "icd", "m3id", "dola", "deco"],
 )
 def test_beam_search_scores_its_sequence_as_the_naive_model_does(llava, case, images):
-    if images > 1 and not keeps_images_in_order_under_beams():
+    if images > 1 and not Llava(llava.config).keeps_images_in_order_under_beams():
         pytest.skip("this transformers mixes up the images of a prompt under beam search, with or without a method")
     method, fix = CASES[case]
     prompts = [make_prompt(seed=41, images=images), make_prompt(seed=42)]
@@ -381,8 +382,8 @@ def test_what_cannot_be_done_right_is_refused_with_a_reason(llava):
     refused(llava, refined, "nothing but its image", lambda: llava.generate(**image_only, max_new_tokens=2))
 
 
-def test_selection_needs_a_clip_tower():
+def test_a_vision_tower_of_another_kind_is_refused():
     model = build_llava(vision_layers=5, seed=6)
     model.model.vision_tower.config.model_type = "siglip_vision_model"
-    refused(model, make_method("fixattn"), "needs a CLIP vision tower", lambda: None)
+    refused(model, make_method("fixattn"), "with a siglip_vision_model vision tower, not CLIP's", lambda: None)
     assert PAD not in run(model, [make_prompt(seed=1)], make_method("pai"))[0]

@@ -12,7 +12,7 @@ from tiny_llava import PAD, Prompt
 
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.methods.formulas.selection import select_tokens
-from lmms_fixattn.models.clip_attention import watch_vision
+from lmms_fixattn.models.vision_watch import watch_vision
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 IMAGE_TOKENS = 576

@@ -26,7 +26,7 @@ from lmms_fixattn.methods import adhh
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models import encoding
 from lmms_fixattn.models.checkpoint import Checkpoint
-from lmms_fixattn.models.transformers_api import keeps_images_in_order_under_beams
+from lmms_fixattn.models.llava import Llava
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +59,11 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def in_order() -> bool:
+    """Say whether several images keep their order under beams in this version."""
+    return Llava(Checkpoint.find("demo", "main").config).keeps_images_in_order_under_beams()
+
+
 def naive_answer(lm: LlavaFixattn, doc: Doc, **kwargs: Any) -> tuple[str, bool, int, int]:
     """Answer one document alone with transformers' own processor: text, whether it ended, tokens read and written."""
     content = [*[{"type": "image"}] * len(doc["pictures"]), {"type": "text", "text": lm.method.ask(doc["text"])}]
@@ -77,7 +82,7 @@ def test_batches_give_the_answers_of_single_documents_in_the_order_of_the_reques
     with torch.no_grad():  # so that some answers end by themselves and some at the cap
         lm.model.lm_head.weight[lm.tokenizer.eos_token_id] *= 1.3
     order = [3, 7, 0, 10, 2, 5, 8, 1, 9, 4, 6]
-    if method == "beam" and not keeps_images_in_order_under_beams():
+    if method == "beam" and not in_order():
         order = [index for index in order if len(DOCS[index]["pictures"]) < 2]
     results = lm.generate_until(requests(order))
     for doc_id, result in zip(order, results, strict=True):
@@ -231,7 +236,7 @@ def test_answers_end_before_the_first_stop_string(lm: LlavaFixattn) -> None:
 
 
 def test_beams_are_those_of_transformers(lm: LlavaFixattn) -> None:
-    ids = [index for index in range(6) if len(DOCS[index]["pictures"]) < 2 or keeps_images_in_order_under_beams()]
+    ids = [index for index in range(6) if len(DOCS[index]["pictures"]) < 2 or in_order()]
     for index, result in zip(ids, lm.generate_until(requests(ids, num_beams=3)), strict=True):
         assert result.text == naive_answer(lm, DOCS[index], do_sample=False, num_beams=3)[0]
 
@@ -239,7 +244,7 @@ def test_beams_are_those_of_transformers(lm: LlavaFixattn) -> None:
 def test_beams_over_several_images_are_refused_where_transformers_mixes_the_images_up(
     lm: LlavaFixattn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lmms_fixattn.harness.model.keeps_images_in_order_under_beams", lambda: False)
+    monkeypatch.setattr(Llava, "keeps_images_in_order_under_beams", lambda family: False)
     assert len(lm.generate_until(requests([0, 1], num_beams=2))) == 2
     with pytest.raises(DocumentError, match=r"stopped: this version .*mixes up the images .*; at document 2"):
         lm.generate_until(requests([0, 2], num_beams=2))

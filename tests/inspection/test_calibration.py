@@ -44,7 +44,7 @@ def naive(subject, document):
     model.set_attn_implementation({"text_config": "eager"})
     with torch.no_grad():
         ids = torch.tensor([prompt.ids + tokens])
-        attentions = model(input_ids=ids, pixel_values=prompt.pixels, output_attentions=True).attentions
+        attentions = model(input_ids=ids, **prompt.images[0], output_attentions=True).attentions
     model.set_attn_implementation({"text_config": before})
     found = []
     for mention in ANALYSER.located(subject.encoder.decode(tokens)):

@@ -99,7 +99,7 @@ def test_the_gap_is_measured_between_the_decoders_inputs(subject, prompt):
     gap = measure_gap(subject, prompt, [17, 23])
     tower = subject.model.model
     with torch.inference_mode():
-        image = torch.cat(tower.get_image_features(prompt.pixels).pooler_output).numpy()
+        image = torch.cat(tower.get_image_features(**prompt.images[0]).pooler_output).numpy()
     words = subject.model.get_input_embeddings().weight.detach().float().numpy()
     assert len(gap.embedded.image) == len(image) == 100
     assert len(gap.embedded.vocabulary) == len(words)

@@ -77,13 +77,13 @@ def test_hub_id_out_of_reach_raises_one_line() -> None:
 
 def test_other_models_are_refused(copy: Path) -> None:
     edit(copy, "config.json", model_type="llama")
-    with pytest.raises(ValueError, match=r"is a llama model; expected a LLaVA-1.5 checkpoint"):
+    with pytest.raises(ValueError, match=r"is a llama model; expected a checkpoint .* of LLaVA-1.5, such as llava-hf"):
         Checkpoint.find(str(copy), "main")
 
 
 def test_other_vision_towers_are_refused(copy: Path) -> None:
     edit(copy, "config.json", vision_config={"model_type": "siglip_vision_model"})
-    with pytest.raises(ValueError, match="has a siglip_vision_model vision tower, not CLIP's"):
+    with pytest.raises(ValueError, match="is a llava model with a siglip_vision_model vision tower, not CLIP's"):
         Checkpoint.find(str(copy), "main")
 
 
@@ -150,7 +150,7 @@ def test_fewer_bits_are_left_to_transformers(bits: int, flag: str, monkeypatch: 
         given.update(kwargs)
         raise StoppedError
 
-    monkeypatch.setattr("lmms_fixattn.models.checkpoint.LlavaForConditionalGeneration.from_pretrained", load)
+    monkeypatch.setattr("lmms_fixattn.models.llava.LlavaForConditionalGeneration.from_pretrained", load)
     with pytest.raises(StoppedError):
         Checkpoint.find("demo", "main").load_model(torch.float16, torch.device("cpu"), "", None, bits)
     assert getattr(given["quantization_config"], flag) is True

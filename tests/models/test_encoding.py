@@ -40,16 +40,18 @@ RED, BLUE = Image.new("RGB", (50, 31), "red"), Image.new("L", (23, 37), 99)
 
 @pytest.mark.parametrize("pictures", [(), (RED,), (RED, BLUE)])
 def test_default_form_is_what_transformers_processor_gives(processor: Any, config: Any, pictures: Any) -> None:
-    encoded = PromptEncoder(processor, config, "default").encode(ask("A dog, or a cat?", *pictures))
+    encoder = PromptEncoder(processor, config, "default")
+    encoded = encoder.encode(ask("A dog, or a cat?", *pictures))
     content = [*[{"type": "image"}] * len(pictures), {"type": "text", "text": "A dog, or a cat?"}]
     text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     rgb = [picture.convert("RGB") for picture in pictures]
     expected = processor(text=text, images=rgb or None, return_tensors="pt")
     assert encoded.ids == expected["input_ids"][0].tolist()
     if pictures:
-        torch.testing.assert_close(encoded.pixels, expected["pixel_values"])
+        together = encoder.family.together(encoded.images)
+        torch.testing.assert_close(together["pixel_values"], expected["pixel_values"])
     else:
-        assert encoded.pixels is None
+        assert encoded.images == ()
 
 
 def test_template_that_writes_the_first_token_itself_does_not_get_it_twice(
@@ -88,7 +90,9 @@ def test_batch_is_padded_on_the_left_and_keeps_pictures_in_order(processor: Any,
         padding = len(row) - len(prompt.ids)
         assert row[padding:].tolist() == prompt.ids
         assert mask.tolist() == [0] * padding + [1] * len(prompt.ids)
-    torch.testing.assert_close(batch["pixel_values"], torch.cat([prompts[1].pixels, prompts[2].pixels]))
+    torch.testing.assert_close(
+        batch["pixel_values"], torch.cat([image["pixel_values"] for prompt in prompts for image in prompt.images])
+    )
     assert set(encoder.batch(prompts[:1])) == {"input_ids", "attention_mask"}
 
 

@@ -59,7 +59,7 @@ def test_system_prompt_is_vicunas() -> None:
 def test_marks_in_the_text_place_its_images(form: str) -> None:
     prompt = build_prompt([user(f"Left {IMAGE} right {IMAGE}?", "a", "b")], form, template)
     assert f"Left {IMAGE} right {IMAGE}?" in prompt.text
-    assert (prompt.images, len(prompt.chunks), prompt.dropped_marks) == (("a", "b"), 3, 0)
+    assert (prompt.images, len(prompt.text.split(IMAGE)), prompt.dropped_marks) == (("a", "b"), 3, 0)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -71,7 +71,7 @@ def test_there_are_always_as_many_places_as_images(form: str, marks: int, images
         talk += [user("q " + IMAGE * marks, *names[turn * images : (turn + 1) * images]), assistant("a")]
     prompt = build_prompt(talk[:-1], form, template)
     assert prompt.images == tuple(names)
-    assert len(prompt.chunks) == len(names) + 1
+    assert len(prompt.text.split(IMAGE)) == len(names) + 1
     assert prompt.dropped_marks == (0 if marks == images else marks * turns)
 
 

@@ -88,7 +88,9 @@ def record(name: str, packaged: Packaged, folder: Path, asked: Any = PROMPTS) ->
     formula = fix(name, make_method(name, **settings), len(model.model.language_model.layers), words)
     rows = []
     for prompt in packaged.prompts(asked):
-        tokens, _, scores = generate(model, prompt.ids, prompt.pixels, formula, STEPS)
+        tokens, _, scores = generate(
+            model, prompt.ids, prompt.images[0]["pixel_values"] if prompt.images else None, formula, STEPS
+        )
         top = scores.topk(KEPT)
         rows.append((torch.tensor(tokens), top.indices, top.values))
     tokens, ids, values = (torch.stack(each) for each in zip(*rows, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lmms_fixattn.methods.views import VisionAttention
-from lmms_fixattn.models.transformers_api import EngineError, encoder_layers
+from lmms_fixattn.models.transformers_api import EngineError, inside
 
 
 class VisionWatch:
@@ -65,7 +65,7 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
     attention received needs every query's row, one image at a time; the fingerprint copies the pixels to the CPU.
 
     Raises:
-        ValueError: the tower is no CLIP-style encoder with a class token.
+        ValueError: the tower is no CLIP encoder with a class token.
     """
     watch = VisionWatch(has_class_token, parts)
     layers = encoder_layers(tower) if parts else []
@@ -103,6 +103,26 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
             del _watches[id(tower)]
         else:
             _watches[id(tower)] = outer
+
+
+def encoder_layers(tower: Any) -> Sequence[Any]:
+    """Return the layers of a CLIP vision tower.
+
+    Raises:
+        ValueError: it is of another kind, or has fewer than two layers.
+    """
+    encoder = getattr(getattr(tower, "vision_model", tower), "encoder", None)
+    layers = getattr(encoder, "layers", None)
+    config = getattr(tower, "config", None)
+    if layers is None or len(layers) < 2 or "clip_vision" not in str(getattr(config, "model_type", "")):
+        raise ValueError(
+            "selecting image tokens needs a CLIP vision tower (class token, two layers or more), "
+            f"got {type(tower).__name__}; method=pai needs no selection"
+        )
+    for layer in layers:
+        for name in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.scale", "self_attn.head_dim"):
+            inside(layer, name)
+    return layers  # type: ignore[no-any-return]
 
 
 def _project(attention: Any, projection: nn.Module, hidden: torch.Tensor) -> torch.Tensor:

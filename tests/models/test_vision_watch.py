@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lmms_fixattn.methods.views import VisionAttention
-from lmms_fixattn.models.clip_attention import watch_vision
+from lmms_fixattn.models.vision_watch import watch_vision
 
 PARTS = frozenset({"cls_first", "cls_second_last", "received_first", "released_first", "fingerprint"})
 
