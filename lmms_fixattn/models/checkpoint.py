@@ -66,8 +66,9 @@ class Checkpoint:
             config = AutoConfig.from_pretrained(folder, **_OF_FOLDER)
         try:
             family = family_of(config)
+            family.check_config()
         except ValueError as error:
-            raise ValueError(f"{place} is {error}") from None
+            raise ValueError(f"{place} {error}; {expected()}") from None
         return cls(place, revision_here, folder, config, family)
 
     @property

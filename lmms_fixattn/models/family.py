@@ -36,9 +36,6 @@ class Family:
 
     Args:
         config: the transformers configuration of a model.
-
-    Raises:
-        ValueError: a model of this family that cannot be run, for a reason that the message says.
     """
 
     name: ClassVar[str]
@@ -70,6 +67,13 @@ class Family:
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    def check_config(self) -> None:
+        """See to it that prompts and pictures can be written for such a model.
+
+        Raises:
+            ValueError: they cannot, for a reason that the message says, as a predicate of the checkpoint.
+        """
 
     @property
     def text_config(self) -> Any:
@@ -228,11 +232,11 @@ def family_of(config: Any) -> Family:
     """Return the family of a transformers configuration.
 
     Raises:
-        ValueError: it is of none that is known, or a model of one that cannot be run.
+        ValueError: it is of none that is known, said as a predicate of the checkpoint.
     """
     model_type = getattr(config, "model_type", None)
     if model_type not in FAMILIES:
-        raise ValueError(f"a {model_type} model; {expected()}")
+        raise ValueError(f"is a {model_type} model")
     return _load(model_type)(config)
 
 

@@ -27,12 +27,14 @@ class Llava(Family):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        tower = getattr(config.vision_config, "model_type", None)
-        if tower != "clip_vision_model":
-            raise ValueError(f"a {config.model_type} model with a {tower} vision tower, not CLIP's")
         self.patch = int(config.vision_config.patch_size)
         self.side = int(config.vision_config.image_size)
         self.keeps_class_token = config.vision_feature_select_strategy == "full"
+
+    def check_config(self) -> None:
+        tower = getattr(self.config.vision_config, "model_type", None)
+        if tower != "clip_vision_model":
+            raise ValueError(f"has a {tower} vision tower, not CLIP's")
 
     def image_tokens(self, picture: Picture) -> int:
         rows, columns = self.grid(picture)
