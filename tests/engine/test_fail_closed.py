@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.models.llama import modeling_llama
 
 from lmms_fixattn import METHODS, intervene
-from lmms_fixattn.models import transformers_api
+from lmms_fixattn.models import family, transformers_api
 from lmms_fixattn.models.family import family_of_model
 from lmms_fixattn.models.transformers_api import EngineError, cache_name, with_cache
 
@@ -237,7 +237,7 @@ def drop_the_mask(patch, model):
 
 def move_the_text_model(patch, model):
     """The text model lies elsewhere."""
-    patch.setattr(transformers_api, "_inside", moved(transformers_api._inside))
+    patch.setattr(family, "inside", moved(family.inside))
 
 
 def moved(own):

@@ -638,7 +638,7 @@ def test_the_traceback_is_logged_where_no_error_file_can_be_written(
 
 def test_an_error_at_loading_says_the_versions(error_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unloaded = make()
-    monkeypatch.setattr("lmms_fixattn.models.checkpoint.LlavaForConditionalGeneration.from_pretrained", trips)
+    monkeypatch.setattr("lmms_fixattn.models.llava.LlavaForConditionalGeneration.from_pretrained", trips)
     with pytest.raises(StoppedError, match=rf"{TRIPPED}{ADVICE}; traceback in {error_files}"):
         unloaded.generate_until(requests())
     with pytest.raises(ValueError, match="unknown method 'fixatn'"):
