@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HOOKS = (
     "for_model",
     "select",
-    "note_input",
+    "observe_input",
     "edit_scores",
     "edit_weights",
     "branch",

@@ -70,14 +70,14 @@ def attention_over(implementation: str) -> str:
         if attention_mask is None and edit.padded:
             raise EngineError(f"layer {module.layer_idx}: no attention mask came for a batch that is padded")
         edit.saw("attention", module.layer_idx)
-        if edit.second is None or edit.prefill:
+        if edit.branch is None or edit.prefill:
             return _edited(own, module, query, key, value, attention_mask, edit, kwargs)
         rows = key.shape[0]
         mask = None if attention_mask is None else attention_mask[:rows]
         if (positions := kwargs.get("position_ids")) is not None:
             kwargs["position_ids"] = positions[:rows]
         output, weights = _edited(own, module, query[:rows], key, value, mask, edit, kwargs)
-        return torch.cat([output, edit.second.attend(own, module, query[rows:], kwargs)]), weights
+        return torch.cat([output, edit.branch.attend(own, module, query[rows:], kwargs)]), weights
 
     register_attention(name, attend, implementation)
     return name
@@ -108,7 +108,7 @@ def _edited(
         return own(module, query, key, value, mask, **kwargs)  # type: ignore[no-any-return]
     if edit.prefill:
         for part in parts:
-            if part.method.has("note_input") and module.layer_idx not in part.noted:
+            if part.method.has("observe_input") and module.layer_idx not in part.observed:
                 raise EngineError(f"{part.method.name}: layer {module.layer_idx}: what enters it was not shown to it")
     new = query.shape[2]
     cached = edit.is_image.shape[1] - new if edit.prefill else 0  # columns that were read before this chunk

@@ -1,4 +1,4 @@
-"""Guide the choice of the next token: by a contrast's second branch, and by layers before the last.
+"""Guide the choice of the next token: by a contrastive branch, and by layers before the last.
 
 The branch has its own cache, left padding and positions. Its prompt is read right after the answer's own prefill; from
 then on its rows follow the answer's in the same batch, so that a step reads the model's weights once, and each half
@@ -30,7 +30,7 @@ class ContrastiveBranch:
     Args:
         text: the text model.
         inputs: what the branch reads as its prompt.
-        main: the answer's cache, filled by its prefill; until :meth:`part` its layers pass the branch's rows on.
+        main: the answer's cache, filled by its prefill; until :meth:`detach` its layers pass the branch's rows on.
     """
 
     def __init__(self, text: Any, inputs: Inputs, main: Cache) -> None:
@@ -70,7 +70,7 @@ class ContrastiveBranch:
         for layer, (mine, theirs) in enumerate(zip(main.layers, self.cache.layers, strict=True)):
             self._join(layer, mine, theirs)
 
-    def part(self) -> None:
+    def detach(self) -> None:
         """Give the answer's cache back as it was."""
         for layer in self.main.layers:
             for name in ("update", "reorder_cache"):

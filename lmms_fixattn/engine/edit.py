@@ -25,17 +25,17 @@ class LayerEdit:
     method: Method
     layers: Collection[int]
     columns: Columns
-    noted: dict[int, torch.Tensor] = field(default_factory=dict)
-    """What ``Method.note_input`` kept, by layer; its first dimension is the prompts'."""
-    measured: dict[int, torch.Tensor] = field(default_factory=dict)
-    """What ``Rows.at_prefill`` measured, by layer; its first dimension is the prompts'."""
+    observed: dict[int, torch.Tensor] = field(default_factory=dict)
+    """What ``Method.observe_input`` returned, by layer; its first dimension is the prompts'."""
+    prefill_stats: dict[int, torch.Tensor] = field(default_factory=dict)
+    """What ``Rows.once_at_prefill`` computed, by layer; its first dimension is the prompts'."""
 
     def settle(self, columns: int) -> None:
         """Lay out what goes by column for a cache of this fixed length, once the prefill is over."""
         self.columns = self.columns.widened(columns)
-        for layer, note in self.noted.items():
-            if note.dim() == 3:
-                self.noted[layer] = pad(note, (0, columns - note.shape[-1]))
+        for layer, values in self.observed.items():
+            if values.dim() == 3:
+                self.observed[layer] = pad(values, (0, columns - values.shape[-1]))
 
     def columns_on(self, device: torch.device) -> Columns:
         """Return the columns on the device of a layer (a model may be spread over several)."""
@@ -45,14 +45,14 @@ class LayerEdit:
 
     def view(self, rows: Rows, sample: int | None = None) -> Rows:
         """Return rows as this part's method sees them; all of one prompt, if a sample is given."""
-        columns, noted, measured = self.columns_on(rows.scores.device), self.noted, self.measured
+        columns, observed, stats = self.columns_on(rows.scores.device), self.observed, self.prefill_stats
         if sample is not None:
             columns = columns.of(sample)
-            noted, measured = (
-                {rows.layer: kept[rows.layer][sample : sample + 1]} if rows.layer in kept else {}
-                for kept in (noted, measured)
+            observed, stats = (
+                {rows.layer: of[rows.layer][sample : sample + 1]} if rows.layer in of else {}
+                for of in (observed, stats)
             )
-        return Rows(rows.scores, rows.keep, columns, rows.prefill, rows.layer, noted, measured)
+        return Rows(rows.scores, rows.keep, columns, rows.prefill, rows.layer, observed, stats)
 
 
 @dataclass
@@ -65,15 +65,15 @@ class Edit:
     """bool [rows, prompt], True at image tokens."""
     kept: torch.Tensor
     """bool [rows, prompt], False at padding."""
-    noted: str = ""
+    hooked: str = ""
     """Which layers ``states`` are of. It tells compiled steps apart, which hold the hooks they were traced with."""
     states: dict[int, torch.Tensor] = field(default_factory=dict)
     """By layer, the newest state of each row as it enters it, for guiding: [rows, hidden size]."""
     prefill: bool = True
-    second: ContrastiveBranch | None = None
-    """A contrast's branch, whose rows follow the answers' own in every step after the prefill."""
+    branch: ContrastiveBranch | None = None
+    """The contrastive branch, whose rows follow the answers' own in every step after the prefill."""
     prefix: PrefixPrefill | None = None
-    """At prefill, what was read before it of the prompts' shared beginnings."""
+    """At prefill, the prompts' shared prefixes, which were read before it."""
     seen: str = ""
     """What happened in the running pass, as :meth:`saw` wrote it down: see ``witness.py``."""
     over: bool = False

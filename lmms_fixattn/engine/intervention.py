@@ -143,7 +143,7 @@ class _Intervention:
         self.branch = next((part.branch for part in self.methods if part.branch is not None), None)
         self.early = {part: _layers_in(depth, part.name, part.early_layers) for part in self.guiding}
         self.early_layers = sorted({layer for layers in self.early.values() for layer in layers})
-        self.noted = str(self.early_layers)
+        self.hooked = str(self.early_layers)
         self.acts = self.edits_attention or bool(self.guiding)
         self.expected = {
             (prefill, branching): self._expected(prefill, branching)
@@ -165,7 +165,7 @@ class _Intervention:
     def install(self) -> None:
         with ExitStack() as stack:
             if self.acts:
-                self._hook(stack, self.model.model, self._note_inputs)
+                self._hook(stack, self.model.model, self._keep_inputs)
                 self._hook(stack, self.text, self._pass_edit)
                 stack.callback(self.text.register_forward_hook(self._end_pass, with_kwargs=True).remove)
             if parts := frozenset().union(*(part.vision_parts for part in self.methods)):
@@ -175,12 +175,12 @@ class _Intervention:
                 stack.callback(self.family.use_attention, self.model, own)
                 self.family.use_attention(self.model, attention_over(own))
             for place, part in enumerate(self.methods):
-                for layer in self.layers[part] if part.has("note_input") else ():
-                    self._hook(stack, self.text.layers[layer], partial(self._note_layer_input, place, layer))
+                for layer in self.layers[part] if part.has("observe_input") else ():
+                    self._hook(stack, self.text.layers[layer], partial(self._observe_input, place, layer))
             if self.branch:
-                stack.enter_context(self._noting_pictures())
+                stack.enter_context(self._keeping_pictures())
             for layer in self.early_layers:
-                self._hook(stack, self.text.layers[layer], partial(self._note_state, layer))
+                self._hook(stack, self.text.layers[layer], partial(self._keep_early_state, layer))
             stack.enter_context(self._own_generate())
             self.installed = stack.pop_all()
 
@@ -190,7 +190,7 @@ class _Intervention:
         edited = {
             layer for part in self.methods if part.needs_row(prefill) for layer in depth if layer in self.layers[part]
         }
-        reading = [part for part in self.methods if part.has("note_input")] if prefill else []
+        reading = [part for part in self.methods if part.has("observe_input")] if prefill else []
         layers = {
             "input": [layer for part in reading for layer in self.layers[part]],
             "early": self.early_layers,
@@ -214,30 +214,30 @@ class _Intervention:
         """Drop what was kept of answers, and give their caches back as they were."""
         for cache in self.caches:
             edit: Edit = vars(cache).pop(_EDIT)
-            if edit.second is not None:
-                edit.second.part()
+            if edit.branch is not None:
+                edit.branch.detach()
         self.caches.clear()
         self.pictures = self.embeds = None
 
-    def _note_inputs(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _keep_inputs(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not torch.compiler.is_compiling():
             self.turn.take(self.name)
         self.inputs = kwargs.get("input_ids", args[0] if args else None), kwargs.get("attention_mask")
 
     @contextmanager
-    def _noting_pictures(self) -> Iterator[None]:
-        """Note what image features are made of, so that a branch can have them of other pixels."""
+    def _keeping_pictures(self) -> Iterator[None]:
+        """Keep what image features are made of, so that a branch can have them of other pixels."""
         inner = self.model.model
         before, features = inner.__dict__.get("get_image_features"), inner.get_image_features
         names = list(inspect.signature(features).parameters)
 
         @wraps(features)
-        def noting(*args: Any, **kwargs: Any) -> Any:
+        def keeping(*args: Any, **kwargs: Any) -> Any:
             if not self.branching:
                 self.pictures = {**dict(zip(names, args, strict=False)), **kwargs}
             return features(*args, **kwargs)
 
-        inner.get_image_features = noting
+        inner.get_image_features = keeping
         try:
             yield
         finally:
@@ -277,12 +277,12 @@ class _Intervention:
                 "several new tokens in one step on a filled cache (assisted decoding, chunked prefill): "
                 "each row would need its own edit; generate token by token"
             )
-        if edit.noted != self.noted:
+        if edit.hooked != self.hooked:
             raise ValueError("the cache was filled inside another intervene block; start from an empty one")
         edit.seen = ""  # of a pass that broke off
-        return args, {**(kwargs if edit.second is None else edit.second.with_branch_rows(kwargs, edit)), EDIT: edit}
+        return args, {**(kwargs if edit.branch is None else edit.branch.with_branch_rows(kwargs, edit)), EDIT: edit}
 
-    def _note_layer_input(
+    def _observe_input(
         self, place: int, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         edit = kwargs.get(EDIT)
@@ -291,9 +291,9 @@ class _Intervention:
             hidden = args[0] if args else kwargs["hidden_states"]
             if edit.prefix is not None:
                 hidden = edit.prefix.whole_input(layer, hidden)
-            edit.parts[place].noted[layer] = self.methods[place].note_input(layer, hidden)
+            edit.parts[place].observed[layer] = self.methods[place].observe_input(layer, hidden)
 
-    def _note_state(self, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _keep_early_state(self, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         edit = kwargs.get(EDIT)
         if isinstance(edit, Edit):
             edit.saw("early", layer)
@@ -301,15 +301,15 @@ class _Intervention:
             edit.states[layer] = states[:, -1].clone()  # a view would hold on to all rows of a prefill
 
     def _end_pass(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """Let the branch read its prompt after the answer's own; later, part its rows from the answer's."""
+        """Let the branch read its prompt after the answer's own; later, split its rows from the answer's."""
         edit = kwargs.get(EDIT)
         if not isinstance(edit, Edit):
             return output
-        check_pass(edit, self.expected[edit.prefill, edit.second is not None], self.name)
+        check_pass(edit, self.expected[edit.prefill, edit.branch is not None], self.name)
         if self.witness is None and not torch.compiler.is_compiling():  # a pass of its own, not one of generate's
             self.turn.end()
         if not edit.prefill:
-            return output if edit.second is None else edit.second.split_branch_rows(output)
+            return output if edit.branch is None else edit.branch.split_branch_rows(output)
         past = kwargs[self.cache_name]
         check_cache(past, len(module.layers), edit.is_image.shape[1])
         if self.branch is not None and bool(edit.has_image.any()):
@@ -326,7 +326,7 @@ class _Intervention:
         prompt = Prompt(edit.is_image, self._is_bos(), edit.kept, self.embeds, pixels, self._encode, self._embed)
         self.branching = True
         try:
-            edit.second = ContrastiveBranch(self.text, self.branch.inputs(prompt), past)
+            edit.branch = ContrastiveBranch(self.text, self.branch.inputs(prompt), past)
         finally:
             self.branching = False
         self.pictures = self.embeds = None
@@ -367,7 +367,7 @@ class _Intervention:
                     )
                 gains = method.select(vision)
             parts.append(LayerEdit(method, self.layers[method], Columns.lay_out(is_image, gains)))
-        return Edit(tuple(parts), is_image, kept, self.noted)
+        return Edit(tuple(parts), is_image, kept, self.hooked)
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         given = {**(self.pictures or {}), "pixel_values": pixels, "return_dict": True}
@@ -386,8 +386,8 @@ class _Intervention:
         return torch.zeros_like(ids, dtype=torch.bool) if bos is None else ids == bos
 
     def _step(self, index: int, method: Method) -> tuple[Step, torch.Tensor]:
-        second, has_image = self.latest.second, self.latest.has_image
-        branch = None if second is None or method.branch is None else self.model.lm_head(second.hidden).float()
+        own, has_image = self.latest.branch, self.latest.has_image
+        branch = None if own is None or method.branch is None else self.model.lm_head(own.hidden).float()
         states = [self.latest.states[layer][: len(has_image)] for layer in self.early[method]]
         stacked = torch.stack([state.to(states[0].device) for state in states]) if states else None
         return Step(index, branch, stacked, self.text.norm, self.model.lm_head), has_image

@@ -61,7 +61,7 @@ class FixedCache(StaticCache):  # type: ignore[misc]
 
     Attributes:
         needed: the positions that the running answer may take; the cache may have more.
-        beside: the cache of the answers' second branch.
+        beside: the cache of the answers' contrastive branch.
         position: in such a branch's cache, where the positions of its newest tokens are kept, int64 [rows, 1].
     """
 

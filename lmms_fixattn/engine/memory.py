@@ -101,7 +101,7 @@ def estimate(model: Any, most: int | None, branches: int = 1) -> MemoryBudget:
     Args:
         model: a model with its weights loaded.
         most: prompts in a batch at most; None for MOST_ROWS, or ROWS_ON_CPU on a CPU.
-        branches: rows that a prompt takes in a step: 2 for a method with a second branch, times the beams.
+        branches: rows that a prompt takes in a step: 2 for a method with a contrastive branch, times the beams.
     """
     devices = accelerators(model)
     if not devices:

@@ -138,7 +138,7 @@ class PrefixPrefill:
         self.with_image = sum(length > 0 for _, length in prefixes)
         self._edited = edit is not None
         parts = edit.parts if edit else ()
-        self.reading = {layer for part in parts if part.method.has("note_input") for layer in part.layers}
+        self.reading = {layer for part in parts if part.method.has("observe_input") for layer in part.layers}
         empty = self.past is not None and not int(self.past.get_seq_length())
         self._readable = empty and (mask is None or isinstance(mask, torch.Tensor))
         kept = kept_keys(mask, width) if self._readable else None
@@ -151,7 +151,7 @@ class PrefixPrefill:
     def read(self, text: Any, new: Sequence[Hashable]) -> dict[Hashable, _States]:
         """Run the text model on beginnings; return their keys and values."""
         handles = [
-            text.layers[layer].register_forward_pre_hook(partial(self._note_input, layer), with_kwargs=True)
+            text.layers[layer].register_forward_pre_hook(partial(self._keep_input, layer), with_kwargs=True)
             for layer in self.reading
         ]
         device = self.embeds.device
@@ -217,7 +217,7 @@ class PrefixPrefill:
         token = torch.arange(self.split, device=device) - torch.tensor(self._padding, device=device)[:, None]
         return which[:, None], token.clamp_min(0)  # of padding any token, since it is masked
 
-    def _note_input(self, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _keep_input(self, layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._inputs[layer] = args[0] if args else kwargs["hidden_states"]
 
 

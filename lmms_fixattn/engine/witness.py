@@ -104,10 +104,10 @@ class Witness(LogitsProcessor):  # type: ignore[misc]
         if self.edit is None or not self.edit.over:
             which = "the first token" if not self.steps else f"token {self.steps + 1} of the answer"
             raise EngineError(f"{self.name}: {which} came from a forward pass that the method had no part in")
-        second = self.edit.second
-        if self.beams > 1 and second is not None and second.reordered != self.steps:
+        branch = self.edit.branch
+        if self.beams > 1 and branch is not None and branch.reordered != self.steps:
             raise EngineError(
-                f"{self.name}: the contrastive branch's KV cache was reordered {second.reordered} times "
+                f"{self.name}: the contrastive branch's KV cache was reordered {branch.reordered} times "
                 f"in {self.steps} steps of beam search"
             )
         self.edit.over = False

@@ -110,7 +110,7 @@ def record_attention(model: Any) -> Iterator[Recorder]:
 
     Enter it inside ``intervene``, whose edited scores it then sees. The row is scored once more, by the function that
     the edit itself uses and from the same query and keys; the model's own outputs are left as they are, so that the
-    answer is the same to the bit. Passes without image (a refine's second branch) are not recorded.
+    answer is the same to the bit. Passes without image (a refine's contrastive branch) are not recorded.
     """
     recorder = Recorder()
 

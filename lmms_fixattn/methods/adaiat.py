@@ -83,12 +83,12 @@ class AdaIAT(Method):
     def needs_row(self, prefill: bool) -> bool:
         return not prefill
 
-    def note_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+    def observe_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Return the layer's factors and, last, its threshold, for each prompt: [prompts, heads + 1]."""
         return _constants(self)[layer].to(hidden.device).expand(len(hidden), -1)
 
     def edit_weights(self, rows: Rows, weights: torch.Tensor) -> None:
-        constants = rows.noted[rows.layer]
+        constants = rows.observed[rows.layer]
         factors, threshold = constants[:, :-1, None], constants[:, -1]
         generated = rows.generated() if rows.keep is None else rows.generated() & rows.keep
         count = generated.sum(dim=-1).clamp_min(1)

@@ -39,7 +39,7 @@ class Method:
     - ``edit_scores``: in every edited layer, the scores of its rows before softmax: the newest row of each prompt, or
       in the prefill of a method with ``edits_text_rows`` all its text after the image;
     - ``edit_weights``: their weights after softmax;
-    - ``note_input``: what to keep for an edited layer when the prompt enters it;
+    - ``observe_input``: what to keep for an edited layer when the prompt enters it;
     - ``for_model``: the same method with constants that were published for this model;
     - ``guide``: from the next-token scores, and those of a second ``branch`` or of ``early_layers``, new ones;
     - ``generation``: arguments of ``generate``;
@@ -115,7 +115,7 @@ class Method:
 
     @property
     def branch(self) -> Branch | None:
-        """What the second branch of a contrast reads, which costs a second row in every step; None if there is none."""
+        """What the contrastive branch reads, which costs a second row in every step; None if there is none."""
         return None
 
     @property
@@ -160,8 +160,8 @@ class Method:
         """Return the gain of each image token, [images, tokens an image]; 0 for those that are not selected."""
         raise NotImplementedError(f"{self.name} selects no image tokens")
 
-    def note_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
-        """Return what to keep for an edited layer, as ``rows.noted[layer]``, when the prompt enters it.
+    def observe_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what to keep for an edited layer, as ``rows.observed[layer]``, when the prompt enters it.
 
         Args:
             hidden: the states entering the layer, [prompts, prompt, hidden size], before its norm.

@@ -21,8 +21,8 @@ class Composition(Method):
     measurements. Those that guide choose new next-token scores in turn; questions are rewritten in turn.
 
     Raises:
-        ValueError: the same method twice, vanilla beside others, two second branches, or two values for one argument
-            of ``generate``.
+        ValueError: the same method twice, vanilla beside others, two contrastive branches, or two values for one
+            argument of ``generate``.
     """
 
     summary: ClassVar[str] = "several methods in turn"
@@ -43,7 +43,7 @@ class Composition(Method):
             without = [f"{member.name}.gamma=1" for member in branching if hasattr(member, "gamma")]
             advice = f"turn one off ({' or '.join(without)})" if without else "leave one out"
             raise ValueError(
-                f"{self.name}: {first.name} and {second.name} each contrast with a second branch, and a step has "
+                f"{self.name}: {first.name} and {second.name} each need a contrastive branch, and a step has "
                 f"room for one; {advice}"
             )
         owners: dict[str, str] = {}

@@ -95,7 +95,7 @@ class FixAttn(Refined):
     def edit_scores(self, rows: Rows) -> None:
         gain = rows.columns.gain
         if self.head_modulation != "off":
-            gain = gain * rows.at_prefill(self._head_gains)
+            gain = gain * rows.once_at_prefill(self._head_gains)
         if self.amplifies(rows.prefill):
             rows.amplify(gain)
 

@@ -83,12 +83,12 @@ class VAR(Method):
     def edited_layers(self) -> Layers | None:
         return self.layers
 
-    def note_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+    def observe_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Return which positions are sinks: bool [prompts, 1, prompt]."""
         return (relative_size(hidden)[..., list(self.sink_dims)].amax(dim=-1) > self.tau)[:, None]
 
     def edit_weights(self, rows: Rows, weights: torch.Tensor) -> None:
-        image, sinks = rows.columns.image, rows.noted[rows.layer]
+        image, sinks = rows.columns.image, rows.observed[rows.layer]
         prompt = weights[..., : rows.prompt]
         on_image = prompt * image
         mass, on_sinks = on_image.sum(dim=-1, keepdim=True), (on_image * sinks).sum(dim=-1, keepdim=True)

@@ -133,9 +133,9 @@ class Rows:
     """What the columns are, [rows or 1, 1, columns] each; keys behind them are of the generated text."""
     prefill: bool
     layer: int
-    noted: dict[int, torch.Tensor] = field(default_factory=dict)
-    """What ``Method.note_input`` kept when the prompt entered each layer: [rows or 1, ...]."""
-    measured: dict[int, torch.Tensor] = field(default_factory=dict)
+    observed: dict[int, torch.Tensor] = field(default_factory=dict)
+    """What ``Method.observe_input`` returned when the prompt entered each layer: [rows or 1, ...]."""
+    prefill_stats: dict[int, torch.Tensor] = field(default_factory=dict)
 
     @property
     def prompt(self) -> int:
@@ -165,11 +165,11 @@ class Rows:
         """Return each head's attention weight on the image, with the scores as they are now: [rows, heads]."""
         return (self.weights()[..., : self.prompt] * self.columns.image).sum(dim=-1)
 
-    def at_prefill(self, measure: Callable[[Rows], torch.Tensor]) -> torch.Tensor:
+    def once_at_prefill(self, measure: Callable[[Rows], torch.Tensor]) -> torch.Tensor:
         """Return what ``measure`` gave for this layer's newest rows at prefill; measures now if this is it."""
-        if self.layer not in self.measured:
-            self.measured[self.layer] = measure(self)
-        return self.measured[self.layer]
+        if self.layer not in self.prefill_stats:
+            self.prefill_stats[self.layer] = measure(self)
+        return self.prefill_stats[self.layer]
 
 
 def softmax_kept(scores: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
@@ -184,7 +184,7 @@ class Step:
     index: int
     """Tokens of the answer so far."""
     branch: Any = None
-    """The second branch's logits, float32 [rows, vocabulary]; None where the method has none."""
+    """The contrastive branch's logits, float32 [rows, vocabulary]; None where the method has none."""
     states: Any = None
     """The newest state of each row as it enters each of the method's early layers, [layers, rows, hidden size]."""
     norm: Callable[[torch.Tensor], torch.Tensor] = lambda states: states

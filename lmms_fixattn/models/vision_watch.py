@@ -87,7 +87,7 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
         # Where pixels enter, since of known pictures (image_features) the tower is called but not run.
         model: Any = tower
         entrance = model.get_input_embeddings()
-        handles.append(entrance.register_forward_pre_hook(lambda _, args: _note_pixels(watch, args[0])))
+        handles.append(entrance.register_forward_pre_hook(lambda _, args: _keep_fingerprint(watch, args[0])))
     handles += [
         layers[layer].self_attn.register_forward_pre_hook(reader(of_layer), with_kwargs=True)
         for layer, of_layer in readers.items()
@@ -153,7 +153,7 @@ def _released(attention: Any, hidden: torch.Tensor) -> torch.Tensor:
     return torch.cat([rows.sum(dim=2) for rows in _all_rows(attention, hidden)])[:, :-1]
 
 
-def _note_pixels(watch: VisionWatch, pixels: torch.Tensor) -> None:
+def _keep_fingerprint(watch: VisionWatch, pixels: torch.Tensor) -> None:
     pictures = pixels.detach().float().cpu().numpy()
     digests = (hashlib.blake2b(picture.tobytes(), digest_size=7).digest() for picture in pictures)
     watch.latest().fingerprint = torch.tensor([int.from_bytes(digest, "big") for digest in digests])

@@ -60,11 +60,11 @@ def test_batches_share_their_caches_whose_addresses_a_graph_holds(
     given: dict[Any, list[Any]] = {}
     for module in (compiled_decode, contrastive_branch):
 
-        def noted(*args: Any, module: Any = module, own: Any = module.fixed_cache) -> Any:
+        def recorded(*args: Any, module: Any = module, own: Any = module.fixed_cache) -> Any:
             given.setdefault(module, []).append(own(*args))
             return given[module][-1]
 
-        monkeypatch.setattr(module, "fixed_cache", noted)
+        monkeypatch.setattr(module, "fixed_cache", recorded)
     lm = make(method=method, batch_size=2, compile=True)
     answers = [answer.text for answer in lm.generate_until(requests())]
     assert answers == [answer.text for answer in make(method=method, batch_size=2).generate_until(requests())]
@@ -72,7 +72,7 @@ def test_batches_share_their_caches_whose_addresses_a_graph_holds(
     for caches in given.values():
         assert len(caches) >= 6  # five batches with an image, and a check of the first
         assert len({id(cache) for cache in caches}) == 1
-    assert len(graphs) == 2  # the batch without an image has no second branch
+    assert len(graphs) == 2  # the batch without an image has no contrastive branch
 
 
 def test_methods_in_turns_may_have_more_graphs_than_torch_allows_one_function(graphs: list[Any]) -> None:

@@ -28,7 +28,7 @@ ACTING = [name for name, method in BY_NAME.items() if method.edited_layers is no
 GUIDING = [name for name in ACTING if BY_NAME[name].guides]
 BRANCHING = [name for name in ACTING if BY_NAME[name].branch is not None]
 EARLY = [name for name in ACTING if BY_NAME[name].early_layers is not None]
-READING = [name for name in ACTING if BY_NAME[name].has("note_input")]
+READING = [name for name in ACTING if BY_NAME[name].has("observe_input")]
 SELECTING = [name for name in ACTING if BY_NAME[name].vision_parts]
 
 

@@ -170,7 +170,7 @@ def test_beginnings_of_earlier_batches_are_not_read_again(demo: Any, name: str, 
             with reusing(model, prompts, prefixes):
                 torch.manual_seed(place)
                 assert_same(generate(demo, prompts, **fixed), expected)
-    reads = any(part.has("note_input") for part in method.parts)
+    reads = any(part.has("observe_input") for part in method.parts)
     assert prefixes.computed == (2 + 2 + 1 + 3 + 1 if reads else 3)
 
 

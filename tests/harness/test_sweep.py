@@ -49,11 +49,11 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     batches: list[list[str]] = []
     generate = LlavaFixattn._generate
 
-    def noted(self: LlavaFixattn, inputs: dict[str, torch.Tensor], settings: Any) -> Any:
+    def recorded(self: LlavaFixattn, inputs: dict[str, torch.Tensor], settings: Any) -> Any:
         batches.append(digests(self, inputs))
         return generate(self, inputs, settings)
 
-    monkeypatch.setattr(LlavaFixattn, "_generate", noted)
+    monkeypatch.setattr(LlavaFixattn, "_generate", recorded)
     return batches
 
 

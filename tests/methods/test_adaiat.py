@@ -26,8 +26,8 @@ def edited(tmp_path, ratios, threshold, weights=WEIGHTS, is_image=((False, True)
     AttentionStatistics(hallucinated * torch.tensor([ratios]), hallucinated, ONE, {}).save(file)
     method = make_method("adaiat", beta=0, layers="0-1", statistics=str(file), **settings).for_model(ONE)
     weights = torch.tensor(weights)
-    noted = {0: method.note_input(0, torch.zeros(len(weights), 2, 8))}
-    method.edit_weights(make_rows(weights.log(), is_image, keep=keep, layer=0, noted=noted), weights)
+    observed = {0: method.observe_input(0, torch.zeros(len(weights), 2, 8))}
+    method.edit_weights(make_rows(weights.log(), is_image, keep=keep, layer=0, observed=observed), weights)
     return weights
 
 

@@ -1,4 +1,4 @@
-"""What a second branch reads, against loops over one token of one prompt at a time."""
+"""What a contrastive branch reads, against loops over one token of one prompt at a time."""
 
 from __future__ import annotations
 

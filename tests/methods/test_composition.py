@@ -39,7 +39,7 @@ def test_a_hyper_parameter_goes_to_its_only_owner_or_to_the_one_that_is_named():
         (
             "pai+fixattn",
             {},
-            "pai and fixattn each contrast.*room for one; turn one off .pai.gamma=1 or fixattn.gamma=1",
+            "pai and fixattn each need a contrastive.*room for one; turn one off .pai.gamma=1 or fixattn.gamma=1",
         ),
         ("pai+spinn", {}, "unknown method 'spinn' .did you mean 'spin'"),
         ("pai+", {}, "unknown method ''"),

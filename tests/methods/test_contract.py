@@ -160,14 +160,16 @@ def test_only_its_own_columns_change_and_masked_keys_stay_masked(name, settings)
     draw = torch.Generator().manual_seed(7)
     is_image = torch.zeros(3, 17, dtype=torch.bool)
     is_image[0, 2:9] = is_image[1, 8:15] = True
-    noted = {4: method.note_input(4, torch.randn(3, 17, 42, generator=draw))} if method.has("note_input") else {}
+    observed = (
+        {4: method.observe_input(4, torch.randn(3, 17, 42, generator=draw))} if method.has("observe_input") else {}
+    )
     touched = False
     for prefill in [phase for phase in (True, False) if method.needs_row(phase)]:
         keys = 17 if prefill else 23
         before = 2 * torch.randn(3, 6, keys, generator=draw)
         keep = torch.rand(3, 1, keys, generator=draw) > 0.3
         gain = torch.rand(3, 17, generator=draw)
-        rows = make_rows(before.clone(), is_image, gain, keep=keep, prefill=prefill, layer=4, noted=noted)
+        rows = make_rows(before.clone(), is_image, gain, keep=keep, prefill=prefill, layer=4, observed=observed)
         method.edit_scores(rows)
         between = rows.weights()
         weights = between.clone()

@@ -47,24 +47,24 @@ def test_random_tokens_are_as_many_and_as_strong_as_the_selected_ones():
 def test_a_head_keeps_the_gain_that_it_had_at_prefill():
     method = make_method("fixattn", gamma=1, head_modulation="top", share=0.5)
     is_image = [[True, False]]
-    measured: dict[int, torch.Tensor] = {}
+    stats: dict[int, torch.Tensor] = {}
     prompt = torch.tensor([[[3.0, 0.0], [0.0, 3.0]]])
-    method.edit_scores(make_rows(prompt, is_image, 0.7, prefill=True, measured=measured))
+    method.edit_scores(make_rows(prompt, is_image, 0.7, prefill=True, prefill_stats=stats))
     torch.testing.assert_close(prompt, torch.tensor([[[5.1, 0.0], [0.0, 3.0]]]))
     later = torch.tensor([[[1.0, 0.0, 4.0], [9.0, 0.0, 4.0]]])
-    method.edit_scores(make_rows(later, is_image, 0.7, measured=measured))
+    method.edit_scores(make_rows(later, is_image, 0.7, prefill_stats=stats))
     torch.testing.assert_close(later, torch.tensor([[[1.7, 0.0, 4.0], [9.0, 0.0, 4.0]]]))
 
 
 def test_heads_are_measured_at_prefill_even_where_it_is_not_amplified():
     method = make_method("fixattn", head_modulation="proportional")
-    measured: dict[int, torch.Tensor] = {}
+    stats: dict[int, torch.Tensor] = {}
     scores = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     before = scores.clone()
     assert method.needs_row(prefill=True)
-    method.edit_scores(make_rows(scores, [[True, False]], 0.7, prefill=True, layer=3, measured=measured))
+    method.edit_scores(make_rows(scores, [[True, False]], 0.7, prefill=True, layer=3, prefill_stats=stats))
     assert torch.equal(scores, before)
-    assert measured[3].flatten()[0] > 1 > measured[3].flatten()[1]
+    assert stats[3].flatten()[0] > 1 > stats[3].flatten()[1]
 
 
 def test_heads_are_weighed_at_the_mean_gain_of_no_modulation():

@@ -20,7 +20,7 @@ SINKS = torch.tensor([[[True, True, False, False, False]]])
 def moved(weights, **settings):
     """Edit one row's weights, whose first position and first image token are sinks."""
     weights = torch.tensor([weights])
-    rows = make_rows(weights.log(), IMAGE, noted={2: SINKS})
+    rows = make_rows(weights.log(), IMAGE, observed={2: SINKS})
     make_method("var", sink_dims=[0], **settings).edit_weights(rows, weights)
     return weights[0]
 
@@ -63,7 +63,7 @@ def test_a_row_that_sees_no_image_sink_stays():
         if keep is not None:
             keep = keep.clone()
             keep[..., 1] = False
-        rows = make_rows(weights.log(), [[False, True, True, True]], keep=keep, noted={2: sinks})
+        rows = make_rows(weights.log(), [[False, True, True, True]], keep=keep, observed={2: sinks})
         result = weights.clone()
         make_method("var", sink_dims=[0]).edit_weights(rows, result)
         assert torch.equal(result, weights)
@@ -71,7 +71,7 @@ def test_a_row_that_sees_no_image_sink_stays():
 
 def test_nothing_is_lost_where_every_image_token_is_a_sink():
     weights = torch.tensor([[[0.4, 0.3, 0.3]]])
-    rows = make_rows(weights.log(), [[False, True, True]], noted={2: torch.tensor([[[True, True, True]]])})
+    rows = make_rows(weights.log(), [[False, True, True]], observed={2: torch.tensor([[[True, True, True]]])})
     result = weights.clone()
     make_method("var", sink_dims=[0], rho=1).edit_weights(rows, result)
     assert torch.equal(result, weights)
@@ -80,7 +80,7 @@ def test_nothing_is_lost_where_every_image_token_is_a_sink():
 def test_a_sink_is_massive_in_one_of_the_dimensions():
     method = make_method("var", sink_dims=[1, 3], tau=1.9)
     states = torch.tensor([[[0.0, 8.0, 0.0, 0.1], [8.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.1, -8.0], [1.0, 1.0, 1.0, 1.0]]])
-    assert method.note_input(2, states).tolist() == [[[True, False, True, False]]]
+    assert method.observe_input(2, states).tolist() == [[[True, False, True, False]]]
 
 
 def test_sink_dimensions_are_those_in_which_the_first_token_is_massive():

@@ -47,7 +47,7 @@ class Fix:
     edit_weights: Callable[[Row], None] = lambda row: None
     text_rows: bool = False
     branch: Callable[[Any, list[int], Any], Any] | None = None
-    """From model, ids and pixel values, the rows of embeddings that a second branch reads."""
+    """From model, ids and pixel values, the rows of embeddings that a contrastive branch reads."""
     guide: Callable[[Any, Guided], Any] | None = None
     """From the scores of a step, new ones."""
 
@@ -100,7 +100,7 @@ class Decoder:
         self.inputs = [[] for _ in self.text.layers]
         self.head_gains: dict[int, list[float]] = {}
 
-    def row(self, hidden, gains, fix, edited, at_prefill):
+    def row(self, hidden, gains, fix, edited, once_at_prefill):
         """Return the logits of one more row; gains has one entry a prompt column."""
         position = len(self.keys[0])
         kinds = kinds_of(gains["image"], position + 1)
@@ -120,7 +120,7 @@ class Decoder:
             row = Row(index, kinds, self.inputs[index], rows, [])
             edits = edited and fix.layers[0] <= index < fix.layers[1]
             if edits and not fix.text_rows:
-                row.scores = self.edit(index, rows, gains, fix, at_prefill)
+                row.scores = self.edit(index, rows, gains, fix, once_at_prefill)
             if edits:
                 fix.edit_scores(row)
             row.weights = [softmax(scores) for scores in row.scores]
@@ -141,8 +141,8 @@ class Decoder:
         """Return the logits that the latest row gives as it enters a layer."""
         return self.logits(self.inputs[layer][-1], normed)
 
-    def edit(self, index, rows, gains, fix, at_prefill):
-        if at_prefill:
+    def edit(self, index, rows, gains, fix, once_at_prefill):
+        if once_at_prefill:
             mass = [
                 sum(float(w) for w, is_image in zip(softmax(scores), gains["image"], strict=False) if is_image)
                 for scores in rows
@@ -233,7 +233,7 @@ def generate(model, ids, pixel_values, fix, steps, forced=None):
     for column, row in enumerate(embed(model, ids, pixel_values)):
         last = column == len(ids) - 1
         edited = last or (fix.text_rows and kinds[column] == "after")
-        with_image = main.row(row, gains, fix, edited=edited, at_prefill=last)
+        with_image = main.row(row, gains, fix, edited=edited, once_at_prefill=last)
     without_image = None
     for row in branch_rows:
         without_image = branch.row(row, nothing, no_gain, False, False)
@@ -250,7 +250,7 @@ def generate(model, ids, pixel_values, fix, steps, forced=None):
         scores.append(score)
         tokens.append(int(score.argmax()) if forced is None else int(forced[step]))
         row = embed(model, tokens[-1:], None)[0]
-        with_image = main.row(row, gains, fix, edited=True, at_prefill=False)
+        with_image = main.row(row, gains, fix, edited=True, once_at_prefill=False)
         if without_image is not None:
             without_image = branch.row(row, nothing, no_gain, False, False)
     return tokens, torch.tensor(np.stack(logits)).float(), torch.tensor(np.stack(scores)).float()

@@ -18,14 +18,20 @@ def make_rows(
     keep: Any = None,
     prefill: bool = False,
     layer: int = 2,
-    noted: Any = None,
-    measured: Any = None,
+    observed: Any = None,
+    prefill_stats: Any = None,
 ) -> Rows:
     """Return Rows of these scores [rows, heads, keys]; is_image [rows, prompt]; gain one number, or as is_image."""
     image = torch.as_tensor(is_image, dtype=torch.bool)
     columns = replace(Columns.lay_out(image), gain=(image * torch.as_tensor(gain)).float()[:, None])
     return Rows(
-        torch.as_tensor(scores), keep, columns, prefill, layer, noted or {}, {} if measured is None else measured
+        torch.as_tensor(scores),
+        keep,
+        columns,
+        prefill,
+        layer,
+        observed or {},
+        {} if prefill_stats is None else prefill_stats,
     )
 
 

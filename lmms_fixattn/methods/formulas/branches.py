@@ -1,4 +1,4 @@
-"""What a contrast's second branch reads as its prompt: less, a noisier picture, or a further instruction."""
+"""What a contrastive branch reads as its prompt: less, a noisier picture, or a further instruction."""
 
 from __future__ import annotations
 
