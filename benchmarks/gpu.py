@@ -33,8 +33,8 @@ from lmms_fixattn.bench import record
 from lmms_fixattn.bench.clock import Turn
 from lmms_fixattn.bench.contenders import make_methods
 from lmms_fixattn.bench.limit import synchronize
-from lmms_fixattn.bench.measure import Plan, answer_greedily, measure
-from lmms_fixattn.bench.shapes import Subject, load
+from lmms_fixattn.bench.measure import Timing, answer_greedily, measure
+from lmms_fixattn.bench.workload import Workload, load
 from lmms_fixattn.methods import Method
 from lmms_fixattn.methods.text_model import TextModel
 
@@ -62,43 +62,43 @@ FULL = Size("llava-1.5-7b-shape", torch.float16, (1, 16), 32, 5, 500, 100, 50)
 SMOKE = Size("tiny", torch.float32, (1, 2), 3, 1, 8, 4, 4)
 
 
-def caption_all(subject: Subject, method: Method, size: Size, plan: Plan) -> dict[str, Any]:
+def caption_all(workload: Workload, method: Method, size: Size, plan: Timing) -> dict[str, Any]:
     """Answer so many prompts in batches, after one batch that warms up, and take the time."""
-    device = subject.model.device
-    prompts = subject.prompts(size.caption_batch)
+    device = workload.model.device
+    prompts = workload.prompts(size.caption_batch)
     generating = plan.generating()
     tokens = 0
-    with intervene(subject.model, method, subject.tokenizer):
-        answer_greedily(generating, subject.model, prompts, size.caption_tokens)
+    with intervene(workload.model, method, workload.tokenizer):
+        answer_greedily(generating, workload.model, prompts, size.caption_tokens)
         synchronize(device)
         start = time.perf_counter()
         for _ in tqdm(range(size.captions // size.caption_batch), desc="captions", unit="batch", leave=False):
-            answers = answer_greedily(generating, subject.model, prompts, size.caption_tokens)
+            answers = answer_greedily(generating, workload.model, prompts, size.caption_tokens)
             tokens += len(answers) * (answers.shape[1] - prompts["input_ids"].shape[1])
         synchronize(device)
         seconds = time.perf_counter() - start
     return {"captions": size.captions, "batch": size.caption_batch, "tokens": tokens, "seconds": seconds}
 
 
-def steps(subject: Subject, methods: dict[str, Method], size: Size, modes: Sequence[str], bandwidth: float) -> Any:
+def steps(workload: Workload, methods: dict[str, Method], size: Size, modes: Sequence[str], bandwidth: float) -> Any:
     """Yield the name of each step and what runs it, the quick and important ones first."""
 
-    def rows(batch: int, plan: Plan) -> dict[str, Any]:
+    def rows(batch: int, plan: Timing) -> dict[str, Any]:
         def progress(turns: Sequence[Turn]) -> Any:
             return tqdm(turns, desc=f"batch {batch}", unit=" measurements", leave=False)
 
-        return {"rows": measure(subject, methods, batch, plan, bandwidth, progress)}
+        return {"rows": measure(workload, methods, batch, plan, bandwidth, progress)}
 
     for mode in modes:
         static, compiled = MODES[mode]
-        plan = Plan(size.new_tokens, size.rounds, static, compiled)
+        plan = Timing(size.new_tokens, size.rounds, static, compiled)
         for batch in size.batches:
             yield f"{mode}, batch {batch}", lambda batch=batch, plan=plan: rows(batch, plan)
         for label in (EDIT, REFINED):
             method = methods[label]
             yield (
                 f"{mode}, captions, {label}",
-                lambda method=method, plan=plan: caption_all(subject, method, size, plan),
+                lambda method=method, plan=plan: caption_all(workload, method, size, plan),
             )
 
 
@@ -147,14 +147,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     size, device = (SMOKE, torch.device("cpu")) if arguments.smoke else (FULL, torch.device("cuda"))
 
     began = time.perf_counter()
-    subject = load(size.model, size.dtype, device)
+    workload = load(size.model, size.dtype, device)
     with tempfile.TemporaryDirectory() as folder:
-        text = TextModel.of(subject.model.config.text_config)
+        text = TextModel.of(workload.model.config.text_config)
         methods = make_methods(["fixattn", "fixattn,gamma=1"], text, Path(folder))
-        stated = record.about(subject, device)
+        stated = record.about(workload, device)
         print(record.headline(stated), flush=True)
         done: dict[str, dict[str, Any]] = {}
-        for name, run in steps(subject, methods, size, arguments.modes, stated["bandwidth"]["limit"]):
+        for name, run in steps(workload, methods, size, arguments.modes, stated["bandwidth"]["limit"]):
             late = time.perf_counter() - began > 60 * arguments.minutes
             done[name] = step = {"error": f"not begun in {arguments.minutes:g} minutes"} if late else attempt(run)
             if "rows" in step:

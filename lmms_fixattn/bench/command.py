@@ -13,8 +13,8 @@ import torch
 from lmms_fixattn.bench import record
 from lmms_fixattn.bench.clock import Turn, Turns
 from lmms_fixattn.bench.contenders import make_methods
-from lmms_fixattn.bench.measure import Plan, measure
-from lmms_fixattn.bench.shapes import load
+from lmms_fixattn.bench.measure import Timing, measure
+from lmms_fixattn.bench.workload import load
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models import arguments
 
@@ -25,7 +25,7 @@ def bench(
     model: str,
     methods: Sequence[str],
     batches: Sequence[int],
-    plan: Plan,
+    plan: Timing,
     *,
     dtype: str = "auto",
     device: str | None = None,
@@ -36,7 +36,7 @@ def bench(
     """Measure methods at each batch size; yield what to print as it comes, and what makes it doubtful.
 
     Args:
-        model: see :func:`lmms_fixattn.bench.shapes.load`.
+        model: see :func:`lmms_fixattn.bench.workload.load`.
         methods: see :func:`lmms_fixattn.bench.contenders.make_methods`.
         dtype, device, attention: as in ``--model_args``, except that "auto" is float16 wherever there is an
             accelerator.
@@ -49,16 +49,16 @@ def bench(
     """
     place = arguments.device(device)
     kind = arguments.dtype(dtype, place, torch.float16)
-    subject = load(model, kind, place, arguments.attention(attention))
+    workload = load(model, kind, place, arguments.attention(attention))
     with tempfile.TemporaryDirectory() as folder:
-        text = TextModel.of(subject.model.config.get_text_config())
+        text = TextModel.of(workload.model.config.get_text_config())
         made = make_methods(methods, text, Path(folder))
-        stated = record.about(subject, place) | {"plan": dataclasses.asdict(plan)}
+        stated = record.about(workload, place) | {"plan": dataclasses.asdict(plan)}
         yield f"{record.headline(stated)}\n{plan}", []
         rows: list[dict[str, Any]] = []
         for turn, batch in enumerate(batches, start=1):
             bar = _titled(progress, f"batch size {batch} ({turn} of {len(batches)})")
-            found = measure(subject, made, batch, plan, stated["bandwidth"]["limit"], bar)
+            found = measure(workload, made, batch, plan, stated["bandwidth"]["limit"], bar)
             rows += found
             if output:
                 record.write(output, stated, rows)

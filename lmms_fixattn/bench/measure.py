@@ -14,7 +14,7 @@ from transformers import GenerationConfig
 from lmms_fixattn.bench import released
 from lmms_fixattn.bench.clock import Times, Turns, interleave, median, ratio, time_answer
 from lmms_fixattn.bench.limit import mean_keys, step_bytes
-from lmms_fixattn.bench.shapes import Subject
+from lmms_fixattn.bench.workload import Workload
 from lmms_fixattn.engine.compiled_decode import FixedSteps, generate_growing
 from lmms_fixattn.engine.intervention import intervene
 from lmms_fixattn.methods import Method
@@ -27,7 +27,7 @@ Generating = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Timing:
     """How to measure: the same for every method.
 
     Args:
@@ -66,10 +66,10 @@ class Plan:
 
 
 def measure(
-    subject: Subject,
+    workload: Workload,
     methods: Mapping[str, Method],
     batch: int,
-    plan: Plan,
+    plan: Timing,
     bandwidth: float,
     progress: Turns = iter,
 ) -> list[dict[str, Any]]:
@@ -94,9 +94,9 @@ def measure(
     Raises:
         ValueError: prompt and answer are longer than the model's positions, or what a method refuses.
     """
-    inputs = subject.prompts(batch)
+    inputs = workload.prompts(batch)
     prompt = inputs["input_ids"].shape[1]
-    positions = subject.model.config.get_text_config().max_position_embeddings
+    positions = workload.model.config.get_text_config().max_position_embeddings
     if prompt + plan.new_tokens + 1 > positions:
         raise ValueError(
             f"a prompt of {prompt} tokens leaves room for {positions - prompt - 1} decode steps, not {plan.new_tokens}"
@@ -105,15 +105,15 @@ def measure(
     blocks = {**methods, AGAIN: methods[VANILLA]}
     ways: dict[str, Callable[[], Times]] = {}
     for label, method in blocks.items():
-        answer = partial(answer_greedily, generating, subject.model, inputs, 1 + plan.new_tokens)
-        block = partial(intervene, subject.model, method, subject.tokenizer)
-        ways[label] = _way(block, answer, subject.model.device)
+        answer = partial(answer_greedily, generating, workload.model, inputs, 1 + plan.new_tokens)
+        block = partial(intervene, workload.model, method, workload.tokenizer)
+        ways[label] = _way(block, answer, workload.model.device)
     if plan.released:
-        single = subject.prompts(1)
-        start = share_of_layers((2, None), subject.model.config.get_text_config().num_hidden_layers)[0]
+        single = workload.prompts(1)
+        start = share_of_layers((2, None), workload.model.config.get_text_config().num_hidden_layers)[0]
         for refines, name in released.NAMES.items():
-            loop = released.ReleasedLoop(subject.model, gamma=1.1 if refines else 1, start=start)
-            ways[name] = _way(loop.installed, partial(loop.answer, single, 1 + plan.new_tokens), subject.model.device)
+            loop = released.ReleasedLoop(workload.model, gamma=1.1 if refines else 1, start=start)
+            ways[name] = _way(loop.installed, partial(loop.answer, single, 1 + plan.new_tokens), workload.model.device)
     times = interleave(ways, plan.rounds, plan.warm_up, progress)
     keys = mean_keys(prompt, plan.new_tokens)
     rows = []
@@ -127,7 +127,7 @@ def measure(
                 "method": label,
                 "settings": {} if own is None else own.settings(),
                 "batch": size,
-                **_figures(mine, size, beside, step_bytes(subject.model, size, keys) / bandwidth),
+                **_figures(mine, size, beside, step_bytes(workload.model, size, keys) / bandwidth),
                 "rival": rival,
                 "speedup": None if rival is None else size / ratio(mine, times[rival], "step"),
                 "compilations": sum(taken.compilations for taken in mine),

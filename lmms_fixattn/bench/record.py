@@ -12,7 +12,7 @@ import torch
 
 from lmms_fixattn.bench.limit import measure_bandwidth
 from lmms_fixattn.bench.machine import describe
-from lmms_fixattn.bench.shapes import Subject
+from lmms_fixattn.bench.workload import Workload
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models.family import text_model
 from lmms_fixattn.models.transformers_api import attention_in_use
@@ -21,19 +21,19 @@ from lmms_fixattn.report import terminal
 _KIND = "lmms-fixattn bench"
 
 
-def about(subject: Subject, device: torch.device) -> dict[str, Any]:
+def about(workload: Workload, device: torch.device) -> dict[str, Any]:
     """Measure the bandwidth, and say on what machine and model everything is measured."""
-    inputs, config = subject.prompts(1), subject.model.config
+    inputs, config = workload.prompts(1), workload.model.config
     return {
         "kind": _KIND,
         "machine": describe(device),
         "bandwidth": measure_bandwidth(device),
         "model": {
-            "name": subject.name,
+            "name": workload.name,
             "text_model": dataclasses.asdict(TextModel.of(config.get_text_config())),
-            "parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
-            "dtype": str(subject.model.dtype).removeprefix("torch."),
-            "attention": attention_in_use(text_model(subject.model)),
+            "parameters": sum(parameter.numel() for parameter in workload.model.parameters()),
+            "dtype": str(workload.model.dtype).removeprefix("torch."),
+            "attention": attention_in_use(text_model(workload.model)),
             "prompt_tokens": inputs["input_ids"].shape[1],
             "image_tokens": int((inputs["input_ids"] == config.image_token_id).sum()),
         },

@@ -45,9 +45,9 @@ def add(commands: Any) -> None:
 
 def _bench(arguments: argparse.Namespace) -> None:
     from lmms_fixattn.bench.command import bench
-    from lmms_fixattn.bench.measure import Plan
+    from lmms_fixattn.bench.measure import Timing
 
-    plan = Plan(
+    plan = Timing(
         new_tokens=arguments.tokens,
         rounds=arguments.rounds,
         static=arguments.static or arguments.compile,

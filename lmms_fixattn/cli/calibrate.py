@@ -56,8 +56,8 @@ def _calibrate(arguments: argparse.Namespace) -> None:
         raise UserError("--demo is of the packaged model; name data of your own with --coco to use --pretrained")
     from lmms_fixattn.data import image_lists
     from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
-    from lmms_fixattn.inspection.asking import Subject
     from lmms_fixattn.inspection.calibration import calibrate, documents, draw_ids
+    from lmms_fixattn.inspection.session import Session
 
     folder = CocoFolder(DEMO_SCENES if arguments.demo else arguments.coco)
     if arguments.image_list is not None:
@@ -68,7 +68,7 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     asked = documents(folder, ids, analyser)
     pretrained = "demo" if arguments.demo else arguments.pretrained or DEFAULT_CHECKPOINT
     statistics = calibrate(
-        Subject(pretrained, arguments.conversation),
+        Session(pretrained, arguments.conversation),
         asked,
         arguments.question,
         analyser,

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Cache, LogitsProcessor, StaticCache
+from transformers import Cache, StaticCache
 
 from lmms_fixattn.engine.attention import EDIT, UNEDITED
 from lmms_fixattn.engine.kv_cache import FixedCache, fixed_cache, reserved_cache
+from lmms_fixattn.engine.witness import EveryStep
 from lmms_fixattn.models.transformers_api import CausalMask, EngineError, length_of, with_cache
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _twice(mask: Any) -> Any:
     return None if mask is None else torch.cat([mask, mask])
 
 
-class Guidance(LogitsProcessor):  # type: ignore[misc]
+class Guidance(EveryStep):
     """A logits processor that lets each guiding method choose new scores, in order.
 
     Prompts without image have nothing to contrast: their scores stay as a method with a branch found them.
@@ -164,17 +165,13 @@ class Guidance(LogitsProcessor):  # type: ignore[misc]
     """
 
     def __init__(self, methods: list[Method], view: Callable[[int, Method], tuple[Step, torch.Tensor]]) -> None:
+        super().__init__()
         self.methods = methods
         self.view = view
-        self.start: int | None = None
-        self.steps = 0
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if self.start is None:
-            self.start = input_ids.shape[1]
-        self.steps += 1
+    def process(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         for method in self.methods:
-            step, has_image = self.view(input_ids.shape[1] - self.start, method)
+            step, has_image = self.view(ids.shape[1] - self.start, method)
             if method.branch is None:
                 scores = method.guide(scores, step).to(scores.dtype)
             elif step.branch is not None:
@@ -182,7 +179,7 @@ class Guidance(LogitsProcessor):  # type: ignore[misc]
         return scores
 
 
-class EndWhen(LogitsProcessor):  # type: ignore[misc]
+class EndWhen(EveryStep):
     """A logits processor that leaves a row nothing but the end-of-sequence token once its answer is to end.
 
     Args:
@@ -192,17 +189,13 @@ class EndWhen(LogitsProcessor):  # type: ignore[misc]
     """
 
     def __init__(self, ends: Callable[[str], bool], decode: Callable[[list[int]], str], eos: list[int]) -> None:
+        super().__init__()
         self.ends = ends
         self.decode = decode
         self.eos = eos
-        self.start: int | None = None
-        self.steps = 0
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if self.start is None:
-            self.start = input_ids.shape[1]
-        self.steps += 1
-        over = [self.ends(self.decode(row)) for row in input_ids[:, self.start :].tolist()]
+    def process(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        over = [self.ends(self.decode(row)) for row in ids[:, self.start :].tolist()]
         final = torch.full_like(scores, -torch.inf)
         final[:, self.eos] = 0.0
         return torch.where(torch.tensor(over, device=scores.device)[:, None], final, scores)

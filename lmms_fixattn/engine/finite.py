@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from transformers import GenerationConfig, LogitsProcessor
 
-from lmms_fixattn.engine.witness import Witness
+from lmms_fixattn.engine.witness import EveryStep, Witness
 from lmms_fixattn.models.family import Family, family_of_model
 from lmms_fixattn.models.transformers_api import new_cache, with_cache
 
@@ -58,7 +58,7 @@ class NoTokenError(RuntimeError):
         self.rows = rows
 
 
-class FiniteScores(LogitsProcessor):  # type: ignore[misc]
+class FiniteScores(EveryStep):
     """A logits processor that changes nothing, and sees to it that every row has a token to choose.
 
     Scores of -inf exclude tokens; a largest score of NaN, of infinity, or of -inf is no choice.
@@ -68,26 +68,21 @@ class FiniteScores(LogitsProcessor):  # type: ignore[misc]
     """
 
     def __init__(self, eos: Callable[[], list[int]]) -> None:
+        super().__init__()
         self.eos = eos
-        self.start: int | None = None
-        self.steps = 0
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def process(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return the scores.
 
         Raises:
             NoTokenError: there is no token to choose in a row that has not ended.
         """
-        if self.start is None:
-            self.start = input_ids.shape[1]
-        self.steps += 1
         largest = scores.amax(dim=-1)  # NaN, where there is one
         if bool(largest.isfinite().all()):
             return scores
-        ends = torch.tensor(self.eos(), device=input_ids.device)
-        over = torch.isin(input_ids[:, self.start :], ends).any(dim=1)
+        over = torch.isin(ids[:, self.start :], torch.tensor(self.eos(), device=ids.device)).any(dim=1)
         if bool((rows := ~largest.isfinite() & ~over).any()):
-            raise NoTokenError(input_ids, self.start, rows)
+            raise NoTokenError(ids, self.start, rows)
         return scores.masked_fill(over[:, None], 0.0)
 
 

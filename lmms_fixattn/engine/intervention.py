@@ -21,7 +21,7 @@ from lmms_fixattn.engine.edit import Edit, LayerEdit
 from lmms_fixattn.engine.finite import FiniteScores, NoTokenError, traced
 from lmms_fixattn.engine.witness import Witness, check_calls, check_pass, must_happen
 from lmms_fixattn.methods.base import Layers, Method
-from lmms_fixattn.methods.formulas.branches import Prompt
+from lmms_fixattn.methods.formulas.branches import Prefill
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.methods.views import Columns, Step
 from lmms_fixattn.models.family import family_of_model
@@ -323,7 +323,7 @@ class _Intervention:
     def _start_branch(self, edit: Edit, past: Cache) -> None:
         assert self.branch is not None
         pixels = None if self.pictures is None else self.pictures["pixel_values"]
-        prompt = Prompt(edit.is_image, self._is_bos(), edit.kept, self.embeds, pixels, self._encode, self._embed)
+        prompt = Prefill(edit.is_image, self._is_bos(), edit.kept, self.embeds, pixels, self._encode, self._embed)
         self.branching = True
         try:
             edit.branch = ContrastiveBranch(self.text, self.branch.inputs(prompt), past)

@@ -64,7 +64,32 @@ def _difference(seen: str, expected: str) -> str:
     return f"layer {layer}: {KINDS[kind]}; so in {layers} of {sum(event.startswith(kind) for event in due)} layers"
 
 
-class Witness(LogitsProcessor):  # type: ignore[misc]
+class EveryStep(LogitsProcessor):  # type: ignore[misc]
+    """A logits processor that must be called for every token, and counts that it is (:func:`check_calls`).
+
+    Attributes:
+        start: the prompt's length, from the first token on.
+        steps: tokens that were chosen, per row.
+    """
+
+    start: int
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not self.steps:
+            self.start = input_ids.shape[1]
+        scores = self.process(input_ids, scores)
+        self.steps += 1
+        return scores
+
+    def process(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return the scores that the next token is chosen by, given prompts with answers, int64 [rows, columns]."""
+        raise NotImplementedError
+
+
+class Witness(EveryStep):
     """A logits processor that changes nothing, and sees to it that every token comes from a pass under the edit.
 
     Attributes:
@@ -72,17 +97,14 @@ class Witness(LogitsProcessor):  # type: ignore[misc]
         beams: the number of beams, between whose steps the contrastive branch's KV cache must be reordered as well.
         prompts: prompts that were read in this call of ``generate``.
         edit: of the prompt that was read.
-        steps: tokens that were chosen, per row.
-        start: the prompt's length; None before the first token.
     """
 
     def __init__(self, name: str, beams: int) -> None:
+        super().__init__()
         self.name = name
         self.beams = beams
         self.prompts = 0
         self.edit: Edit | None = None
-        self.steps = 0
-        self.start: int | None = None
 
     def begins(self, edit: Edit) -> None:
         """Note that a prompt is read.
@@ -98,9 +120,7 @@ class Witness(LogitsProcessor):  # type: ignore[misc]
                 "prompt was not read into"
             )
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if self.start is None:
-            self.start = input_ids.shape[1]
+    def process(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if self.edit is None or not self.edit.over:
             which = "the first token" if not self.steps else f"token {self.steps + 1} of the answer"
             raise EngineError(f"{self.name}: {which} came from a forward pass that the method had no part in")
@@ -111,15 +131,13 @@ class Witness(LogitsProcessor):  # type: ignore[misc]
                 f"in {self.steps} steps of beam search"
             )
         self.edit.over = False
-        self.steps += 1
         return scores
 
 
-def check_calls(name: str, processors: Sequence[Any], output: Any) -> None:
+def check_calls(name: str, processors: Sequence[EveryStep], output: Any) -> None:
     """See to it that ``generate`` called each of the method's logits processors for every token of its output.
 
     Args:
-        processors: each with ``start`` and ``steps``, as :class:`Witness` has them.
         output: what ``generate`` returned.
 
     Raises:
@@ -127,8 +145,8 @@ def check_calls(name: str, processors: Sequence[Any], output: Any) -> None:
     """
     sequences = output if isinstance(output, torch.Tensor) else output.sequences
     for processor in processors:
-        tokens = sequences.shape[1] - (processor.start or 0)
-        if processor.start is None or processor.steps < tokens:
+        tokens = sequences.shape[1] - (processor.start if processor.steps else 0)
+        if processor.steps < tokens:
             raise EngineError(
                 f"{name}: generate called {type(processor).__name__} for {processor.steps} of {tokens} tokens"
             )

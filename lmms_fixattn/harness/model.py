@@ -36,7 +36,7 @@ from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models import DEFAULT_CHECKPOINT, arguments
 from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.encoding import Encoded, PromptEncoder, whole_pictures
-from lmms_fixattn.models.prompts import asking
+from lmms_fixattn.models.prompts import rewrite_question
 from lmms_fixattn.models.transformers_api import attention_in_use
 from lmms_fixattn.versions import check_versions, installed
 
@@ -363,7 +363,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         return encoded
 
     def _encode(self, request: Request, messages: Any) -> Encoded:
-        prompt = self.encoder.encode(asking(messages, self.method.ask))
+        prompt = self.encoder.encode(rewrite_question(messages, self.method.ask))
         self._check_beams(prompt, self._beams(request.settings))
         return prompt
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmms_fixattn.data.pope_questions import question as pope_question
-from lmms_fixattn.inspection.asking import Subject
+from lmms_fixattn.inspection.session import Session
 from lmms_fixattn.methods import Method
 from lmms_fixattn.report.coloured import Segment, segments
 from lmms_fixattn.scoring.chair import Analyser
@@ -48,7 +48,7 @@ class Conversation:
 
 
 def converse(
-    subject: Subject,
+    session: Session,
     image: Any,
     questions: Sequence[str],
     methods: Mapping[str, Method],
@@ -62,7 +62,7 @@ def converse(
         turns: list[Turn] = []
         for question in questions:
             earlier = [text for turn in turns for text in (turn.question, turn.text)]
-            reply = subject.answer(subject.encode(image, [*earlier, question]), method, new_tokens)
+            reply = session.answer(session.encode(image, [*earlier, question]), method, new_tokens)
             turns.append(Turn(question, mark(question, reply.text, truth, analyser), reply.terminated))
         found.append(Conversation(label, tuple(turns)))
     return tuple(found)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmms_fixattn.inspection.asking import Subject
 from lmms_fixattn.inspection.recording import SEGMENTS, Recording
+from lmms_fixattn.inspection.session import Session
 from lmms_fixattn.methods import Method
 from lmms_fixattn.models.encoding import Encoded
 
@@ -35,11 +35,11 @@ class AttentionShares:
 
 
 def measure_attention(
-    subject: Subject, prompt: Encoded, tokens: Sequence[int], methods: Mapping[str, Method]
+    session: Session, prompt: Encoded, tokens: Sequence[int], methods: Mapping[str, Method]
 ) -> tuple[AttentionShares, ...]:
     """Measure where the tokens of one given answer look under each method.
 
     All methods read the same answer, so that a difference is the edit's and not another text's: a longer answer alone
     moves attention from the image to the answer. arXiv:2501.12206 shows such shares in Fig. 4.
     """
-    return tuple(AttentionShares.of(label, subject.read(prompt, tokens, method)) for label, method in methods.items())
+    return tuple(AttentionShares.of(label, session.read(prompt, tokens, method)) for label, method in methods.items())

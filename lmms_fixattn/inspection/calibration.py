@@ -16,7 +16,7 @@ from lmms_fixattn.data import DataError, image_lists
 from lmms_fixattn.data.coco import CocoFolder
 from lmms_fixattn.engine.generation import Decode
 from lmms_fixattn.engine.intervention import intervene
-from lmms_fixattn.inspection.asking import Subject
+from lmms_fixattn.inspection.session import Session
 from lmms_fixattn.methods.base import Layers, Method
 from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
@@ -59,7 +59,7 @@ def draw_ids(folder: CocoFolder, count: int, seed: int) -> tuple[int, ...]:
 
 
 def calibrate(
-    subject: Subject,
+    session: Session,
     asked: Sequence[Document],
     question: str,
     analyser: Analyser,
@@ -78,15 +78,15 @@ def calibrate(
     Raises:
         ValueError: all mentions are true, or none is: one of the two averages is of nothing.
     """
-    text = TextModel.of(subject.encoder.family.text_config)
+    text = TextModel.of(session.encoder.family.text_config)
     sums = {there: torch.zeros(text.layers, text.heads, dtype=torch.float64) for there in (True, False)}
     counts = {True: 0, False: 0}
     for batch in progress([asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]):
-        rows, attention = _caption(subject, [document.image for document in batch], question, new_tokens)
+        rows, attention = _caption(session, [document.image for document in batch], question, new_tokens)
         for index, (document, row) in enumerate(zip(batch, rows, strict=True)):
-            answer = subject.runner.finish(row)
+            answer = session.runner.finish(row)
             for mention in analyser.located(answer):
-                step = token_of(mention.start, row[: answer.tokens], subject.encoder.decode)
+                step = token_of(mention.start, row[: answer.tokens], session.encoder.decode)
                 if step:
                     there = mention.object in document.truth
                     sums[there] += attention[step - 1, :, index]
@@ -106,7 +106,7 @@ def calibrate(
         "question": question,
         "max_new_tokens": new_tokens,
         "analyser": analyser.name,
-        **subject.record,
+        **session.record,
     }
     return AttentionStatistics(means[True], means[False], text, about)
 
@@ -139,13 +139,13 @@ class _AttentionToAnswer(Method):
 
 
 def _caption(
-    subject: Subject, images: Sequence[Path], question: str, new_tokens: int
+    session: Session, images: Sequence[Path], question: str, new_tokens: int
 ) -> tuple[list[list[int]], torch.Tensor]:
     """Return the generated tokens of each image, and the attention [decode steps, layers, images, heads]."""
-    batch = subject.encoder.batch([subject.encode(str(image), [question]) for image in images])
+    batch = session.encoder.batch([session.encode(str(image), [question]) for image in images])
     noting = _AttentionToAnswer()
-    with intervene(subject.model, noting):
-        rows = subject.runner.generate(batch, subject.runner.greedy(batch, new_tokens))
+    with intervene(session.model, noting):
+        rows = session.runner.generate(batch, session.runner.greedy(batch, new_tokens))
     # Without a decode step there is no token whose attention could be asked for.
     steps = [torch.stack([layer.cpu() for layer in step]) for step in noting.steps]
     return rows, torch.stack(steps) if steps else torch.empty(0)

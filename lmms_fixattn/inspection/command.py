@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from lmms_fixattn.data.coco import DEMO_SCENES
 from lmms_fixattn.inspection import canvas
 from lmms_fixattn.inspection.answers import Turn, converse, follow_up
-from lmms_fixattn.inspection.asking import Subject, read_methods
 from lmms_fixattn.inspection.attention import measure_attention
 from lmms_fixattn.inspection.draw_answers import draw_answers
 from lmms_fixattn.inspection.draw_attention import draw_attention
@@ -24,6 +23,7 @@ from lmms_fixattn.inspection.draw_tokens import draw_tokens
 from lmms_fixattn.inspection.gap import measure_gap
 from lmms_fixattn.inspection.recording import SEGMENTS
 from lmms_fixattn.inspection.sensitivity import measure_sensitivity
+from lmms_fixattn.inspection.session import Session, read_methods
 from lmms_fixattn.inspection.tokens import measure_tokens
 from lmms_fixattn.inspection.truth import read_truth, truth_beside
 from lmms_fixattn.methods import Method
@@ -40,7 +40,7 @@ Drawn = tuple[Figure, dict[str, Any]]
 class Asked:
     """What a picture is drawn of."""
 
-    subject: Subject
+    session: Session
     image: Path
     questions: list[str]  # none: the picture's own
     methods: dict[str, Method]
@@ -84,10 +84,10 @@ def inspect(
     chosen = read_methods(methods or default_methods)
     if kind in _AGAINST_VANILLA and "vanilla" not in chosen:
         chosen = {**read_methods(["vanilla"]), **chosen}
-    subject = Subject(pretrained, conversation)
-    text = TextModel.of(subject.encoder.family.text_config)
+    session = Session(pretrained, conversation)
+    text = TextModel.of(session.encoder.family.text_config)
     chosen = {label: method.for_model(text) for label, method in chosen.items()}
-    asked = Asked(subject, image, questions, chosen, truth, new_tokens)
+    asked = Asked(session, image, questions, chosen, truth, new_tokens)
     with whole_pictures():
         figure, data = draw(asked)
     record = {
@@ -95,16 +95,16 @@ def inspect(
         "image": image.name,
         "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
         "methods": {label: {"name": method.name, **method.settings()} for label, method in chosen.items()},
-        **subject.record,
+        **session.record,
     }
     return canvas.save(figure, {**record, **data}, output, kind)
 
 
 def _attention(asked: Asked) -> Drawn:
-    prompt = asked.subject.encode(str(asked.image), [asked.question])
+    prompt = asked.session.encode(str(asked.image), [asked.question])
     methods = asked.methods
-    reply = asked.subject.answer(prompt, next(iter(methods.values())), asked.new_tokens)
-    shares = measure_attention(asked.subject, prompt, reply.tokens, methods)
+    reply = asked.session.answer(prompt, next(iter(methods.values())), asked.new_tokens)
+    shares = measure_attention(asked.session, prompt, reply.tokens, methods)
     data = {
         "question": asked.question,
         "answer": reply.text,
@@ -117,10 +117,10 @@ def _attention(asked: Asked) -> Drawn:
 
 
 def _tokens(asked: Asked) -> Drawn:
-    prompt = asked.subject.encode(str(asked.image), [asked.question])
+    prompt = asked.session.encode(str(asked.image), [asked.question])
     if len(asked.methods) > 1:
         raise ValueError(f"inspect tokens draws one --method, got {len(asked.methods)}")
-    choice = measure_tokens(asked.subject, prompt, *next(iter(asked.methods.items())))
+    choice = measure_tokens(asked.session, prompt, *next(iter(asked.methods.items())))
     data = {
         "patches": next(iter(choice.sets.values())).shape,
         "sets": {name: marks.ravel().nonzero()[0].tolist() for name, marks in choice.sets.items()},
@@ -130,8 +130,8 @@ def _tokens(asked: Asked) -> Drawn:
 
 
 def _heads(asked: Asked) -> Drawn:
-    prompt = asked.subject.encode(str(asked.image), [asked.question])
-    heads = measure_sensitivity(asked.subject, prompt, asked.methods)
+    prompt = asked.session.encode(str(asked.image), [asked.question])
+    heads = measure_sensitivity(asked.session, prompt, asked.methods)
     data = {
         "question": asked.question,
         "sensitivity": {head.label: canvas.rounded(head.sensitivity) for head in heads},
@@ -141,11 +141,11 @@ def _heads(asked: Asked) -> Drawn:
 
 
 def _gap(asked: Asked) -> Drawn:
-    prompt = asked.subject.encode(str(asked.image), [asked.question])
+    prompt = asked.session.encode(str(asked.image), [asked.question])
     if len(asked.methods) > 1:
         raise ValueError(f"inspect gap draws one --method's answer, got {len(asked.methods)}")
-    reply = asked.subject.answer(prompt, next(iter(asked.methods.values())), asked.new_tokens)
-    gap = measure_gap(asked.subject, prompt, reply.tokens)
+    reply = asked.session.answer(prompt, next(iter(asked.methods.values())), asked.new_tokens)
+    gap = measure_gap(asked.session, prompt, reply.tokens)
     planes = {
         name: {key: canvas.rounded(value) if isinstance(value, np.ndarray) else value for key, value in plane.items()}
         for name, plane in (("embedded", vars(gap.embedded)), ("directions", vars(gap.directions)))
@@ -166,11 +166,11 @@ def _answers(asked: Asked) -> Drawn:
     methods = asked.methods
     questions = asked.questions
     if not questions:
-        prompt = asked.subject.encode(str(asked.image), [CAPTION_PROMPT])
-        caption = asked.subject.answer(prompt, next(iter(methods.values())), asked.new_tokens)
+        prompt = asked.session.encode(str(asked.image), [CAPTION_PROMPT])
+        caption = asked.session.answer(prompt, next(iter(methods.values())), asked.new_tokens)
         questions = [CAPTION_PROMPT, *follow_up(caption.text, truth, analyser)]
-    found = converse(asked.subject, str(asked.image), questions, methods, truth, analyser, asked.new_tokens)
-    picture = asked.subject.picture(asked.subject.encode(str(asked.image), questions[:1]))
+    found = converse(asked.session, str(asked.image), questions, methods, truth, analyser, asked.new_tokens)
+    picture = asked.session.picture(asked.session.encode(str(asked.image), questions[:1]))
     data = {
         "truth": sorted(truth),
         "analyser": analyser.name,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmms_fixattn.inspection.asking import Subject
+from lmms_fixattn.inspection.session import Session
 from lmms_fixattn.models.encoding import Encoded
 
 
@@ -49,11 +49,11 @@ class ModalityGap:
     cosine: tuple[float, float, float]
 
 
-def measure_gap(subject: Subject, prompt: Encoded, tokens: Sequence[int]) -> ModalityGap:
+def measure_gap(session: Session, prompt: Encoded, tokens: Sequence[int]) -> ModalityGap:
     """Measure the gap between the prompt's projected image tokens and the text embeddings; ``tokens`` is the answer."""
-    read, is_image = subject.embeddings(prompt)
+    read, is_image = session.embeddings(prompt)
     after = np.arange(len(is_image)) > np.flatnonzero(is_image)[-1]
-    vocabulary = subject.vocabulary()
+    vocabulary = session.vocabulary()
     return modality_gap(read[is_image], read[after], vocabulary[list(tokens)], vocabulary)
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lmms_fixattn.inspection.asking import Subject
 from lmms_fixattn.inspection.recording import SEGMENTS
+from lmms_fixattn.inspection.session import Session
 from lmms_fixattn.methods import Method
 from lmms_fixattn.methods.fixattn import FixAttn
 from lmms_fixattn.models.encoding import Encoded
@@ -33,15 +33,15 @@ class HeadSensitivity:
 
 
 def measure_sensitivity(
-    subject: Subject, prompt: Encoded, methods: Mapping[str, Method]
+    session: Session, prompt: Encoded, methods: Mapping[str, Method]
 ) -> tuple[HeadSensitivity, ...]:
     """Measure r of every head at the prompt's end under each method, with the method's gains where it has them."""
-    return tuple(_measure(subject, prompt, label, method) for label, method in methods.items())
+    return tuple(_measure(session, prompt, label, method) for label, method in methods.items())
 
 
-def _measure(subject: Subject, prompt: Encoded, label: str, method: Method) -> HeadSensitivity:
-    end_of_sequence = [subject.encoder.tokenizer.eos_token_id]
-    recording = subject.read(prompt, end_of_sequence, method)
+def _measure(session: Session, prompt: Encoded, label: str, method: Method) -> HeadSensitivity:
+    end_of_sequence = [session.encoder.tokenizer.eos_token_id]
+    recording = session.read(prompt, end_of_sequence, method)
     sensitivity = recording.before[0, :, :, SEGMENTS.index("image")]
     if not isinstance(method, FixAttn) or method.head_modulation == "off":
         return HeadSensitivity(label, sensitivity, None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from lmms_fixattn.inspection.asking import Subject
+from lmms_fixattn.inspection.session import Session
 from lmms_fixattn.methods import Method
 from lmms_fixattn.methods.fixattn import FixAttn
 from lmms_fixattn.models.encoding import Encoded
@@ -31,7 +31,7 @@ class TokenChoice:
     measures: dict[str, np.ndarray]
 
 
-def measure_tokens(subject: Subject, prompt: Encoded, label: str, method: Method) -> TokenChoice:
+def measure_tokens(session: Session, prompt: Encoded, label: str, method: Method) -> TokenChoice:
     """Select the tokens of the prompt's picture as the method does.
 
     Raises:
@@ -39,9 +39,9 @@ def measure_tokens(subject: Subject, prompt: Encoded, label: str, method: Method
     """
     if not isinstance(method, FixAttn):
         raise ValueError(f"method {label} selects no image tokens; choose fixattn")
-    vision = subject.vision(prompt, method.vision_parts)
-    picture = subject.picture(prompt)
-    rows, columns = subject.grid(prompt)
+    vision = session.vision(prompt, method.vision_parts)
+    picture = session.picture(prompt)
+    rows, columns = session.grid(prompt)
 
     def grid(values: torch.Tensor) -> np.ndarray:
         return values[0].reshape(rows, columns).cpu().numpy()

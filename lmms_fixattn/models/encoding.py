@@ -17,7 +17,7 @@ from lmms_fixattn.data import DataError
 from lmms_fixattn.data.images import PictureError, read_rgb, to_rgb
 from lmms_fixattn.lru import LRUCache
 from lmms_fixattn.models.family import Picture, family_of
-from lmms_fixattn.models.prompts import Prompt, build_prompt, check_form, check_template
+from lmms_fixattn.models.prompts import PromptText, build_prompt, check_form, check_template
 
 _SECONDS = 30  # to wait for a picture's server
 _PICTURES_KEPT = 256 << 20  # bytes, 190 pictures of LLaVA-1.5
@@ -125,7 +125,7 @@ class PromptEncoder:
             end += 1
         return (pictures, *ids[:start], end), end
 
-    def _tokenize(self, prompt: Prompt, image_tokens: Sequence[int]) -> list[int]:
+    def _tokenize(self, prompt: PromptText, image_tokens: Sequence[int]) -> list[int]:
         mark, image, bos = self.family.image_mark, self.family.image_token_id, self.tokenizer.bos_token
         if prompt.whole:
             first, *others = prompt.text.split(mark)

@@ -31,7 +31,7 @@ Template = Callable[[list[dict[str, Any]]], str]
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PromptText:
     """A prompt as text, with one placeholder for each of its images, which stay as the task gave them."""
 
     text: str
@@ -63,7 +63,7 @@ def check_template(form: str, processor: Any, forms: Sequence[str] = FORMS) -> N
 
 def build_prompt(
     messages: Sequence[Mapping[str, Any]], form: str, template: Template, written: str = IMAGE, eos: str = "</s>"
-) -> Prompt:
+) -> PromptText:
     """Write chat messages as one prompt that asks for the assistant's next turn.
 
     A message is {"role": system | user | assistant, "content": text or a list of parts}; a part is {"type": "text",
@@ -89,10 +89,10 @@ def build_prompt(
         raise ValueError(
             f"the chat template wrote {text.count(written)} {written} placeholders for {len(images)} images: {text!r}"
         )
-    return Prompt(text, images, form == "default", sum(turn.dropped_marks for turn in turns))
+    return PromptText(text, images, form == "default", sum(turn.dropped_marks for turn in turns))
 
 
-def asking(messages: Sequence[Mapping[str, Any]], ask: Callable[[str], str]) -> list[Mapping[str, Any]]:
+def rewrite_question(messages: Sequence[Mapping[str, Any]], ask: Callable[[str], str]) -> list[Mapping[str, Any]]:
     """Return the messages with the last text of the last user turn rewritten by ``ask``; other turns stay."""
     written = list(messages)
     for place in reversed(range(len(written))):

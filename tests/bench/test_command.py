@@ -10,7 +10,7 @@ import pytest
 from transformers import LlavaForConditionalGeneration
 
 from lmms_fixattn import cli
-from lmms_fixattn.bench.measure import Plan
+from lmms_fixattn.bench.measure import Timing
 from lmms_fixattn.bench.released import NAMES
 from lmms_fixattn.engine.compiled_decode import generate_growing
 from lmms_fixattn.methods import METHODS
@@ -37,7 +37,7 @@ def test_its_json_has_every_figure_and_what_it_was_measured_on(tmp_path, capsys)
     assert {"device", "cores", "threads", "system", "versions"} <= set(found["machine"])
     assert {"torch", "transformers", "lmms-fixattn"} <= set(found["machine"]["versions"])
     assert found["model"]["prompt_tokens"] == 25 + 64
-    assert found["plan"] == vars(Plan(new_tokens=3, rounds=3))
+    assert found["plan"] == vars(Timing(new_tokens=3, rounds=3))
     by_name = {(row["method"], index // 6): row for index, row in enumerate(found["rows"])}
     for (name, place), row in by_name.items():
         assert set(row) == FIGURES
@@ -116,12 +116,12 @@ def test_a_static_cache_is_measured_where_asked_for(monkeypatch):
 
 def test_compiling_needs_the_static_cache():
     with pytest.raises(ValueError, match="needs the static cache"):
-        Plan(compiled=True)
-    plan = Plan(static=True, compiled=True)
-    assert plan.warm_up > Plan(static=True).warm_up
+        Timing(compiled=True)
+    plan = Timing(static=True, compiled=True)
+    assert plan.warm_up > Timing(static=True).warm_up
     assert plan.generating().__self__.compiled
-    assert not Plan(static=True).generating().__self__.compiled
-    assert Plan().generating() is generate_growing
+    assert not Timing(static=True).generating().__self__.compiled
+    assert Timing().generating() is generate_growing
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def subject() -> Any:
-    from lmms_fixattn.inspection.asking import Subject
+def session() -> Any:
+    from lmms_fixattn.inspection.session import Session
 
-    return Subject("demo")
+    return Session("demo")
 
 
 @pytest.fixture(scope="session")
-def prompt(subject: Any) -> Any:
+def prompt(session: Any) -> Any:
     from lmms_fixattn.inspection.command import CAPTION_PROMPT, DEMO_IMAGE
 
-    return subject.encode(str(DEMO_IMAGE), [CAPTION_PROMPT])
+    return session.encode(str(DEMO_IMAGE), [CAPTION_PROMPT])

@@ -55,16 +55,16 @@ def test_follow_ups_ask_for_what_is_there_then_for_what_the_caption_made_up():
     assert follow_up("", set(), ANALYSER, count=1) == ["Is there a person in the image?"]
 
 
-def test_each_turn_is_asked_with_the_methods_own_earlier_answers(subject):
+def test_each_turn_is_asked_with_the_methods_own_earlier_answers(session):
     questions = [CAPTION_PROMPT, "Is there a dog in the image?"]
     methods = {"vanilla": make_method("vanilla"), "strong": make_method("pai", alpha=1.5)}
-    found = converse(subject, str(DEMO_IMAGE), questions, methods, {"dog"}, ANALYSER, 40)
+    found = converse(session, str(DEMO_IMAGE), questions, methods, {"dog"}, ANALYSER, 40)
     assert [conversation.label for conversation in found] == list(methods)
     assert found[0].turns[0].text != found[1].turns[0].text
     for conversation in found:
         first, second = conversation.turns
-        prompt = subject.encode(str(DEMO_IMAGE), [questions[0], first.text, questions[1]])
-        assert subject.answer(prompt, methods[conversation.label], 40).text == second.text
+        prompt = session.encode(str(DEMO_IMAGE), [questions[0], first.text, questions[1]])
+        assert session.answer(prompt, methods[conversation.label], 40).text == second.text
         assert second.answer[0].object == "dog"
 
 

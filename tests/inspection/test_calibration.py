@@ -12,8 +12,8 @@ from coco_folders import write_coco
 from lmms_fixattn import cli, make_method
 from lmms_fixattn.data import DataError, image_lists
 from lmms_fixattn.data.coco import CocoFolder
-from lmms_fixattn.inspection.asking import Subject
 from lmms_fixattn.inspection.calibration import Document, calibrate, documents, draw_ids, token_of
+from lmms_fixattn.inspection.session import Session
 from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.methods.vanilla import Vanilla
@@ -25,8 +25,8 @@ ANALYSER = make_analyser()
 
 
 @pytest.fixture(scope="module")
-def subject():
-    return Subject("demo")
+def session():
+    return Session("demo")
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,11 @@ def scenes():
     return documents(CocoFolder(DEMO.parent / "scenes"), [3, 121, 124, 125, 130, 137, 150], ANALYSER)
 
 
-def naive(subject, document):
+def naive(session, document):
     """Mean weights on the tokens before each mention, by layer and head, from one pass over prompt and answer."""
-    prompt = subject.encode(str(document.image), [QUESTION])
-    tokens = list(subject.answer(prompt, Vanilla(), 512).tokens)
-    model = subject.model
+    prompt = session.encode(str(document.image), [QUESTION])
+    tokens = list(session.answer(prompt, Vanilla(), 512).tokens)
+    model = session.model
     before = model.config.text_config._attn_implementation
     model.set_attn_implementation({"text_config": "eager"})
     with torch.no_grad():
@@ -47,8 +47,8 @@ def naive(subject, document):
         attentions = model(input_ids=ids, **prompt.images[0], output_attentions=True).attentions
     model.set_attn_implementation({"text_config": before})
     found = []
-    for mention in ANALYSER.located(subject.encoder.decode(tokens)):
-        position = next(i for i in range(len(tokens)) if len(subject.encoder.decode(tokens[: i + 1])) > mention.start)
+    for mention in ANALYSER.located(session.encoder.decode(tokens)):
+        position = next(i for i in range(len(tokens)) if len(session.encoder.decode(tokens[: i + 1])) > mention.start)
         if position:
             row, start = len(prompt.ids) + position - 1, len(prompt.ids)
             means = torch.stack([layer[0, :, row, start : row + 1].double().mean(dim=-1) for layer in attentions])
@@ -56,22 +56,22 @@ def naive(subject, document):
     return found
 
 
-def test_the_averages_are_those_of_single_eager_passes(subject, scenes):
-    found = [mention for document in scenes for mention in naive(subject, document)]
-    statistics = calibrate(subject, scenes, QUESTION, ANALYSER, batch_size=3)
+def test_the_averages_are_those_of_single_eager_passes(session, scenes):
+    found = [mention for document in scenes for mention in naive(session, document)]
+    statistics = calibrate(session, scenes, QUESTION, ANALYSER, batch_size=3)
     for there, measured in ((True, statistics.true), (False, statistics.hallucinated)):
         expected = torch.stack([means for is_there, means in found if is_there is there]).mean(dim=0)
         torch.testing.assert_close(measured.double(), expected, atol=1e-6, rtol=1e-4)
     counts = [is_there for is_there, _ in found]
     assert statistics.about["mentions"] == {"true": counts.count(True), "hallucinated": counts.count(False)}
     assert min(statistics.about["mentions"].values()) > 1
-    assert statistics.text_model == TextModel.of(subject.model.config.text_config)
+    assert statistics.text_model == TextModel.of(session.model.config.text_config)
 
 
-def test_averages_of_nothing_are_refused(subject, scenes):
+def test_averages_of_nothing_are_refused(session, scenes):
     blind = [Document(document.image_id, document.image, frozenset()) for document in scenes[:1]]
     with pytest.raises(ValueError, match=r"none of the \d+ mentions in 1 captions is true: statistics need both"):
-        calibrate(subject, blind, QUESTION, ANALYSER)
+        calibrate(session, blind, QUESTION, ANALYSER)
 
 
 def test_a_mention_belongs_to_the_token_that_its_first_letter_is_in():
@@ -102,7 +102,7 @@ def test_images_for_scoring_are_never_drawn(tmp_path):
         documents(CocoFolder(tmp_path), [7, 9], ANALYSER)
 
 
-def test_the_command_writes_statistics_that_the_method_takes(tmp_path, capsys, subject):
+def test_the_command_writes_statistics_that_the_method_takes(tmp_path, capsys, session):
     output, chosen = tmp_path / "demo.safetensors", tmp_path / "ids.txt"
     chosen.write_text("".join(f"{image_id}\n" for image_id in range(121, 131)))
     assert cli.main(["calibrate", "adaiat", "--demo", "--image-list", str(chosen), "--output", str(output)]) == 0

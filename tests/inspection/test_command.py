@@ -21,8 +21,8 @@ KEYS = {
 
 
 @pytest.fixture
-def one_load(subject, monkeypatch):
-    monkeypatch.setattr(command, "Subject", lambda pretrained, conversation: subject)
+def one_load(session, monkeypatch):
+    monkeypatch.setattr(command, "Session", lambda pretrained, conversation: session)
 
 
 def run(*arguments):

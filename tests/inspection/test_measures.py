@@ -7,28 +7,28 @@ import pytest
 import torch
 
 from lmms_fixattn import intervene, make_method
-from lmms_fixattn.inspection.asking import read_methods
 from lmms_fixattn.inspection.attention import AttentionShares, measure_attention
 from lmms_fixattn.inspection.gap import measure_gap, modality_gap
 from lmms_fixattn.inspection.recording import Recording, record_attention
 from lmms_fixattn.inspection.sensitivity import measure_sensitivity
+from lmms_fixattn.inspection.session import read_methods
 from lmms_fixattn.inspection.tokens import measure_tokens
 
 NEW_TOKENS = 24
 
 
-def test_reading_an_answer_records_what_giving_it_did(subject, prompt):
+def test_reading_an_answer_records_what_giving_it_did(session, prompt):
     method = make_method("fixattn", alpha=1.5)
-    reply = subject.answer(prompt, method, NEW_TOKENS)
-    read = subject.read(prompt, reply.tokens, method)
-    with intervene(subject.model, method), record_attention(subject.model) as recorder:
-        assert tuple(subject._run(prompt, NEW_TOKENS)) == reply.tokens
+    reply = session.answer(prompt, method, NEW_TOKENS)
+    read = session.read(prompt, reply.tokens, method)
+    with intervene(session.model, method), record_attention(session.model) as recorder:
+        assert tuple(session._run(prompt, NEW_TOKENS)) == reply.tokens
     np.testing.assert_array_equal(read.after, recorder.recording().after)
 
 
-def test_every_method_reads_the_same_answer(subject, prompt):
+def test_every_method_reads_the_same_answer(session, prompt):
     tokens = [17, 23, 29, 31, 37]
-    shares = measure_attention(subject, prompt, tokens, read_methods(["vanilla", "pai,alpha=0", "pai,alpha=2"]))
+    shares = measure_attention(session, prompt, tokens, read_methods(["vanilla", "pai,alpha=0", "pai,alpha=2"]))
     assert [share.label for share in shares] == ["vanilla", "pai alpha=0", "pai alpha=2"]
     np.testing.assert_allclose(shares[0].image, shares[1].image, atol=1e-5)
     np.testing.assert_allclose(shares[0].image[:2], shares[2].image[:2], atol=1e-6)  # not edited, and read the same
@@ -48,7 +48,7 @@ def test_shares_are_means_over_tokens_and_heads():
 
 
 @pytest.mark.parametrize("modulation", ["proportional", "top"])
-def test_sensitivity_and_gains_are_those_that_the_method_uses(subject, prompt, modulation, monkeypatch):
+def test_sensitivity_and_gains_are_those_that_the_method_uses(session, prompt, modulation, monkeypatch):
     method = make_method("fixattn", head_modulation=modulation, layers="1-3", gamma=1)
     used = {}
     original = type(method)._head_gains
@@ -59,51 +59,51 @@ def test_sensitivity_and_gains_are_those_that_the_method_uses(subject, prompt, m
         return gains
 
     monkeypatch.setattr(type(method), "_head_gains", watched)
-    with intervene(subject.model, method):
-        subject._run(prompt, 1)
-    (found,) = measure_sensitivity(subject, prompt, {"it": method})
+    with intervene(session.model, method):
+        session._run(prompt, 1)
+    (found,) = measure_sensitivity(session, prompt, {"it": method})
     assert sorted(used) == [1, 2]
     for layer, (sensitivity, gains) in used.items():
         np.testing.assert_allclose(found.sensitivity[layer], sensitivity, atol=1e-6)
         np.testing.assert_allclose(found.gains[layer], gains, atol=1e-5)
     assert np.isnan(found.gains[[0, 3]]).all()
-    assert measure_sensitivity(subject, prompt, {"v": make_method("vanilla")})[0].gains is None
+    assert measure_sensitivity(session, prompt, {"v": make_method("vanilla")})[0].gains is None
 
 
-def test_token_sets_are_those_that_the_method_amplifies(subject, prompt):
+def test_token_sets_are_those_that_the_method_amplifies(session, prompt):
     method = make_method("fixattn", alpha=5, beta=3, spatial_ratio=0.2)
-    choice = measure_tokens(subject, prompt, "it", method)
+    choice = measure_tokens(session, prompt, "it", method)
     either = choice.sets["local"] | choice.sets["spatial"]
     gains = 5 * either + 3 * choice.sets["summary"]
-    np.testing.assert_array_equal(gains.ravel(), method.select(subject.vision(prompt, method.vision_parts))[0].numpy())
+    np.testing.assert_array_equal(gains.ravel(), method.select(session.vision(prompt, method.vision_parts))[0].numpy())
     assert not (either & choice.sets["summary"]).any()
     assert choice.picture.shape == (140, 140, 3)
     ranked = choice.measures["local"].ravel().argsort()[::-1][:25]
     local = set(np.flatnonzero(choice.sets["local"]))
     assert local == set(ranked) - set(np.flatnonzero(choice.sets["summary"]))
-    assert "spatial" not in measure_tokens(subject, prompt, "it", make_method("fixattn")).sets
+    assert "spatial" not in measure_tokens(session, prompt, "it", make_method("fixattn")).sets
     with pytest.raises(ValueError, match="pai selects no image tokens; choose fixattn"):
-        measure_tokens(subject, prompt, "pai", make_method("pai"))
+        measure_tokens(session, prompt, "pai", make_method("pai"))
 
 
-def test_the_picture_is_the_file_as_the_processor_crops_it(subject, prompt):
+def test_the_picture_is_the_file_as_the_processor_crops_it(session, prompt):
     from PIL import Image
 
     from lmms_fixattn.inspection.command import DEMO_IMAGE
 
     raw = np.asarray(Image.open(DEMO_IMAGE).convert("RGB")) / 255  # scenes have the tower's own size
-    np.testing.assert_allclose(subject.picture(prompt), raw, atol=0.01)
+    np.testing.assert_allclose(session.picture(prompt), raw, atol=0.01)
 
 
-def test_the_gap_is_measured_between_the_decoders_inputs(subject, prompt):
-    gap = measure_gap(subject, prompt, [17, 23])
-    tower = subject.model.model
+def test_the_gap_is_measured_between_the_decoders_inputs(session, prompt):
+    gap = measure_gap(session, prompt, [17, 23])
+    tower = session.model.model
     with torch.inference_mode():
         image = torch.cat(tower.get_image_features(**prompt.images[0]).pooler_output).numpy()
-    words = subject.model.get_input_embeddings().weight.detach().float().numpy()
+    words = session.model.get_input_embeddings().weight.detach().float().numpy()
     assert len(gap.embedded.image) == len(image) == 100
     assert len(gap.embedded.vocabulary) == len(words)
-    last = max(np.flatnonzero(np.array(prompt.ids) == subject.model.config.image_token_id))
+    last = max(np.flatnonzero(np.array(prompt.ids) == session.model.config.image_token_id))
     assert len(gap.embedded.question) == len(prompt.ids) - 1 - last
     assert gap.embedded.distance == pytest.approx(np.linalg.norm(image.mean(0) - words.mean(0)), rel=1e-4)
     np.testing.assert_array_equal(gap.embedded.answer, gap.embedded.vocabulary[[17, 23]])

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmms_fixattn.methods.formulas.branches import Instructed, NoisedImage, Prompt, WithoutImage
+from lmms_fixattn.methods.formulas.branches import Instructed, NoisedImage, Prefill, WithoutImage
 
 HIDDEN = 3
 PER_IMAGE = 2
@@ -42,7 +42,7 @@ def make_prompt(batch, copies):
     def mask(*which):
         return torch.tensor([[kind in which for kind in row] for row in padded])
 
-    prompt = Prompt(
+    prompt = Prefill(
         is_image=mask("image"),
         is_bos=mask("bos"),
         kept=~mask("pad"),

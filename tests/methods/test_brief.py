@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmms_fixattn import make_method
-from lmms_fixattn.models.prompts import asking
+from lmms_fixattn.models.prompts import rewrite_question
 
 QUESTION = "Please describe this image in detail."
 
@@ -27,12 +27,12 @@ def test_only_the_last_user_turn_s_last_text_is_rewritten():
     first = {"role": "user", "content": [image, {"type": "text", "text": "What is it?"}]}
     answer = {"role": "assistant", "content": "A dog."}
     messages = [first, answer, {"role": "user", "content": [{"type": "text", "text": "And then?"}, image]}]
-    asked = asking(messages, make_method("brief", sentences=1).ask)
+    asked = rewrite_question(messages, make_method("brief", sentences=1).ask)
     assert asked[:2] == [first, answer]
     assert asked[2]["content"] == [{"type": "text", "text": "And then? Answer in 1 sentence."}, image]
     assert messages[2]["content"][0]["text"] == "And then?"
-    assert asking([{"role": "user", "content": "Hm?"}], str.upper) == [{"role": "user", "content": "HM?"}]
-    assert asking([answer, {"role": "user", "content": [image]}], str.upper) == [
+    assert rewrite_question([{"role": "user", "content": "Hm?"}], str.upper) == [{"role": "user", "content": "HM?"}]
+    assert rewrite_question([answer, {"role": "user", "content": [image]}], str.upper) == [
         answer,
         messages[2] | {"content": [image]},
     ]

@@ -9,7 +9,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Prompt:
+class Prefill:
     """A batch of prompts as its prefill sees them, after any expansion for beams or samples.
 
     Attributes:
@@ -39,7 +39,7 @@ Inputs = tuple[torch.Tensor, torch.Tensor]
 class WithoutImage:
     """The same prompt without its image tokens."""
 
-    def inputs(self, prompt: Prompt) -> Inputs:
+    def inputs(self, prompt: Prefill) -> Inputs:
         """Return what the branch reads.
 
         Raises:
@@ -66,7 +66,7 @@ class NoisedImage:
     step: int
     seed: int
 
-    def inputs(self, prompt: Prompt) -> Inputs:
+    def inputs(self, prompt: Prefill) -> Inputs:
         """Return what the branch reads.
 
         Raises:
@@ -95,7 +95,7 @@ class Instructed:
 
     words: str
 
-    def inputs(self, prompt: Prompt) -> Inputs:
+    def inputs(self, prompt: Prefill) -> Inputs:
         """Return what the branch reads."""
         words = prompt.embed(self.words).to(prompt.embeds)
         rows, width = prompt.is_image.shape

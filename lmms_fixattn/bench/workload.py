@@ -24,7 +24,7 @@ _QUESTION = "Please help me describe the image in detail."
 
 
 @dataclass(frozen=True)
-class Subject:
+class Workload:
     """A model that is measured, and the prompts that it is measured on."""
 
     name: str
@@ -34,7 +34,7 @@ class Subject:
     """Returns what ``generate`` takes for a batch of so many prompts of one length with one image each."""
 
 
-def load(name: str, dtype: torch.dtype, device: torch.device, attention: str | None = None) -> Subject:
+def load(name: str, dtype: torch.dtype, device: torch.device, attention: str | None = None) -> Workload:
     """Load the demo model, or build a model of a shape with random weights.
 
     Weights are drawn in ``dtype`` on ``device``, so that a shape takes no memory elsewhere. The vocabulary begins with
@@ -51,9 +51,9 @@ def load(name: str, dtype: torch.dtype, device: torch.device, attention: str | N
     encoder = PromptEncoder(demo.load_processor(), demo.config, "default")
     if name == "demo":
         model = demo.load_model(dtype, device, "", attention)
-        return Subject(name, model, encoder.tokenizer, lambda rows: _real_prompts(encoder, model, rows))
+        return Workload(name, model, encoder.tokenizer, lambda rows: _real_prompts(encoder, model, rows))
     model = _draw(_config(name), encoder.tokenizer, dtype, device, attention)
-    return Subject(name, model, encoder.tokenizer, lambda rows: _random_prompts(model, len(encoder.tokenizer), rows))
+    return Workload(name, model, encoder.tokenizer, lambda rows: _random_prompts(model, len(encoder.tokenizer), rows))
 
 
 def _config(name: str) -> Any:

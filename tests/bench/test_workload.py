@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lmms_fixattn.bench.shapes import SHAPES, TEXT_TOKENS, load
+from lmms_fixattn.bench.workload import SHAPES, TEXT_TOKENS, load
 from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B, TextModel
 from lmms_fixattn.models.checkpoint import DEMO
 
@@ -25,17 +25,17 @@ def test_the_shapes_are_those_of_the_checkpoints():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_shape_is_drawn_in_its_type_with_prompts_that_fit_it(dtype):
-    subject = load("tiny", dtype, CPU)
-    model = subject.model
+    workload = load("tiny", dtype, CPU)
+    model = workload.model
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
-    inputs = subject.prompts(3)
+    inputs = workload.prompts(3)
     ids, image = inputs["input_ids"], model.config.image_token_id
     assert (ids == image).sum(dim=1).tolist() == [25, 25, 25]
     assert ids.shape == (3, 25 + TEXT_TOKENS)
-    assert not set(ids.unique().tolist()) & ({*subject.tokenizer.all_special_ids} - {image})
+    assert not set(ids.unique().tolist()) & ({*workload.tokenizer.all_special_ids} - {image})
     assert inputs["pixel_values"].dtype == dtype
-    assert len(subject.tokenizer.decode(ids[0])) > 0
+    assert len(workload.tokenizer.decode(ids[0])) > 0
     again = load("tiny", dtype, CPU)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.model.parameters(), strict=True))
 
@@ -53,10 +53,10 @@ def test_a_shape_decodes_like_a_model_that_was_drawn_elsewhere_and_copied():
 
 
 def test_the_demo_model_gets_real_prompts():
-    subject = load("demo", torch.float32, CPU)
-    inputs = subject.prompts(2)
-    assert (inputs["input_ids"] == subject.model.config.image_token_id).sum(dim=1).tolist() == [100, 100]
-    assert "describe the image" in subject.tokenizer.decode(inputs["input_ids"][0])
+    workload = load("demo", torch.float32, CPU)
+    inputs = workload.prompts(2)
+    assert (inputs["input_ids"] == workload.model.config.image_token_id).sum(dim=1).tolist() == [100, 100]
+    assert "describe the image" in workload.tokenizer.decode(inputs["input_ids"][0])
     assert inputs["attention_mask"].all()
     assert not torch.equal(*inputs["pixel_values"])
 

@@ -50,7 +50,7 @@ class Reply:
     terminated: bool
 
 
-class Subject:
+class Session:
     """A loaded checkpoint that answers greedily, under any method.
 
     Args:
