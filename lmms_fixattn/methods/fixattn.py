@@ -90,7 +90,7 @@ class FixAttn(Refined):
 
     def select(self, vision: VisionAttention) -> torch.Tensor:
         tokens = self.token_sets(vision)
-        return vision.per_token(self.alpha * tokens.local + self.beta * tokens.summary)
+        return self.alpha * tokens.local + self.beta * tokens.summary
 
     def edit_scores(self, rows: Rows) -> None:
         gain = rows.columns.gain
