@@ -370,6 +370,8 @@ class _Intervention:
                 'the batch is padded on the right; pad on the left (processor.tokenizer.padding_side="left")'
             )
         vision = self.watch.take() if self.watch else None
+        if vision is not None and self.pictures is not None:
+            vision.real = self.family.real_patches(self.pictures)
         parts = []
         for method in self.methods:
             gains = None

@@ -28,6 +28,8 @@ class VisionAttention:
     """Attention that each patch receives in the first layer, averaged over heads, summed over all queries."""
     released_first: Any = None
     """What FixAttn's released code sums instead: every query's own total, 1 up to rounding, starting at CLS."""
+    real: torch.Tensor | None = None
+    """bool [pictures, patches], False at patches that are no image token; None: all are."""
     fingerprint: Any = None
     """int64 [images] on the CPU: a number that a picture's pixels decide, for what is drawn anew for each image."""
 

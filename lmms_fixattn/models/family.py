@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from lmms_fixattn.methods.formulas.branches import Inputs
     from lmms_fixattn.models.vision_watch import VisionWatch
 
-FAMILIES = {"llava": "lmms_fixattn.models.llava:Llava"}
+FAMILIES = {
+    "llava": "lmms_fixattn.models.llava:Llava",
+    "llava_next": "lmms_fixattn.models.llava_next:LlavaNext",
+    "qwen2_vl": "lmms_fixattn.models.qwen2_5_vl:Qwen2VL",
+    "qwen2_5_vl": "lmms_fixattn.models.qwen2_5_vl:Qwen25VL",
+    "qwen3_vl": "lmms_fixattn.models.qwen3_vl:Qwen3VL",
+}
 """Where the class of each family is, by ``model_type``."""
 
 Picture = dict[str, torch.Tensor]
@@ -165,7 +171,7 @@ class Family:
         """Return how many image tokens a picture takes in the prompt."""
         raise NotImplementedError
 
-    def usual_image_tokens(self) -> int:
+    def usual_image_tokens(self, image_processor: Any) -> int:
         """Return how many a picture takes, as far as that can be said before it is opened."""
         raise NotImplementedError
 
@@ -232,6 +238,10 @@ class Family:
             Of all images' tokens one after the other, of any shape.
         """
         return per_patch
+
+    def real_patches(self, pictures: Mapping[str, Any]) -> torch.Tensor | None:
+        """Return which patches are image tokens, bool [pictures, patches] as in VisionAttention; None: all are."""
+        return None
 
     def watch(self, model: Any, parts: frozenset[str]) -> AbstractContextManager[VisionWatch]:
         """Read parts of the tower's attention from every run of it inside the block.

@@ -41,7 +41,7 @@ class Llava(Family):
         rows, columns = self.grid(picture)
         return rows * columns + int(self.keeps_class_token)
 
-    def usual_image_tokens(self) -> int:
+    def usual_image_tokens(self, image_processor: Any) -> int:
         return (self.side // self.patch) ** 2 + int(self.keeps_class_token)
 
     def shown(self, picture: Picture, image_processor: Any) -> torch.Tensor:
