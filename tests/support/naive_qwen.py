@@ -1,4 +1,4 @@
-"""What Qwen2-VL, Qwen2.5-VL and Qwen3-VL make of a prompt, by hand: features, three-dimensional positions, DeepStack."""
+"""What Qwen2-VL, Qwen2.5-VL and Qwen3-VL make of a prompt, by hand: features, three positions a token, DeepStack."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read(model, ids, pictures):
         for token, feature in enumerate(features):
             column = columns[next(places)]
             column.embedding = numbers(feature)
-            column.deep = [numbers(layer[token]) for layer in deep]
+            column.deep = [numbers(layer[0][token]) for layer in deep]
     assert next(places, None) is None
     return columns
 

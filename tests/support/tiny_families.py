@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from naive_llava_next import tiles_of, together
 from naive_llava_next import layout as llava_next_layout
+from naive_llava_next import tiles_of, together
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
@@ -42,7 +42,7 @@ def build(family: str, key_heads: int = 3, seed: int = 0, **top: Any) -> Any:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:
-                parameter.normal_(mean=float(".bias" not in name and "norm" in name or "ln_q" in name), std=0.2)
+                parameter.normal_(mean=float(name.endswith("weight") and ("norm" in name or "ln_q" in name)), std=0.2)
         for name, parameter in model.named_parameters():
             if name.endswith(("multi_modal_projector.linear_2.weight", "merger.mlp.2.weight", "linear_fc2.weight")):
                 parameter.normal_(std=0.3)
