@@ -1,4 +1,4 @@
-"""The formulas of the methods in plain loops, for naive_llava.py: one key and one head at a time."""
+"""The formulas of the methods in plain loops, for naive_text.py: one key and one head at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import torch
-from naive_llava import Fix, embed, log_softmax, softmax
+from naive_text import Fix, log_softmax, read, softmax
 
 
 def columns(row, *kinds):
@@ -124,31 +124,36 @@ def contrasted(weight_at, cutoff, branch):
 
 
 def vcd(alpha, cutoff, noise_step, seed):
-    def branch(model, ids, pixels):
-        return embed(model, ids, noised(pixels, noise_step, seed))
+    def branch(model, ids, pictures):
+        return read(model, ids, noised(pictures, noise_step, seed))
 
     return contrasted(lambda index: alpha, cutoff, branch)
 
 
-def noised(pixels, step, seed):
-    """Pixels after so many steps of noise, one step's share of the signal after the other."""
+def noised(pictures, step, seed):
+    """Pictures after so many steps of noise, one step's share of the signal after the other; each from the seed."""
     kept = 1.0
     for t in range(step + 1):
         kept *= 1 - (1e-5 + (0.005 - 1e-5) / (1 + math.exp(6 - 12 * t / 999)))
-    noise = torch.randn(pixels[0].shape, generator=torch.Generator().manual_seed(seed))
-    return torch.stack([math.sqrt(kept) * image + math.sqrt(1 - kept) * noise for image in pixels])
+    noisy = []
+    for picture in pictures:
+        pixels = picture["pixel_values"]
+        noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
+        noisy.append(picture | {"pixel_values": math.sqrt(kept) * pixels + math.sqrt(1 - kept) * noise})
+    return noisy
 
 
 def icd(alpha, cutoff, words):
-    def branch(model, ids, pixels):
-        return embed(model, [ids[0], *words, *ids[1:]], pixels)
+    def branch(model, ids, pictures):
+        start = int(ids[0] == model.config.get_text_config().bos_token_id)
+        return read(model, [*ids[:start], *words, *ids[start:]], pictures)
 
     return contrasted(lambda index: alpha, cutoff, branch)
 
 
 def m3id(rate, cutoff):
-    def branch(model, ids, pixels):
-        return embed(model, [token for token in ids if token != model.config.image_token_id], None)
+    def branch(model, ids, pictures):
+        return read(model, [token for token in ids if token != model.config.image_token_id], [])
 
     def weight(index):
         g = math.exp(-rate * (index + 1))
