@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # The same examples in every run, and no verdict on the machine's speed.
-settings.register_profile("project", derandomize=True, deadline=None)
+settings.register_profile("project", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

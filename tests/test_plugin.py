@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from processes import LONGEST
 
 from lmms_fixattn import plugin
 
@@ -163,7 +164,7 @@ def test_two_ranks_share_a_run_of_the_command_line_and_give_what_one_gives(tmp_p
             str(output),
         ]  # fmt: skip
         environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=180, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LONGEST, check=False)
         written = list(output.rglob("*_results.json"))
         assert len(written) == 1, done.stdout[-3000:] + done.stderr[-3000:]
         result = json.loads(written[0].read_text())

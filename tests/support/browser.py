@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from processes import LONGEST
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -40,4 +42,4 @@ def _run(path: Path, fragment: str, *what: str) -> subprocess.CompletedProcess[s
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
                "--host-resolver-rules=MAP * ~NOTFOUND", "--proxy-server=127.0.0.1:9", "--enable-logging=stderr",
                "--v=0", f"--user-data-dir={profile}", *what, f"{path.resolve().as_uri()}{fragment}"]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=True)
