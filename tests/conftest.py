@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("project", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# One thread, also in processes of the tests: the models are tiny, and wait longer for threads than these save.
+assert "torch" not in sys.modules, "torch was imported before the number of its threads is set"
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -27,10 +27,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         return graph
 
     monkeypatch.setattr(transformers_api, "CompileConfig", partial(CompileConfig, backend=backend, mode=None))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield compiled
-    torch.set_num_threads(threads)
     torch.compiler.reset()
 
 

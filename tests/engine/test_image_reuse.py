@@ -38,14 +38,6 @@ def demo() -> tuple[Any, PromptEncoder]:
     return model, PromptEncoder(checkpoint.load_processor(), checkpoint.config, "default")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def encode(encoder: PromptEncoder, asked: Sequence[tuple[str, Sequence[int]]]) -> list[Encoded]:
     """Encode questions about pictures, given by their seeds."""
     return [

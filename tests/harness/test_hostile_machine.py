@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 import scripted_lm  # noqa: F401  (imports lmms-eval without its warnings)
-import torch
 from demo_sweep import one_error, plan_of, result, samples
 from processes import LONGEST, held_in_its_second_batch
 
@@ -38,14 +37,6 @@ cells:
 """
 BATCHES = 3  # a cell
 GENERATE = LlavaFixattn._generate
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
