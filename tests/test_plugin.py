@@ -27,6 +27,7 @@ def python(code: str, *options: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.system
 def test_plugin_loads_nothing_heavy() -> None:
     code = (
         "import sys, lmms_eval.models as models;"
@@ -36,6 +37,7 @@ def test_plugin_loads_nothing_heavy() -> None:
     assert python(code).split("\n")[-2] == "[] True"
 
 
+@pytest.mark.system
 def test_package_imports_without_lmms_eval_and_torch() -> None:
     assert python("import sys, lmms_fixattn; print({'torch', 'lmms_eval'} & set(sys.modules))").strip() == "set()"
 

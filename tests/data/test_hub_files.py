@@ -15,6 +15,8 @@ from loopback import refusing_address
 from processes import LONGEST, until
 from stand_in_hub import StandInHub
 
+pytestmark = pytest.mark.system
+
 NAME = hub_repositories.CHECKPOINT
 SHARD = f"{NAME}/model-00002-of-00003.safetensors"
 SCRIPT = """

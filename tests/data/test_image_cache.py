@@ -326,6 +326,7 @@ def fetching(cache: ImageCache) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+@pytest.mark.system
 def test_two_processes_fetch_each_image_once(cache: ImageCache, server: ImageServer) -> None:
     both_are_there = threading.Event()
     server.always = held_until(both_are_there)
@@ -339,6 +340,7 @@ def test_two_processes_fetch_each_image_once(cache: ImageCache, server: ImageSer
     assert held(cache) == whole()
 
 
+@pytest.mark.system
 def test_a_killed_process_leaves_whole_images_and_no_lock(cache: ImageCache, server: ImageServer) -> None:
     for image_id in IDS[12:]:
         server.faults[image_id] = deque([hang])
@@ -355,6 +357,7 @@ def test_a_killed_process_leaves_whole_images_and_no_lock(cache: ImageCache, ser
     assert sum(another.asked.values()) == len(IDS) - len(before)
 
 
+@pytest.mark.system
 def test_an_interruption_ends_the_threads(cache: ImageCache, server: ImageServer) -> None:
     it_has_stopped = threading.Event()
     server.always = held_until(it_has_stopped)

@@ -16,6 +16,8 @@ from lmms_fixattn import intervene, make_method
 from lmms_fixattn.engine import compiled_decode, contrastive_branch
 from lmms_fixattn.models import transformers_api
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(autouse=True)
 def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import naive_methods as naive
 import pytest
 import torch
+from covering import covering
 from naive_llava import Fix
 from naive_llava import generate as naive_generate
 from statistics_files import statistics_file
@@ -99,8 +100,7 @@ def run(model, prompts, method, steps=STEPS, **settings):
     return out.sequences[:, inputs["input_ids"].shape[1] :], torch.stack(out.logits), torch.stack(out.scores)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("grouped", [False, True], ids=["mha", "gqa"])
+@pytest.mark.parametrize(("case", "grouped"), covering(CASES, [False, True]))
 def test_every_step_equals_the_model_written_out_by_hand(llava, grouped_llava, case, grouped):
     model = grouped_llava if grouped else llava
     method, fix = CASES[case]
@@ -118,8 +118,7 @@ def test_every_step_equals_the_model_written_out_by_hand(llava, grouped_llava, c
     assert naive_logits.std() > 0.5
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize(("case", "cache"), covering(CASES, ["dynamic", "static"]))
 def test_a_left_padded_batch_equals_its_prompts_alone(llava, case, cache):
     method, _ = CASES[case]
     prompts = [make_prompt(seed=30 + n, images=n) for n in (1, 0, 2)]
@@ -146,11 +145,10 @@ def test_the_untouched_rows_may_use_any_of_the_model_s_own_kernels(llava, attent
     assert other.model.language_model.config._attn_implementation == attention
 
 
-@pytest.mark.parametrize("images", [1, 2])
-@pytest.mark.parametrize(
-    "case",
-    ["pai-refined", "fixattn-proportional", "fixattn", "var", "adaiat", "vcd", "icd", "m3id", "dola", "deco"],
-)
+BEAMS = ["pai-refined", "fixattn-proportional", "fixattn", "var", "adaiat", "vcd", "icd", "m3id", "dola", "deco"]
+
+
+@pytest.mark.parametrize(("case", "images"), covering(BEAMS, [1, 2]))
 def test_beam_search_scores_its_sequence_as_the_naive_model_does(llava, case, images):
     if images > 1 and not keeps_images_in_order_under_beams():
         pytest.skip("this transformers mixes up the images of a prompt under beam search, with or without a method")
