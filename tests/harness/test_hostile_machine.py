@@ -29,8 +29,8 @@ pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore")]  # lmms-
 
 CONFIG = """
 model: {pretrained: demo, device: cpu, batch_size: 2}
-tasks: [chair_demo]
-limit: 3
+tasks: [pope_demo]
+limit: 2
 cells:
   - {name: original, method: vanilla}
   - {name: spin, method: spin}
