@@ -95,7 +95,7 @@ def test_all_files_come_once_and_then_from_the_cache_without_the_hub(hub: StandI
     ],
     ids=["429", "503", "truncated", "slow", "redirected"],
 )
-def test_faults_that_pass_are_overcome(fault: stand_in_hub.Fault, hub: StandInHub, tmp_path: Path) -> None:
+def test_a_download_survives_one_fault_of_the_hub(fault: stand_in_hub.Fault, hub: StandInHub, tmp_path: Path) -> None:
     hub.faults[SHARD].append(fault)
     folder, error = download(tmp_path, hub.address)
     assert error == ""

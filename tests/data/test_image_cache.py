@@ -108,7 +108,9 @@ def test_offline_nothing_is_asked_for_and_what_is_there_serves(cache: ImageCache
         pytest.param(sent(lambda image: b"<!DOCTYPE html><title>Log in</title>"), id="a page"),
     ],
 )
-def test_what_passes_is_tried_again(cache: ImageCache, server: ImageServer, fault: Fault) -> None:
+def test_an_image_that_came_broken_twice_is_fetched_at_the_third_attempt(
+    cache: ImageCache, server: ImageServer, fault: Fault
+) -> None:
     for image_id in (101, 117, 130):
         server.faults[image_id] = deque([fault, fault])
     cache.fetch(IMAGES)
@@ -146,7 +148,7 @@ def test_the_host_says_how_long_to_wait(
     assert server.asked[104] == 2
 
 
-def test_no_host_makes_anyone_wait_for_hours() -> None:
+def test_a_retry_after_of_a_day_is_waited_for_two_minutes() -> None:
     from tenacity import Future, RetryCallState
 
     state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
@@ -290,7 +292,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, server: ImageServ
         ImageCache(tmp_path / "file", server.address).fetch(IMAGES)
 
 
-def test_an_address_is_an_address(tmp_path: Path) -> None:
+def test_a_host_that_is_no_web_address_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"LMMS_FIXATTN_IMAGE_HOST=/data/coco does not .* into {tmp_path}/val2014"):
         ImageCache(tmp_path, "/data/coco").fetch(IMAGES)
 

@@ -364,7 +364,7 @@ def test_unbroken_every_method_that_acts_answers_in_its_own_way(llava, plain, na
 
 
 @pytest.mark.parametrize(("broken", "name"), BREAKS, ids=lambda value: getattr(value, "__name__", value))
-def test_broken_there_is_an_error_and_no_answer(llava, plain, broken, name):
+def test_every_break_of_transformers_ends_in_an_error_and_no_answer(llava, plain, broken, name):
     with pytest.MonkeyPatch.context() as patch:
         broken(patch, llava)
         with pytest.raises((EngineError, *SPEAKS_FOR_ITSELF.get(broken, ()))) as caught:
@@ -376,7 +376,7 @@ def test_broken_there_is_an_error_and_no_answer(llava, plain, broken, name):
     assert llava.model.language_model.config._attn_implementation == "sdpa"
 
 
-def test_renamed_no_method_at_all_enters_the_block(llava):
+def test_no_method_enters_the_block_where_the_cache_has_another_name(llava):
     with pytest.MonkeyPatch.context() as patch:
         rename_in_the_signature(patch, llava)
         for name in METHODS:
@@ -412,7 +412,7 @@ def test_an_error_names_the_method_and_the_layer(llava, name):
 
 @pytest.mark.system
 @pytest.mark.parametrize("name", ACTING)
-def test_a_compiled_step_is_looked_at_while_it_is_traced(llava, name):
+def test_a_break_after_the_prompt_is_an_error_while_a_compiled_step_is_traced(llava, name):
     """Nothing is counted in a graph, but what breaks after the prompt is an error that the tracer meets."""
     config = transformers_api.compiling_everywhere()
     config.backend, config.mode = "eager", None

@@ -78,7 +78,7 @@ def test_reading_ahead_keeps_the_order_and_never_reads_more_than_its_bound() -> 
     assert begun == list(range(9))
 
 
-def test_an_error_comes_at_its_own_turn() -> None:
+def test_an_error_in_reading_ahead_is_raised_at_its_items_turn() -> None:
     def read(item: int) -> int:
         if item == 2:
             raise OSError("broken")
@@ -90,7 +90,7 @@ def test_an_error_comes_at_its_own_turn() -> None:
         next(stream)
 
 
-def test_who_stops_listening_leaves_no_thread_behind() -> None:
+def test_reading_ahead_that_is_ended_early_leaves_no_thread_behind() -> None:
     before = set(threading.enumerate())
     stream = prefetch(lambda item: item, range(100))
     assert next(stream) == 0

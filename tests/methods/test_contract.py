@@ -64,7 +64,7 @@ def test_neutral_settings_equal_the_untouched_model(llava, name):
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "vanilla"])
-def test_the_defaults_are_really_on(llava, name):
+def test_the_defaults_change_the_scores_or_the_question(llava, name):
     prompts = [make_prompt(seed=52)]
     default, vanilla = (scores(llava, fitted(n), prompts) for n in (name, "vanilla"))
     assert differ(default, vanilla, by=1e-2) or make_method(name).ask("What is it?") != "What is it?"

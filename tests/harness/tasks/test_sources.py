@@ -240,7 +240,7 @@ def test_all_and_a_sample_are_of_a_folders_first_split(
     assert documents.image_list_sha256 == image_lists.ImageList("", tuple(drawn["sample"])).sha256
 
 
-def test_all_is_all_of_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_named_all_and_sample_need_a_coco_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     for which in ("all", "sample"):
         monkeypatch.setenv("LMMS_FIXATTN_IMAGES", which)
         with pytest.raises(DataError, match=f"LMMS_FIXATTN_IMAGES={which} is about a COCO folder of your own: name it"):
