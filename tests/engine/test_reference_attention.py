@@ -54,6 +54,7 @@ def check(run, arrays, tokens, logits, scores):
     np.testing.assert_allclose(scores, arrays[f"{key}/scores"], atol=5e-4)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_every_released_run_single_and_with_a_static_cache(released, cache):
     model, arrays, runs, prompts = released
