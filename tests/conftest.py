@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # The same examples in every run, and no verdict on the machine's speed.
-settings.register_profile("project", derandomize=True, deadline=None)
+settings.register_profile("project", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# One thread, also in processes of the tests: the models are tiny, and wait longer for threads than these save.
+assert "torch" not in sys.modules, "torch was imported before the number of its threads is set"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_finish() -> None:
+    """Take what was imported for the tests out of the garbage collector's rounds, which model after model asks for."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

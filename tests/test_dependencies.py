@@ -52,9 +52,13 @@ def bringers() -> dict[str, set[str]]:
     """
     found: dict[str, set[str]] = {}
     for distribution in distributions():
-        for file in distribution.files or ():
-            if file.suffix in (".py", ".so"):
-                found.setdefault(file.parts[0].partition(".")[0], set()).add(canonicalize_name(distribution.name))
+        name = canonicalize_name(distribution.name)
+        # Not distribution.files, which makes a path of each of tens of thousands.
+        for line in (distribution.read_text("RECORD") or "").splitlines():
+            file = line.partition(",")[0]
+            if file.endswith((".py", ".so")):
+                module = file.partition("/")[0].partition(".")[0]
+                found.setdefault(module, set()).add(name)
     return found
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "examples" / "first_steps.ipynb"
 
@@ -15,14 +14,11 @@ NOTEBOOK = Path(__file__).resolve().parents[1] / "examples" / "first_steps.ipynb
 @pytest.mark.system
 @pytest.mark.filterwarnings("ignore")  # transformers' own
 def test_the_notebook_runs_from_top_to_bottom(capsys: pytest.CaptureFixture[str]) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     names: dict[str, Any] = {}
     for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
             assert not cell["outputs"], "clear the notebook's outputs: they are of somebody's machine"
             exec(compile("".join(cell["source"]), str(NOTEBOOK), "exec"), names)
-    torch.set_num_threads(threads)
     assert set(names["runs"]) == {"vanilla", "pai", "fixattn"}
     assert names["runs"]["vanilla"] != names["runs"]["pai"]
     assert names["table"]["value"].unstack().loc["vanilla", "recall"] > 80

@@ -98,6 +98,7 @@ def test_methods_never_import_each_other(module):
     assert ours <= set(shared)
 
 
+@pytest.mark.system
 def test_importing_the_package_or_its_plugin_loads_nothing_heavy():
     code = (
         "import sys, lmms_fixattn, lmms_fixattn.plugin; lmms_fixattn.plugin.register();"
@@ -107,6 +108,7 @@ def test_importing_the_package_or_its_plugin_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.system
 def test_scoring_needs_no_torch():
     scorers = "lmms_fixattn.scoring.chair, lmms_fixattn.scoring.pope, lmms_fixattn.cli"
     code = f"import sys, {scorers}; print('torch' in sys.modules)"
@@ -114,6 +116,7 @@ def test_scoring_needs_no_torch():
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.system
 def test_the_methods_are_listed_without_transformers():
     code = "import sys, lmms_fixattn.methods, lmms_fixattn.harness.sweep_config; print('transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

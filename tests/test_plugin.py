@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from processes import LONGEST
 
 from lmms_fixattn import plugin
 
@@ -26,6 +27,7 @@ def python(code: str, *options: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.system
 def test_plugin_loads_nothing_heavy() -> None:
     code = (
         "import sys, lmms_eval.models as models;"
@@ -35,6 +37,7 @@ def test_plugin_loads_nothing_heavy() -> None:
     assert python(code).split("\n")[-2] == "[] True"
 
 
+@pytest.mark.system
 def test_package_imports_without_lmms_eval_and_torch() -> None:
     assert python("import sys, lmms_fixattn; print({'torch', 'lmms_eval'} & set(sys.modules))").strip() == "set()"
 
@@ -163,7 +166,7 @@ def test_two_ranks_share_a_run_of_the_command_line_and_give_what_one_gives(tmp_p
             str(output),
         ]  # fmt: skip
         environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=180, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LONGEST, check=False)
         written = list(output.rglob("*_results.json"))
         assert len(written) == 1, done.stdout[-3000:] + done.stderr[-3000:]
         result = json.loads(written[0].read_text())

@@ -31,27 +31,28 @@ class ContrastiveBranch:
     Args:
         text: the text model.
         inputs: what the branch reads as its prompt.
+        added: the argument of the text model by which it takes ``inputs.added``, from the family of the model.
         main: the answer's cache, filled by its prefill; until :meth:`detach` its layers pass the branch's rows on.
     """
 
-    def __init__(self, text: Any, inputs: Inputs, main: Cache) -> None:
-        embeds, kept = inputs
-        self.mask = kept.long()
+    def __init__(self, text: Any, inputs: Inputs, added: dict[str, Any], main: Cache) -> None:
+        embeds, positions = inputs.embeds, inputs.positions
+        self.mask = inputs.kept.long()
         self.config = text.config
         self._causal_mask = CausalMask(text.config)
         self.main = main
         self.cache = self._new_cache(*embeds.shape[:2])
-        positions = (self.mask.cumsum(dim=1) - 1).clamp_min(0)
         self.hidden: torch.Tensor = text(
             inputs_embeds=embeds,
             attention_mask=self.mask,
             position_ids=positions,
             use_cache=True,
+            **added,
             **with_cache(text, self.cache),
             **{EDIT: UNEDITED},
         ).last_hidden_state[:, -1]
         """The newest state of each row, [rows, hidden size]."""
-        self.position = positions[:, -1:].clone()
+        self.position = positions[..., -1:].clone()
         self._fixed = length_of(self.cache)
         if self._fixed is not None:
             # What lies behind the newest token is hidden by its place: the mask can be whole, and of one shape.
@@ -85,14 +86,15 @@ class ContrastiveBranch:
         own = kwargs.get("position_ids")
         if own is None:
             own = torch.as_tensor(self.main.get_seq_length(), device=embeds.device).view(1, 1)
+        own = own.expand_as(self.position)
         self.position.add_(1)
         if self._fixed is None:
             self.mask = torch.cat([self.mask, self.mask.new_ones(rows, 1)], dim=1)
-        self._attended = self._causal_mask(embeds, self.mask, self.cache, self.position)
+        self._attended = self._causal_mask(embeds, self.mask, self.cache, self.position.view(-1, rows, 1)[0])
         return {
             **kwargs,
             "inputs_embeds": torch.cat([embeds, embeds]),
-            "position_ids": torch.cat([own.expand(rows, -1), self.position]),
+            "position_ids": torch.cat([own, self.position], dim=-2),
             "attention_mask": _twice(kwargs.get("attention_mask")),
         }
 

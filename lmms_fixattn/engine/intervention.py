@@ -21,7 +21,7 @@ from lmms_fixattn.engine.edit import Edit, LayerEdit
 from lmms_fixattn.engine.finite import FiniteScores, NoTokenError, traced
 from lmms_fixattn.engine.witness import Witness, check_calls, check_pass, must_happen
 from lmms_fixattn.methods.base import Layers, Method
-from lmms_fixattn.methods.formulas.branches import Prefill
+from lmms_fixattn.methods.formulas.branches import Inputs, Prefill, counted
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.methods.views import Columns, Step
 from lmms_fixattn.models.family import family_of_model
@@ -154,8 +154,8 @@ class _Intervention:
             raise ValueError(f"{needing[0]} reads or writes text: give intervene(model, method, tokenizer) the model's")
         self.installed = ExitStack()
         self.watch: VisionWatch | None = None
-        self.pictures: dict[str, Any] | None = None  # what image features were last made of, for a branch
-        self.embeds: Any = None  # what the latest prefill reads, for a branch
+        self.pictures: dict[str, Any] | None = None  # what image features were last made of
+        self.prefill: dict[str, Any] | None = None  # the arguments of the latest prefill, for a branch
         self.caches: weakref.WeakSet[Cache] = weakref.WeakSet()  # that hold an edit of this block
         self.inputs: tuple[Any, Any] = None, None  # input_ids and attention_mask of the running forward pass
         self.latest: Edit  # of the latest prefill, for the guiding that starts right after it
@@ -177,7 +177,7 @@ class _Intervention:
             for place, part in enumerate(self.methods):
                 for layer in self.layers[part] if part.has("observe_input") else ():
                     self._hook(stack, self.text.layers[layer], partial(self._observe_input, place, layer))
-            if self.branch:
+            if self.branch or self.watch:
                 stack.enter_context(self._keeping_pictures())
             for layer in self.early_layers:
                 self._hook(stack, self.text.layers[layer], partial(self._keep_early_state, layer))
@@ -217,7 +217,7 @@ class _Intervention:
             if edit.branch is not None:
                 edit.branch.detach()
         self.caches.clear()
-        self.pictures = self.embeds = None
+        self.pictures = self.prefill = None
 
     def _keep_inputs(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not torch.compiler.is_compiling():
@@ -270,7 +270,7 @@ class _Intervention:
                 self.witness.begins(edit)
             setattr(past, _EDIT, edit)
             self.caches.add(past)
-            self.embeds = kwargs["inputs_embeds"] if self.branch else None
+            self.prefill = kwargs if self.branch else None
             return args, {**kwargs, self.cache_name: past, EDIT: edit}
         if new != 1:
             raise ValueError(
@@ -322,14 +322,27 @@ class _Intervention:
 
     def _start_branch(self, edit: Edit, past: Cache) -> None:
         assert self.branch is not None
-        pixels = None if self.pictures is None else self.pictures["pixel_values"]
-        prompt = Prefill(edit.is_image, self._is_bos(), edit.kept, self.embeds, pixels, self._encode, self._embed)
+        assert self.prefill is not None
+        family, kwargs, pictures, ids = self.family, self.prefill, self.pictures, self.inputs[0]
+        positions = counted(edit.kept) if kwargs.get("position_ids") is None else kwargs["position_ids"]
+        positions = positions.expand(*positions.shape[:-2], *edit.kept.shape)
+        added = family.added(kwargs, edit.is_image)
+        prompt = Prefill(
+            Inputs(kwargs["inputs_embeds"], edit.kept, positions, edit.is_image, added),
+            family.picture_columns(ids),
+            family.instruction_start(ids, edit.kept),
+            None if pictures is None else pictures["pixel_values"],
+            lambda seed: family.noise(pictures or {}, torch.Generator().manual_seed(seed)),
+            self._encode,
+            self._embed,
+        )
         self.branching = True
         try:
-            edit.branch = ContrastiveBranch(self.text, self.branch.inputs(prompt), past)
+            inputs = self.branch.inputs(prompt)
+            edit.branch = ContrastiveBranch(self.text, inputs, family.as_arguments(inputs), past)
         finally:
             self.branching = False
-        self.pictures = self.embeds = None
+        self.pictures = self.prefill = None
 
     def _edit(self, new: int) -> Edit:
         """Build an answer's edit from the prompt and from what the vision tower just told.
@@ -357,33 +370,33 @@ class _Intervention:
                 'the batch is padded on the right; pad on the left (processor.tokenizer.padding_side="left")'
             )
         vision = self.watch.take() if self.watch else None
+        if vision is not None and self.pictures is not None:
+            vision.real = self.family.real_patches(self.pictures)
         parts = []
         for method in self.methods:
             gains = None
             if method.has("select") and is_image.any():
-                if vision is None:
+                if vision is None or self.pictures is None:
                     raise ValueError(
                         f"{method.name} selects image tokens in the vision tower, which did not run; pass pixel_values"
                     )
-                gains = method.select(vision)
+                gains = self.family.per_token(method.select(vision), self.pictures)
             parts.append(LayerEdit(method, self.layers[method], Columns.lay_out(is_image, gains)))
+        if self.branch is None:
+            self.pictures = None
         return Edit(tuple(parts), is_image, kept, self.hooked)
 
-    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+    def _encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         given = {**(self.pictures or {}), "pixel_values": pixels, "return_dict": True}
-        features = torch.cat(list(self.model.model.get_image_features(**given).pooler_output))
+        output = self.model.model.get_image_features(**given)
         if self.watch:
             self.watch.take()  # what the tower told of these pixels is not of the answer's image
-        return features
+        return torch.cat(list(output.pooler_output)), self.family.added_features(output)
 
     def _embed(self, text: str) -> torch.Tensor:
         ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
         embedding = self.model.get_input_embeddings()
         return embedding(ids.to(embedding.weight.device))  # type: ignore[no-any-return]
-
-    def _is_bos(self) -> torch.Tensor:
-        ids, bos = self.inputs[0], self.family.text_config.bos_token_id
-        return torch.zeros_like(ids, dtype=torch.bool) if bos is None else ids == bos
 
     def _step(self, index: int, method: Method) -> tuple[Step, torch.Tensor]:
         own, has_image = self.latest.branch, self.latest.has_image

@@ -14,7 +14,7 @@ from transformers import Cache, DynamicCache
 from lmms_fixattn.engine.attention import EDIT, UNEDITED, kept_keys
 from lmms_fixattn.engine.edit import Edit
 from lmms_fixattn.lru import LRUCache
-from lmms_fixattn.models.family import text_model
+from lmms_fixattn.models.family import family_of_model
 from lmms_fixattn.models.transformers_api import cache_of, with_cache
 
 _States = list[tuple[torch.Tensor, torch.Tensor]]
@@ -67,7 +67,12 @@ class PrefixCache:
             if prefix and cache_of(text, kwargs) is prefix[0].past:  # and not a contrast's branch
                 self._keep(prefix.pop())
 
-        text = text_model(model)
+        family = family_of_model(model)
+        if not family.shares_prefixes:
+            self.computed += sum(length > 0 for _, length in prefixes)
+            yield
+            return
+        text = family.text(model)
         handles = [
             text.register_forward_pre_hook(share, with_kwargs=True),
             text.register_forward_hook(keep, with_kwargs=True),
@@ -130,6 +135,7 @@ class PrefixPrefill:
     def __init__(self, text: Any, prefixes: Sequence[tuple[Hashable, int]], kwargs: Mapping[str, Any]) -> None:
         self.embeds: torch.Tensor = kwargs["inputs_embeds"]
         self.past: Any = cache_of(text, kwargs)
+        self._positions: torch.Tensor | None = kwargs.get("position_ids")
         edit: Edit | None = kwargs.get(EDIT)
         mask = kwargs.get("attention_mask")
         rows, width = self.embeds.shape[:2]
@@ -159,12 +165,16 @@ class PrefixPrefill:
         starts = torch.tensor([self._padding[row] for row in rows], device=device)[:, None]
         # What is read of a prompt behind its beginning, where another one's is longer, is left of no use by the mask.
         columns = starts + torch.arange(max(self._length(key) for key in new), device=device)
-        embeds = self.embeds[torch.tensor(rows, device=device)[:, None], columns.clamp_max(self.embeds.shape[1] - 1)]
+        places = torch.tensor(rows, device=device)[:, None], columns.clamp_max(self.embeds.shape[1] - 1)
+        given = {"inputs_embeds": self.embeds[places]}
+        if (positions := self._positions) is not None:  # [..., rows or 1, columns]
+            positions = positions.expand(*positions.shape[:-2], *self.embeds.shape[:2])
+            given["position_ids"] = positions[..., places[0], places[1]]
         cache = DynamicCache()
         try:
             # forward itself, past the text model's hooks: for an intervention this is no prompt of its own.
             unedited = {EDIT: UNEDITED} if self._edited else {}
-            text.forward(inputs_embeds=embeds, use_cache=True, **with_cache(text, cache), **unedited)
+            text.forward(**given, use_cache=True, **with_cache(text, cache), **unedited)
         finally:
             for handle in handles:
                 handle.remove()
@@ -180,7 +190,7 @@ class PrefixPrefill:
             self.past.update(self._laid_out(keys).transpose(1, 2), self._laid_out(values).transpose(1, 2), number)
         rest = {"inputs_embeds": self.embeds[:, self.split :]}
         if kwargs.get("position_ids") is not None:
-            rest["position_ids"] = kwargs["position_ids"][:, self.split :]
+            rest["position_ids"] = kwargs["position_ids"][..., self.split :]
         if (mask := kwargs.get("attention_mask")) is not None and mask.dim() == 4:  # made for a cache of fixed length
             rest["attention_mask"] = mask[:, :, self.split :]
         return {**kwargs, **rest}

@@ -107,7 +107,7 @@ class VisionCache:
         rows: list[Any] = [known[picture] for picture in pictures]
         if watch is not None and parts:
             attention = {part: torch.stack([row.attention[part] for row in rows]) for part in parts}
-            watch.put(VisionAttention(watch.has_class_token, **attention))
+            watch.put(VisionAttention(**attention))
         # Of the tower's output, image features are made of these states alone, by their layers' numbers.
         chosen = {layer: torch.stack([row.states[layer] for row in rows]) for layer in layers}
         return BaseModelOutputWithPooling(hidden_states=chosen)

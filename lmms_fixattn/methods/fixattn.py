@@ -85,12 +85,14 @@ class FixAttn(Refined):
     def token_sets(self, vision: VisionAttention) -> TokenSets:
         """Return the local (with the spatial) and the summary tokens of each image."""
         spatial = vision.received_first if self.spatial == "received" else vision.released_first
-        sets = select_tokens(vision.cls_first, vision.cls_second_last, spatial, self.local_ratio, self.spatial_ratio)
-        return random_tokens(sets, vision.fingerprint, self.draw) if self.selection == "random" else sets
+        sets = select_tokens(
+            vision.cls_first, vision.cls_second_last, spatial, self.local_ratio, self.spatial_ratio, vision.real
+        )
+        return random_tokens(sets, vision.fingerprint, self.draw, vision.real) if self.selection == "random" else sets
 
     def select(self, vision: VisionAttention) -> torch.Tensor:
         tokens = self.token_sets(vision)
-        return vision.per_token(self.alpha * tokens.local + self.beta * tokens.summary)
+        return self.alpha * tokens.local + self.beta * tokens.summary
 
     def edit_scores(self, rows: Rows) -> None:
         gain = rows.columns.gain

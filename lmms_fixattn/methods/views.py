@@ -15,10 +15,11 @@ from torch.nn.functional import pad
 
 @dataclass
 class VisionAttention:
-    """What a run of the tower told: float32 [images, patches] each, or None for a part that nobody asked for."""
+    """What a run of the tower told: float32 [pictures, patches] each, or None for a part that nobody asked for.
 
-    has_class_token: bool
-    """Whether CLS is among the image tokens that the decoder sees."""
+    A picture is what the tower reads at once: an image, or one of the tiles that a family cuts it into.
+    """
+
     cls_first: Any = None
     """Attention of CLS to each patch in the first layer, summed over heads."""
     cls_second_last: Any = None
@@ -27,12 +28,10 @@ class VisionAttention:
     """Attention that each patch receives in the first layer, averaged over heads, summed over all queries."""
     released_first: Any = None
     """What FixAttn's released code sums instead: every query's own total, 1 up to rounding, starting at CLS."""
+    real: torch.Tensor | None = None
+    """bool [pictures, patches], False at patches that are no image token; None: all are."""
     fingerprint: Any = None
     """int64 [images] on the CPU: a number that a picture's pixels decide, for what is drawn anew for each image."""
-
-    def per_token(self, per_patch: torch.Tensor) -> torch.Tensor:
-        """Lay values of patches out over image tokens: a leading 0 for CLS where the decoder sees it."""
-        return pad(per_patch, (1, 0)) if self.has_class_token else per_patch
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def column_gains(is_image: torch.Tensor, token_gains: torch.Tensor | None) -> to
 
     Args:
         is_image: bool [rows, prompt], True at image tokens; rows may hold none, one or several images.
-        token_gains: [images, tokens an image]; None: no token is selected.
+        token_gains: of all image tokens, one image after the other, of any shape; None: no token is selected.
 
     Returns:
         float32 [rows, prompt], 0 outside the image tokens.
@@ -106,8 +105,8 @@ def column_gains(is_image: torch.Tensor, token_gains: torch.Tensor | None) -> to
     copies = found // max(expected, 1)
     if found != copies * expected or (copies and is_image.shape[0] % copies):
         raise ValueError(
-            f"the prompts hold {found} image tokens, but {token_gains.shape[0]} images of {token_gains.shape[1]} "
-            "tokens were encoded: give every <image> its picture and the processor's own number of image tokens"
+            f"the prompts hold {found} image tokens, but images of {expected} were encoded: give every <image> its "
+            "picture and the processor's own number of image tokens"
         )
     if not copies:
         return torch.zeros(is_image.shape, dtype=torch.float32, device=is_image.device)

@@ -69,7 +69,9 @@ class PromptEncoder:
             DataError: a picture that cannot be had or shown; names its file.
         """
         family = self.family
-        prompt = build_prompt(messages, self.form, self._template, family.written_image, self.tokenizer.eos_token)
+        prompt = build_prompt(
+            messages, self.form, self._template, family.written_image, family.image_mark, self.tokenizer.eos_token
+        )
         read = [self._read(image) for image in prompt.images]
         pictures = tuple(identity for identity, _ in read)
         images = tuple(picture for _, picture in read)
@@ -81,7 +83,7 @@ class PromptEncoder:
     def outline(self, texts: Sequence[str], images: Sequence[int]) -> list[int]:
         """Return how many tokens texts and their numbers of images come to, without opening an image."""
         ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-        an_image = self.family.usual_image_tokens()
+        an_image = self.family.usual_image_tokens(self.processor.image_processor)
         return [len(of_text) + count * an_image for of_text, count in zip(ids, images, strict=True)]
 
     def batch(self, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:

@@ -19,9 +19,16 @@ from lmms_fixattn.models.transformers_api import EngineError, attention_in_use, 
 
 if TYPE_CHECKING:
     from lmms_fixattn.methods.base import Method
+    from lmms_fixattn.methods.formulas.branches import Inputs
     from lmms_fixattn.models.vision_watch import VisionWatch
 
-FAMILIES = {"llava": "lmms_fixattn.models.llava:Llava"}
+FAMILIES = {
+    "llava": "lmms_fixattn.models.llava:Llava",
+    "llava_next": "lmms_fixattn.models.llava_next:LlavaNext",
+    "qwen2_vl": "lmms_fixattn.models.qwen2_5_vl:Qwen2VL",
+    "qwen2_5_vl": "lmms_fixattn.models.qwen2_5_vl:Qwen25VL",
+    "qwen3_vl": "lmms_fixattn.models.qwen3_vl:Qwen3VL",
+}
 """Where the class of each family is, by ``model_type``."""
 
 Picture = dict[str, torch.Tensor]
@@ -164,7 +171,7 @@ class Family:
         """Return how many image tokens a picture takes in the prompt."""
         raise NotImplementedError
 
-    def usual_image_tokens(self) -> int:
+    def usual_image_tokens(self, image_processor: Any) -> int:
         """Return how many a picture takes, as far as that can be said before it is opened."""
         raise NotImplementedError
 
@@ -188,7 +195,53 @@ class Family:
         """Return a picture of noise, of the size that the configuration names."""
         raise NotImplementedError
 
+    def noise(self, pictures: Mapping[str, Any], draw: torch.Generator) -> torch.Tensor:
+        """Return noise of the shape of the pictures' ``pixel_values``, the same for every image, in any batch."""
+        return torch.randn(pictures["pixel_values"].shape[1:], generator=draw)
+
+    # Prompts
+
+    def picture_columns(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return where a prompt's picture is, with what stands around it: bool [rows, columns]."""
+        return ids == self.image_token_id
+
+    def instruction_start(self, ids: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """Return the column before which a further instruction stands: behind what begins a sequence, [rows, 1]."""
+        bos = self.text_config.bos_token_id
+        begins = torch.zeros_like(kept) if bos is None else ids == bos
+        return (kept & ~begins).long().argmax(dim=1, keepdim=True)
+
+    # Image features that enter further layers of the text model
+
+    def added(self, kwargs: Mapping[str, Any], is_image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return them as ``Inputs.added`` has them, from the arguments of the text model's prefill."""
+        return ()
+
+    def added_features(self, output: Any) -> tuple[torch.Tensor, ...]:
+        """Return them for all images one after the other, from what ``get_image_features`` gave."""
+        return ()
+
+    def as_arguments(self, inputs: Inputs) -> dict[str, Any]:
+        """Return the arguments by which the text model takes ``inputs.added``."""
+        return {}
+
     # The vision tower
+
+    def per_token(self, per_patch: torch.Tensor, pictures: Mapping[str, Any]) -> torch.Tensor:
+        """Lay values of patches out over image tokens; 0 at tokens that are no patch.
+
+        Args:
+            per_patch: [pictures, patches], as in VisionAttention.
+            pictures: the arguments of ``get_image_features``.
+
+        Returns:
+            Of all images' tokens one after the other, of any shape.
+        """
+        return per_patch
+
+    def real_patches(self, pictures: Mapping[str, Any]) -> torch.Tensor | None:
+        """Return which patches are image tokens, bool [pictures, patches] as in VisionAttention; None: all are."""
+        return None
 
     def watch(self, model: Any, parts: frozenset[str]) -> AbstractContextManager[VisionWatch]:
         """Read parts of the tower's attention from every run of it inside the block.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
+from torch.nn.functional import pad
 from transformers import LlavaForConditionalGeneration
 
 from lmms_fixattn.models.family import Family, Picture
@@ -40,7 +41,7 @@ class Llava(Family):
         rows, columns = self.grid(picture)
         return rows * columns + int(self.keeps_class_token)
 
-    def usual_image_tokens(self) -> int:
+    def usual_image_tokens(self, image_processor: Any) -> int:
         return (self.side // self.patch) ** 2 + int(self.keeps_class_token)
 
     def shown(self, picture: Picture, image_processor: Any) -> torch.Tensor:
@@ -55,7 +56,10 @@ class Llava(Family):
         return {"pixel_values": torch.randn(1, 3, self.side, self.side, generator=draw)}
 
     def watch(self, model: Any, parts: frozenset[str]) -> AbstractContextManager[VisionWatch]:
-        return watch_vision(self.tower(model), parts, self.keeps_class_token)
+        return watch_vision(self.tower(model), parts)
+
+    def per_token(self, per_patch: torch.Tensor, pictures: Mapping[str, Any]) -> torch.Tensor:
+        return pad(per_patch, (1, 0)) if self.keeps_class_token else per_patch
 
     def kept_layers(self) -> list[int]:
         layers: int | Sequence[int] = self.config.vision_feature_layer

@@ -62,7 +62,12 @@ def check_template(form: str, processor: Any, forms: Sequence[str] = FORMS) -> N
 
 
 def build_prompt(
-    messages: Sequence[Mapping[str, Any]], form: str, template: Template, written: str = IMAGE, eos: str = "</s>"
+    messages: Sequence[Mapping[str, Any]],
+    form: str,
+    template: Template,
+    written: str = IMAGE,
+    mark: str = IMAGE,
+    eos: str = "</s>",
 ) -> PromptText:
     """Write chat messages as one prompt that asks for the assistant's next turn.
 
@@ -74,13 +79,14 @@ def build_prompt(
     Args:
         template: the checkpoint's chat template, used by the form ``default``.
         written: what the template writes for an image.
+        mark: the image's token in it, which no text of a task may hold.
         eos: the end-of-sequence token, which closes an assistant's turn in the other two forms.
 
     Raises:
         ValueError: no messages, an unknown role, a video or audio part, or a chat template that loses images.
     """
     check_form(form)
-    turns = [_turn(message, written) for message in messages]
+    turns = [_turn(message, written, mark) for message in messages]
     if not turns:
         raise ValueError("expected at least one chat message, got none")
     images = tuple(image for turn in turns for image in turn.images)
@@ -143,7 +149,7 @@ def _write(turns: Sequence[_Turn], form: str, eos: str) -> str:
     return written + "ASSISTANT:"
 
 
-def _turn(message: Mapping[str, Any], written: str) -> _Turn:
+def _turn(message: Mapping[str, Any], written: str, mark: str) -> _Turn:
     role, content = message.get("role"), message.get("content")
     if role not in ("system", "user", "assistant"):
         raise ValueError(f"expected a chat message of role system, user or assistant, got {role!r}")
@@ -158,8 +164,10 @@ def _turn(message: Mapping[str, Any], written: str) -> _Turn:
         else:
             raise ValueError(f"llava_fixattn reads text and images, not {kind}")
     text = "\n".join(texts)
+    others = 0 if mark == IMAGE else text.count(mark)
+    text = text if mark == IMAGE else text.replace(mark, "")
     marks = text.count(IMAGE)
     marked = marks > 0 and marks == len(images)
     if marked:
-        return _Turn(str(role), text.replace(IMAGE, written), tuple(images), marked=True, dropped_marks=0)
-    return _Turn(str(role), text.replace(IMAGE, ""), tuple(images), marked=False, dropped_marks=marks)
+        return _Turn(str(role), text.replace(IMAGE, written), tuple(images), marked=True, dropped_marks=others)
+    return _Turn(str(role), text.replace(IMAGE, ""), tuple(images), marked=False, dropped_marks=marks + others)

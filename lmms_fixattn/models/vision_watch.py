@@ -17,8 +17,7 @@ from lmms_fixattn.models.transformers_api import EngineError, inside
 class VisionWatch:
     """Hold what the tower's latest run told, until the prefill that uses it takes it."""
 
-    def __init__(self, has_class_token: bool, parts: frozenset[str]) -> None:
-        self.has_class_token = has_class_token
+    def __init__(self, parts: frozenset[str]) -> None:
         self.parts = parts
         self._latest: VisionAttention | None = None
 
@@ -41,7 +40,7 @@ class VisionWatch:
 
     def begin(self) -> None:
         """Note that the tower begins to run."""
-        self._latest = VisionAttention(self.has_class_token)
+        self._latest = VisionAttention()
 
     def put(self, told: VisionAttention) -> None:
         """Count this as what the latest run told: of pictures that were not all encoded in it."""
@@ -58,7 +57,7 @@ def watching(tower: nn.Module) -> VisionWatch | None:
 
 
 @contextmanager
-def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool) -> Iterator[VisionWatch]:
+def watch_vision(tower: nn.Module, parts: frozenset[str]) -> Iterator[VisionWatch]:
     """Read ``parts`` (field names of VisionAttention) from every run of ``tower`` inside the block.
 
     Only the CLS query's row of the layers that the parts need is computed: one key projection and one row a layer. The
@@ -67,7 +66,7 @@ def watch_vision(tower: nn.Module, parts: frozenset[str], has_class_token: bool)
     Raises:
         ValueError: the tower is no CLIP encoder with a class token.
     """
-    watch = VisionWatch(has_class_token, parts)
+    watch = VisionWatch(parts)
     layers = encoder_layers(tower) if parts else []
     readers: dict[int, dict[str, Any]] = {}
     for part in parts - {"fingerprint"}:

@@ -91,6 +91,7 @@ def test_the_share_of_the_limit_is_the_least_time_over_the_time_taken(tmp_path):
         assert row["rival"] is None
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("model", ["tiny", "demo"])
 def test_every_method_can_be_measured(model, tmp_path):
     path = tmp_path / "bench.json"

@@ -77,6 +77,6 @@ def test_what_cannot_be_meant_is_refused(text, message, tmp_path):
         make_methods([text], SHALLOW, tmp_path)
 
 
-def test_a_method_is_named_once(tmp_path):
+def test_a_method_that_is_given_twice_is_refused(tmp_path):
     with pytest.raises(ValueError, match="method pai, gamma=1 is given twice"):
         make_methods(["pai,gamma=1", "pai, gamma=1"], SHALLOW, tmp_path)

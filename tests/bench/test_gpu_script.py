@@ -26,6 +26,7 @@ def gpu(monkeypatch):
     return module
 
 
+@pytest.mark.system
 def test_the_whole_measurement_runs_on_a_tiny_shape(gpu, tmp_path, capsys):
     path = tmp_path / "gpu.json"
     assert gpu.main(["--smoke", "--modes", "growing", "static", "--output", str(path)]) == 0
@@ -42,6 +43,7 @@ def test_the_whole_measurement_runs_on_a_tiny_shape(gpu, tmp_path, capsys):
     assert "at least 15" in capsys.readouterr().out
 
 
+@pytest.mark.system
 def test_compiled_steps_are_compiled_once_and_measured_afterwards(gpu, tmp_path, monkeypatch):
     torch.compiler.reset()
     graphs = []

@@ -434,6 +434,7 @@ def test_a_wrong_command_line_is_exit_status_two(capsys: pytest.CaptureFixture[s
         assert "lmms-fixattn" in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_scoring_loads_neither_torch_nor_lmms_eval(tmp_path: Path, truth: Path) -> None:
     captions, answers = tmp_path / "c.jsonl", tmp_path / "a.jsonl"
     captions.write_text(GOOD)

@@ -229,6 +229,7 @@ def test_a_setting_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch, capsy
     assert "did you mean 'chair_coco'" in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_listing_loads_neither_torch_nor_lmms_eval_and_asks_no_network(tmp_path: Path, server: ImageServer) -> None:
     code = (
         "import sys; from lmms_fixattn import cli; "

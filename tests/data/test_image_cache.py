@@ -9,14 +9,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from image_server import Fault, ImageServer, after, jpeg, reset, sent, status, truncated
+import requests
+from image_server import Fault, ImageServer, held_until, jpeg, reset, sent, status, truncated
+from loopback import hang, refusing_address
+from processes import HEARS_SIGINT, LONGEST, until
 
 from lmms_fixattn.data import DataError, image_cache, image_host
 from lmms_fixattn.data.image_cache import ImageCache
@@ -28,7 +33,7 @@ IMAGES = dict.fromkeys(IDS)
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_host, "_BACKOFF", 0.01)
-    monkeypatch.setattr(image_host, "_TIMEOUT", (2.0, 30.0))
+    monkeypatch.setattr(image_host, "_TIMEOUT", (LONGEST, LONGEST))
 
 
 @pytest.fixture
@@ -103,7 +108,9 @@ def test_offline_nothing_is_asked_for_and_what_is_there_serves(cache: ImageCache
         pytest.param(sent(lambda image: b"<!DOCTYPE html><title>Log in</title>"), id="a page"),
     ],
 )
-def test_what_passes_is_tried_again(cache: ImageCache, server: ImageServer, fault: Fault) -> None:
+def test_an_image_that_came_broken_twice_is_fetched_at_the_third_attempt(
+    cache: ImageCache, server: ImageServer, fault: Fault
+) -> None:
     for image_id in (101, 117, 130):
         server.faults[image_id] = deque([fault, fault])
     cache.fetch(IMAGES)
@@ -114,24 +121,34 @@ def test_what_passes_is_tried_again(cache: ImageCache, server: ImageServer, faul
 def test_an_image_that_comes_too_slowly_is_tried_again(
     cache: ImageCache, server: ImageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_host, "_TIMEOUT", (2.0, 2.0))  # a machine under load may keep others waiting for one
-    server.faults[117] = deque([after(600), after(600)])
+    get = requests.Session.get
+
+    def impatient_where_nothing_comes(session: Any, url: str, timeout: Any) -> Any:
+        hangs = url == cache.url(117) and server.faults[117]
+        return get(session, url, timeout=(LONGEST, 0.05) if hangs else timeout)
+
+    monkeypatch.setattr(requests.Session, "get", impatient_where_nothing_comes)
+    server.faults[117] = deque([hang, hang])
     cache.fetch(dict.fromkeys(IDS[10:20]))
     assert held(cache) == whole(IDS[10:20])
-    assert server.asked[117] >= 3
+    assert {image_id: count for image_id, count in server.asked.items() if count > 1} == {117: 3}
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_the_host_says_how_long_to_wait(cache: ImageCache, server: ImageServer, form: str) -> None:
-    said = "1" if form == "seconds" else email.utils.formatdate(time.time() + 2, usegmt=True)
+def test_the_host_says_how_long_to_wait(
+    cache: ImageCache, server: ImageServer, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, waited = time.time(), []
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr("tenacity.nap.sleep_using_event", lambda stopped: waited.append)
+    said = "17" if form == "seconds" else email.utils.formatdate(int(now) + 17, usegmt=True)
     server.faults[104] = deque([status(503, {"Retry-After": said})])
-    start = time.monotonic()
     cache.fetch({104: None})
-    assert 0.9 < time.monotonic() - start < 4
+    assert waited == [17 if form == "seconds" else pytest.approx(int(now) + 17 - now)]
     assert server.asked[104] == 2
 
 
-def test_no_host_makes_anyone_wait_for_hours() -> None:
+def test_a_retry_after_of_a_day_is_waited_for_two_minutes() -> None:
     from tenacity import Future, RetryCallState
 
     state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
@@ -208,14 +225,13 @@ def test_part_of_a_copied_image_is_fetched_anew(cache: ImageCache, server: Image
 
 def test_without_a_network_one_line_says_the_three_ways(cache: ImageCache, server: ImageServer) -> None:
     cache.fetch(dict.fromkeys(IDS[:12]))
-    offline = ImageCache(cache.root, "http://127.0.0.1:9")
-    with pytest.raises(DataError) as caught:
-        offline.fetch(IMAGES)
+    with refusing_address() as address, pytest.raises(DataError) as caught:
+        ImageCache(cache.root, address).fetch(IMAGES)
     message = str(caught.value)
     assert "\n" not in message
     assert "0x" not in message
     for part in (
-        "18 images of COCO cannot be fetched: http://127.0.0.1:9/val2014/COCO_val2014_",
+        f"18 images of COCO cannot be fetched: {address}/val2014/COCO_val2014_",
         "cannot be reached ([Errno 111] Connection refused)",
         "LMMS_FIXATTN_COCO",
         f"(here {cache.root}; lmms-fixattn data --fetch fills it) with LMMS_FIXATTN_CACHE",
@@ -276,63 +292,82 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, server: ImageServ
         ImageCache(tmp_path / "file", server.address).fetch(IMAGES)
 
 
-def test_an_address_is_an_address(tmp_path: Path) -> None:
+def test_a_host_that_is_no_web_address_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"LMMS_FIXATTN_IMAGE_HOST=/data/coco does not .* into {tmp_path}/val2014"):
         ImageCache(tmp_path, "/data/coco").fetch(IMAGES)
 
 
-def start(cache: ImageCache) -> subprocess.Popen[str]:
-    code = (
-        "from pathlib import Path; from lmms_fixattn.data.image_cache import ImageCache; "
-        f"ImageCache(Path({str(cache.root)!r}), {cache.host!r}).fetch(dict.fromkeys({list(IDS)}))"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
-    )
+FETCH = """
+import functools, logging, sys, threading
+from pathlib import Path
+from lmms_fixattn.data import image_cache, image_host
+
+class Told(threading.Event):
+    def set(self):
+        super().set()
+        print("stopped", flush=True)
+
+logging.basicConfig(format="%(message)s", stream=sys.stdout)  # of which each line is flushed
+image_host._TIMEOUT = ({patience}, {patience})
+image_cache._Download = functools.partial(image_cache._Download, stopped=Told())
+image_cache.ImageCache(Path({root!r}), {host!r}).fetch(dict.fromkeys({ids}))
+"""
 
 
+@contextmanager
+def fetching(cache: ImageCache) -> Iterator[subprocess.Popen[str]]:
+    """Fetch the images in another process, which prints the remarks it logs, and "stopped" where it stops asking."""
+    code = HEARS_SIGINT + FETCH.format(patience=LONGEST, root=str(cache.root), host=cache.host, ids=list(IDS))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.system
 def test_two_processes_fetch_each_image_once(cache: ImageCache, server: ImageServer) -> None:
-    server.always = after(0.05)
-    processes = [start(cache), start(cache)]
-    remarks = [process.communicate(timeout=60)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], remarks
+    both_are_there = threading.Event()
+    server.always = held_until(both_are_there)
+    with fetching(cache) as first:
+        until(lambda: server.asked, first)
+        with fetching(cache) as second:
+            assert second.stdout.readline() == f"another process fetches images to {cache.folder}: waiting for it\n"  # type: ignore[union-attr]
+            both_are_there.set()
+            assert [first.wait(LONGEST), second.wait(LONGEST)] == [0, 0]
     assert server.asked == dict.fromkeys(IDS, 1)
     assert held(cache) == whole()
 
 
+@pytest.mark.system
 def test_a_killed_process_leaves_whole_images_and_no_lock(cache: ImageCache, server: ImageServer) -> None:
     for image_id in IDS[12:]:
-        server.faults[image_id] = deque([after(600)])
-    process = start(cache)
-    deadline = time.monotonic() + 60
-    while not (cache.folder.is_dir() and len(list(cache.folder.glob("*.jpg"))) >= 9):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+        server.faults[image_id] = deque([hang])
+    with fetching(cache) as process:
+        until(lambda: cache.folder.is_dir() and len(list(cache.folder.glob("*.jpg"))) >= 9, process)
+        process.kill()
     (cache.folder / "COCO_val2014_000000000130.part").write_bytes(jpeg(130)[:200])  # as if killed while it wrote
     before = {path.name: path.read_bytes() for path in cache.folder.glob("*.jpg")}
     assert before == {cache.path(i).name: jpeg(i) for i in IDS if cache.path(i).name in before}
-    assert 9 <= len(before) < len(IDS)
-    server.faults.clear()
-    server.asked.clear()
-    cache.fetch(IMAGES)
+    assert 9 <= len(before) <= 12
+    with ImageServer() as another:  # which counts no request of the killed process
+        ImageCache(cache.root, another.address).fetch(IMAGES)
     assert held(cache) == whole()
-    assert sum(server.asked.values()) == len(IDS) - len(before)
+    assert sum(another.asked.values()) == len(IDS) - len(before)
 
 
+@pytest.mark.system
 def test_an_interruption_ends_the_threads(cache: ImageCache, server: ImageServer) -> None:
-    server.always = after(2)
-    process = start(cache)
-    deadline = time.monotonic() + 60
-    while not server.asked:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert len(server.asked) <= 16
+    it_has_stopped = threading.Event()
+    server.always = held_until(it_has_stopped)
+    with fetching(cache) as process:
+        until(lambda: server.asked, process)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "stopped\n"  # type: ignore[union-attr]
+        it_has_stopped.set()
+        assert process.wait(LONGEST) != 0
+    assert sum(server.asked.values()) <= 8  # one image a thread
     assert held(cache) == whole(held(cache))

@@ -22,6 +22,8 @@ from lmms_fixattn.scoring import pope
 from lmms_fixattn.scoring.chair import make_analyser, score_caption
 from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def shipped() -> Iterator[tuple[Any, Any]]:

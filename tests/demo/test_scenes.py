@@ -116,6 +116,7 @@ def test_the_annotations_are_what_the_seed_gives(monkeypatch: pytest.MonkeyPatch
     assert first != second
 
 
+@pytest.mark.system
 def test_every_annotated_box_is_painted_on_and_nothing_else_is() -> None:
     """Outside the boxes of its objects a shipped scene has the two colours of its wall and floor."""
     for split in scenes.SPLITS:
@@ -172,6 +173,7 @@ def test_crowded_scenes_hold_small_and_hidden_objects_of_two_groups() -> None:
     assert overlapping > 0.5 * len(boxes)
 
 
+@pytest.mark.system
 def test_every_object_of_a_crowded_scene_is_there_to_be_seen() -> None:
     """Outside all boxes there is nothing; inside each there is, where no other box covers it, if that leaves enough."""
     lone = 0

@@ -10,6 +10,8 @@ from transformers import CompileConfig
 
 from lmms_fixattn import intervene
 
+pytestmark = pytest.mark.system
+
 LENGTH = 90
 
 

@@ -16,6 +16,8 @@ from lmms_fixattn import intervene, make_method
 from lmms_fixattn.engine import compiled_decode, contrastive_branch
 from lmms_fixattn.models import transformers_api
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(autouse=True)
 def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
@@ -27,10 +29,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         return graph
 
     monkeypatch.setattr(transformers_api, "CompileConfig", partial(CompileConfig, backend=backend, mode=None))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield compiled
-    torch.set_num_threads(threads)
     torch.compiler.reset()
 
 

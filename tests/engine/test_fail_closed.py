@@ -7,10 +7,10 @@ is tried with the method's own answer as the control: unbroken, the method answe
 from __future__ import annotations
 
 import functools
-from contextlib import contextmanager
 
 import pytest
 import torch
+from covering import covering
 from fitted_methods import fitted
 from tiny_llava import WordTokenizer, batch, make_prompt
 from transformers import Cache, DynamicCache, LlavaForConditionalGeneration
@@ -338,12 +338,12 @@ EVERY = [
     forget_the_processors_after_the_first_token,
 ]
 BREAKS = [
-    *((broken, name, {}) for broken in EVERY for name in ACTING),
-    *((skip_layer_hooks, name, {}) for name in sorted({*EARLY, *READING})),
-    *((broken, name, {}) for broken in (branch_stands_still, branch_reads_nothing) for name in BRANCHING),
-    *((beams_without_reordering, name, {"num_beams": 3}) for name in BRANCHING),
-    *((unread_vision, name, {}) for name in SELECTING),
+    *covering(EVERY, ACTING),
+    *covering([skip_layer_hooks], sorted({*EARLY, *READING})),
+    *covering([branch_stands_still, branch_reads_nothing, beams_without_reordering], BRANCHING),
+    *covering([unread_vision], SELECTING),
 ]
+ARGUMENTS = {beams_without_reordering: {"num_beams": 3}}
 
 
 SPEAKS_FOR_ITSELF = {
@@ -353,33 +353,31 @@ SPEAKS_FOR_ITSELF = {
 """Breaks that end in another clear error before the engine sees them."""
 
 
-@contextmanager
-def unchanged(model):
-    """See to it that a model answers after the block as before it."""
-    before = answer(model, "vanilla").sequences
-    yield
-    assert torch.equal(answer(model, "vanilla").sequences, before)
+@pytest.fixture(scope="module")
+def plain(llava):
+    """What the model answers without a method, before anything was broken."""
+    return answer(llava, "vanilla")
 
 
 @pytest.mark.parametrize("name", ACTING)
-def test_unbroken_every_method_that_acts_answers_in_its_own_way(llava, name):
-    scores, plain = (torch.stack(answer(llava, which).scores) for which in (name, "vanilla"))
-    assert not torch.allclose(scores, plain, atol=1e-3)
+def test_unbroken_every_method_that_acts_answers_in_its_own_way(llava, plain, name):
+    assert not torch.allclose(torch.stack(answer(llava, name).scores), torch.stack(plain.scores), atol=1e-3)
 
 
-@pytest.mark.parametrize(("broken", "name", "arguments"), BREAKS, ids=lambda value: getattr(value, "__name__", value))
-def test_broken_there_is_an_error_and_no_answer(llava, broken, name, arguments):
-    with unchanged(llava), pytest.MonkeyPatch.context() as patch:
+@pytest.mark.parametrize(("broken", "name"), BREAKS, ids=lambda value: getattr(value, "__name__", value))
+def test_every_break_of_transformers_ends_in_an_error_and_no_answer(llava, plain, broken, name):
+    with pytest.MonkeyPatch.context() as patch:
         broken(patch, llava)
         with pytest.raises((EngineError, *SPEAKS_FOR_ITSELF.get(broken, ()))) as caught:
-            answer(llava, name, **arguments)
+            answer(llava, name, **ARGUMENTS.get(broken, {}))
+    assert torch.equal(answer(llava, "vanilla").sequences, plain.sequences)
     if caught.type is EngineError:
         assert "transformers" in str(caught.value)
         assert "lmms-fixattn check" in str(caught.value)
     assert llava.model.language_model.config._attn_implementation == "sdpa"
 
 
-def test_renamed_no_method_at_all_enters_the_block(llava):
+def test_no_method_enters_the_block_where_the_cache_has_another_name(llava):
     with pytest.MonkeyPatch.context() as patch:
         rename_in_the_signature(patch, llava)
         for name in METHODS:
@@ -413,8 +411,9 @@ def test_an_error_names_the_method_and_the_layer(llava, name):
             answer(llava, name)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", ACTING)
-def test_a_compiled_step_is_looked_at_while_it_is_traced(llava, name):
+def test_a_break_after_the_prompt_is_an_error_while_a_compiled_step_is_traced(llava, name):
     """Nothing is counted in a graph, but what breaks after the prompt is an error that the tracer meets."""
     config = transformers_api.compiling_everywhere()
     config.backend, config.mode = "eager", None

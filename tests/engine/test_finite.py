@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from covering import covering
 from fitted_methods import fitted
 from shapes_task import make, requests
 from tiny_llava import WordTokenizer, batch, build_llava, make_prompt
@@ -70,8 +71,7 @@ def test_a_weight_that_is_no_number_is_found_by_its_layer(name: str, place: str,
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("settings", [{}, {"do_sample": True}, {"num_beams": 3}])
+@pytest.mark.parametrize(("name", "settings"), covering(METHODS, [{}, {"do_sample": True}, {"num_beams": 3}]))
 def test_no_method_answers_from_such_logits(name: str, settings: dict[str, Any]) -> None:
     method = fitted(name)
     model = broken(f"{TEXT}.layers.3.mlp.down_proj.weight")
@@ -223,6 +223,7 @@ class TestUnderLmmsEval:
         (prompt,) = lm._read(Request.all_of("generate_until", requests([told])))
         assert [prompt.ids] == bad
 
+    @pytest.mark.system
     def test_compiled_steps_alone_are_told_from_the_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def backend(graph: Any, example: Any) -> Any:
             return lambda *args: tuple(one * NAN if one.is_floating_point() else one for one in graph(*args))

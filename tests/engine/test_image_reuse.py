@@ -6,10 +6,12 @@ import copy
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
+from covering import in_the_system_run
 from fitted_methods import DEMO_METHODS
 from PIL import Image
 from transformers import GenerationConfig
@@ -35,14 +37,6 @@ def demo() -> tuple[Any, PromptEncoder]:
     checkpoint = Checkpoint.find("demo", "main")
     model = checkpoint.load_model(torch.float32, torch.device("cpu"), "", None)
     return model, PromptEncoder(checkpoint.load_processor(), checkpoint.config, "default")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def encode(encoder: PromptEncoder, asked: Sequence[tuple[str, Sequence[int]]]) -> list[Encoded]:
@@ -87,7 +81,11 @@ def assert_same(found: Any, expected: Any) -> None:
         torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", DEMO_METHODS)
+FEW = ["vanilla", "fixattn", "var", "icd", "dola", "beam"]
+"""One method of each kind: none, edits with a branch, what reads states, an instruction, early layers, beams."""
+
+
+@pytest.mark.parametrize("name", in_the_system_run(DEMO_METHODS, but=FEW))
 def test_every_method_gives_the_scores_that_it_gives_without_reuse(demo: Any, name: str) -> None:
     model, encoder = demo
     asked = ASKED if name == "beam" and not encoder.family.keeps_images_in_order_under_beams() else MIXED
@@ -155,8 +153,13 @@ BATCHES = ([0, 1, 1], [1, 2], [1], [2, 0, 1], [2])
 """Which pictures the prompts of each batch are about."""
 
 
-@pytest.mark.parametrize("fixed", [{}, {"cache_implementation": "static"}], ids=["growing", "static"])
-@pytest.mark.parametrize("name", DEMO_METHODS)
+STATIC = {"cache_implementation": "static"}
+
+
+@pytest.mark.parametrize(
+    ("name", "fixed"),
+    in_the_system_run(product(DEMO_METHODS, [{}, STATIC]), but=[("fixattn", {}), ("var", {}), ("vanilla", STATIC)]),
+)
 def test_beginnings_of_earlier_batches_are_not_read_again(demo: Any, name: str, fixed: dict[str, Any]) -> None:
     model, encoder = demo
     if name == "beam" and fixed:
@@ -295,6 +298,7 @@ def test_nothing_stays_on_the_model_after_the_block_or_an_error_inside_it(demo: 
     assert_same(generate(demo, prompts), expected)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float16, 5e-3), (torch.bfloat16, 4e-2)], ids=str)
 @pytest.mark.parametrize("name", ["vanilla", "fixattn", "var", "dola"])
 def test_half_precision_logits_stay_within_a_bound(demo: Any, name: str, dtype: torch.dtype, bound: float) -> None:

@@ -4,82 +4,37 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from pathlib import Path
 
 import naive_methods as naive
 import pytest
 import torch
+from covering import covering
+from method_cases import METHOD_CASES, Reader, formula
 from naive_llava import Fix
 from naive_llava import generate as naive_generate
 from statistics_files import statistics_file
-from tiny_llava import IMAGE, PAD, PATCHES, WordTokenizer, batch, build_llava, make_prompt, text_model
+from tiny_llava import IMAGE, PAD, PATCHES, WordTokenizer, batch, build_llava, make_prompt
 from transformers import DynamicCache, LlavaForConditionalGeneration
 
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.methods.icd import DISTURBANCE
-from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models.llava import Llava
 from lmms_fixattn.models.transformers_api import cache_name, with_cache
 
 STEPS = 4
 WORDS = WordTokenizer()(DISTURBANCE)["input_ids"][0].tolist()
-STATISTICS, _ = AttentionStatistics.read(Path(statistics_file(text_model())))
+READER = Reader(5, WORDS)
 CASES = {
-    "vanilla": (make_method("vanilla"), Fix()),
-    "pai": (make_method("pai", alpha=0.6, gamma=1), Fix(alpha=0.6, layers=(2, 5))),
-    "pai-some-layers": (make_method("pai", alpha=0.6, gamma=1, layers="1-3"), Fix(alpha=0.6, layers=(1, 3))),
-    "pai-refined": (
-        make_method("pai", alpha=0.6, gamma=1.3, released_first_token=True),
-        Fix(alpha=0.6, layers=(2, 5), gamma=1.3, edit_prefill=False),
-    ),
-    "pai-refined-from-first-token": (
-        make_method("pai", alpha=0.6, gamma=1.3),
-        Fix(alpha=0.6, layers=(2, 5), gamma=1.3),
-    ),
-    "fixattn": (
-        make_method("fixattn"),
-        Fix(alpha=0.7, beta=0.4, local=0.25, layers=(2, 5), gamma=1.1, edit_prefill=False),
-    ),
-    "fixattn-spatial": (
-        make_method("fixattn", alpha=1.5, beta=0.9, spatial_ratio=0.2, gamma=1, layers=(0, 4)),
-        Fix(alpha=1.5, beta=0.9, local=0.25, spatial=0.2, layers=(0, 4)),
-    ),
-    "fixattn-proportional": (
-        make_method("fixattn", alpha=1.5, gamma=1, head_modulation="proportional", g_max=1.2),
-        Fix(alpha=1.5, beta=0.4, local=0.25, layers=(2, 5), modulation="proportional", g_max=1.2),
-    ),
-    "fixattn-top-heads-refined": (
-        make_method("fixattn", alpha=1.5, gamma=1.2, head_modulation="top", share=0.4),
-        Fix(alpha=1.5, beta=0.4, local=0.25, layers=(2, 5), gamma=1.2, edit_prefill=False, modulation="top", share=0.4),
-    ),
-    "hgai": (make_method("hgai", alpha=0.9, layers="1-4"), naive.hgai(0.9, (1, 4))),
-    "vaf": (make_method("vaf", enhance=1.6, suppress=0.7, layers="1-4"), naive.vaf(1.6, 0.7, (1, 4))),
-    "spin": (make_method("spin", kept=0.6, factor=0.2, layers="1-"), naive.spin(0.6, 0.2, (1, 5))),
-    "adhh": (
-        make_method("adhh", heads=[(1, 4), (1, 2), (3, 0), (4, 5)], threshold=0.15),
-        naive.adhh({(1, 4), (1, 2), (3, 0), (4, 5)}, 0.15, 5),
-    ),
-    "var": (
-        make_method("var", sink_dims=[3, 11], tau=1.5, rho=0.6, image_mass=0.3, p=0.2, layers="1-"),
-        naive.var([3, 11], 1.5, 0.6, 0.3, 0.2, (1, 5)),
-    ),
-    "iat": (make_method("iat", alpha=1.1, layers="1-4"), naive.iat(1.1, (1, 4))),
-    "adaiat": (
-        make_method("adaiat", alpha=3, beta=0.4, layers="1-", statistics=statistics_file(text_model())),
-        naive.adaiat(STATISTICS.ratios().tolist(), STATISTICS.thresholds(0.4).tolist(), 3, (1, 5)),
-    ),
-    "vcd": (make_method("vcd", alpha=1.3, noise_step=700, seed=5), naive.vcd(1.3, 0.1, 700, 5)),
-    "icd": (make_method("icd", cutoff=0.05), naive.icd(1, 0.05, WORDS)),
-    "m3id": (make_method("m3id", rate=0.4), naive.m3id(0.4, 0.1)),
-    "dola": (make_method("dola", cutoff=0.05), naive.dola(1, 0.05, (0, 2, 4))),
-    "dola-some-layers": (make_method("dola", layers="1-4", alpha=0.7), naive.dola(0.7, 0.1, (1, 3))),
-    "deco": (make_method("deco", top_k=5, layers="1-4"), naive.deco(0.6, 0.9, 5, (1, 2, 3))),
-    "vcd+dola": (
-        make_method("vcd+dola", **{"vcd.alpha": 0.8, "dola.alpha": 0.5}),
-        naive.in_turn(naive.vcd(0.8, 0.1, 500, 42), naive.dola(0.5, 0.1, (0, 2, 4))),
-    ),
+    case: (method, formula(method, READER))
+    for name, cases in METHOD_CASES.items()
+    for case, settings in cases.by_hand.items()
+    for method in [make_method(name, **settings)]
 }
+CASES["vcd+dola"] = (
+    make_method("vcd+dola", **{"vcd.alpha": 0.8, "dola.alpha": 0.5}),
+    naive.in_turn(naive.vcd(0.8, 0.1, 500, 42), naive.dola(0.5, 0.1, (0, 2, 4))),
+)
 
 
 def fitted(method, model):
@@ -100,8 +55,7 @@ def run(model, prompts, method, steps=STEPS, **settings):
     return out.sequences[:, inputs["input_ids"].shape[1] :], torch.stack(out.logits), torch.stack(out.scores)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("grouped", [False, True], ids=["mha", "gqa"])
+@pytest.mark.parametrize(("case", "grouped"), covering(CASES, [False, True]))
 def test_every_step_equals_the_model_written_out_by_hand(llava, grouped_llava, case, grouped):
     model = grouped_llava if grouped else llava
     method, fix = CASES[case]
@@ -119,8 +73,7 @@ def test_every_step_equals_the_model_written_out_by_hand(llava, grouped_llava, c
     assert naive_logits.std() > 0.5
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize(("case", "cache"), covering(CASES, ["dynamic", "static"]))
 def test_a_left_padded_batch_equals_its_prompts_alone(llava, case, cache):
     method, _ = CASES[case]
     prompts = [make_prompt(seed=30 + n, images=n) for n in (1, 0, 2)]
@@ -147,11 +100,10 @@ def test_the_untouched_rows_may_use_any_of_the_model_s_own_kernels(llava, attent
     assert other.model.language_model.config._attn_implementation == attention
 
 
-@pytest.mark.parametrize("images", [1, 2])
-@pytest.mark.parametrize(
-    "case",
-    ["pai-refined", "fixattn-proportional", "fixattn", "var", "adaiat", "vcd", "icd", "m3id", "dola", "deco"],
-)
+BEAMS = ["pai-refined", "fixattn-proportional", "fixattn", "var", "adaiat", "vcd", "icd", "m3id", "dola", "deco"]
+
+
+@pytest.mark.parametrize(("case", "images"), covering(BEAMS, [1, 2]))
 def test_beam_search_scores_its_sequence_as_the_naive_model_does(llava, case, images):
     if images > 1 and not Llava(llava.config).keeps_images_in_order_under_beams():
         pytest.skip("this transformers mixes up the images of a prompt under beam search, with or without a method")

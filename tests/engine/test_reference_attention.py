@@ -54,6 +54,7 @@ def check(run, arrays, tokens, logits, scores):
     np.testing.assert_allclose(scores, arrays[f"{key}/scores"], atol=5e-4)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_every_released_run_single_and_with_a_static_cache(released, cache):
     model, arrays, runs, prompts = released
@@ -101,7 +102,7 @@ def test_every_released_run_in_a_left_padded_batch(released):
 def test_selected_tokens_are_the_released_ones(released):
     model, arrays, runs, prompts = released
     parts = frozenset({"cls_first", "cls_second_last", "received_first"})
-    with torch.no_grad(), watch_vision(model.model.vision_tower, parts, has_class_token=False) as watch:
+    with torch.no_grad(), watch_vision(model.model.vision_tower, parts) as watch:
         model.model.vision_tower(torch.cat([prompt.pixel_values for prompt in prompts]))
     vision = watch.take()
     for sample in (0, 1):

@@ -91,6 +91,7 @@ def test_released_runs_one_by_one(released, name, tmp_path):
         check(run, arrays, tokens[0], logits[:, 0])
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", SETTINGS)
 def test_released_runs_in_a_left_padded_batch_with_other_prompts(released, name, tmp_path):
     model, arrays, runs, prompts = released

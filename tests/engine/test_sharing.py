@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import LONGEST
 from tiny_llava import WordTokenizer, batch, build_llava, make_prompt
 from transformers import TextIteratorStreamer, TextStreamer
 
@@ -53,7 +54,7 @@ def hold_in_the_second_step(model: Any) -> tuple[threading.Event, threading.Even
             passes.append(1)
             if len(passes) == 2:
                 there.set()
-                assert go_on.wait(60)
+                assert go_on.wait(LONGEST)
 
     model.model.language_model.layers[1].register_forward_pre_hook(wait)
     return there, go_on
@@ -67,7 +68,7 @@ def test_a_second_thread_that_asks_in_the_block_is_refused_and_the_first_answers
     there, go_on = hold_in_the_second_step(model)
     with ThreadPoolExecutor(1, "first") as pool, intervene(model, fit(name), WordTokenizer()):
         first = pool.submit(answer, model)
-        assert there.wait(60)
+        assert there.wait(LONGEST)
         try:
             with pytest.raises(RuntimeError, match=rf"^{name}: thread first_0 is using the model.*MainThread asks"):
                 answer(model, seed=4)
@@ -85,7 +86,7 @@ def test_a_second_thread_that_enters_a_block_is_refused_and_the_first_is_served(
     there, go_on = hold_in_the_second_step(model)
     with ThreadPoolExecutor(1, "first") as pool:
         first = pool.submit(alone, model, name)
-        assert there.wait(60)
+        assert there.wait(LONGEST)
         try:
             with (
                 pytest.raises(RuntimeError, match=rf"^pai: .* is in an intervene block with {name} of .* first_0;"),
@@ -205,7 +206,7 @@ def test_a_streamer_is_given_the_answer_as_it_grows(model: Any, name: str) -> No
 
 def test_the_usual_thread_behind_a_streamer_works_inside_a_block(model: Any) -> None:
     expected = alone(model, "fixattn")
-    streamer = TextIteratorStreamer(Words(), skip_prompt=True, timeout=60)
+    streamer = TextIteratorStreamer(Words(), skip_prompt=True, timeout=LONGEST)
     with intervene(model, make_method("fixattn")):
         inputs = make_prompt(seed=3).inputs()
         thread = threading.Thread(target=model.generate, kwargs={**inputs, **settings(), "streamer": streamer})

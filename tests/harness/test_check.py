@@ -15,13 +15,12 @@ from lmms_fixattn.harness import check
 from lmms_fixattn.harness.check import BOUND, Packaged, read_recorded
 from lmms_fixattn.methods import make_method
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def packaged():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield Packaged(torch.device("cpu"), torch.float32)
-    torch.set_num_threads(threads)
+    return Packaged(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +97,6 @@ def test_the_command_says_what_is_off_and_ends_with_status_1(monkeypatch, capsys
     assert "newer than the newest tried" in printed.out
 
 
-@pytest.mark.system
 def test_it_passes_offline_from_an_empty_home(tmp_path):
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     command = [str(Path(sys.executable).parent / "lmms-fixattn"), "check"]

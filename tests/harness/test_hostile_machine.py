@@ -9,10 +9,7 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,8 +17,8 @@ from typing import Any
 
 import pytest
 import scripted_lm  # noqa: F401  (imports lmms-eval without its warnings)
-import torch
 from demo_sweep import one_error, plan_of, result, samples
+from processes import LONGEST, held_in_its_second_batch
 
 from lmms_fixattn.cli import main
 from lmms_fixattn.harness.journal import Journal
@@ -32,22 +29,14 @@ pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore")]  # lmms-
 
 CONFIG = """
 model: {pretrained: demo, device: cpu, batch_size: 2}
-tasks: [chair_demo]
-limit: 3
+tasks: [pope_demo]
+limit: 2
 cells:
   - {name: original, method: vanilla}
   - {name: spin, method: spin}
 """
 BATCHES = 3  # a cell
 GENERATE = LlavaFixattn._generate
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -323,47 +312,13 @@ def test_a_lock_that_a_killed_sweep_left_does_not_block(
     goes_on(tmp_path, whole, capsys)
 
 
-SLOW = """
-    import sys, time
-
-    sys.path.insert(0, {tests!r})
-    import scripted_lm  # imports lmms-eval without its warnings
-    from lmms_fixattn.cli import main
-    from lmms_fixattn.harness.model import LlavaFixattn
-
-    GENERATE = LlavaFixattn._generate
-    calls = 0
-
-    def generate(self, inputs, settings):
-        global calls
-        calls += 1
-        if calls == 2:
-            open({mark!r}, "w").close()
-            time.sleep(600)
-        return GENERATE(self, inputs, settings)
-
-    LlavaFixattn._generate = generate
-    sys.exit(main(["sweep", *sys.argv[1:]]))
-"""
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_sweep_in_one_line_and_a_second_sweep_is_refused_meanwhile(
     number: signal.Signals, tmp_path: Path, whole: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan_of(tmp_path, CONFIG)
-    mark, driver = tmp_path / "mark", tmp_path / "driver.py"
-    driver.write_text(textwrap.dedent(SLOW).format(tests=str(Path(__file__).parents[1] / "support"), mark=str(mark)))
-    running = subprocess.Popen(
-        [sys.executable, driver, tmp_path / "config.yaml", "--output", tmp_path / "out"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        while not mark.exists():
-            assert running.poll() is None, running.stderr.read()  # type: ignore[union-attr]
+    command = f"sweep {tmp_path}/config.yaml --output {tmp_path}/out"
+    with held_in_its_second_batch("lmms_fixattn.cli", command, tmp_path) as running:
         before = sorted((tmp_path / "out").rglob("*"))
         assert sweep(tmp_path) == 1
         assert one_error(capsys) == (
@@ -372,11 +327,8 @@ def test_a_signal_ends_a_sweep_in_one_line_and_a_second_sweep_is_refused_meanwhi
         )
         assert sorted((tmp_path / "out").rglob("*")) == before
         running.send_signal(number)
-        _, said = running.communicate(timeout=120)
-    finally:
-        running.kill()
-        running.wait()
-        running.stderr.close()  # type: ignore[union-attr]
+        running.wait(LONGEST)
+    said = (tmp_path / "printed.txt").read_text()
     assert running.returncode == 128 + number
     assert said.splitlines()[-1] == (
         f"lmms-fixattn sweep: stopped by {number.name}; what was answered is kept in {tmp_path}/out, and the same "

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import LONGEST
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 
@@ -21,10 +22,10 @@ def test_runs_that_are_killed_anywhere_end_as_if_never_killed(of: str) -> None:
         env={name: value for name, value in os.environ.items() if not name.startswith("LMMS_FIXATTN_")},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=3 * LONGEST,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert re.search(
-        rf"^{of}: 2 kills, [12] runs got through, every one equal to the whole run$", done.stdout, re.MULTILINE
+        rf"^{of}: 2 kills, \d+ runs got through, every one equal to the whole run$", done.stdout, re.MULTILINE
     )

@@ -19,6 +19,7 @@ import pytest
 import stand_in_hub
 from hub_repositories import CHECKPOINT, POPE
 from image_server import ImageServer
+from processes import LONGEST
 from stand_in_hub import StandInHub
 
 from lmms_fixattn.data import image_lists
@@ -51,7 +52,7 @@ class Machine:
             env={**kept, **settings, **network, **more},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=LONGEST,
             check=False,
         )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from covering import covering, in_the_system_run
 from fitted_methods import DEMO_METHODS
 from loguru import logger
 from memory_errors import TOO_MUCH
@@ -51,14 +52,6 @@ def lm() -> LlavaFixattn:
     return make()
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def in_order() -> bool:
     """Say whether several images keep their order under beams in this version."""
     return Llava(Checkpoint.find("demo", "main").config).keeps_images_in_order_under_beams()
@@ -76,7 +69,10 @@ def naive_answer(lm: LlavaFixattn, doc: Doc, **kwargs: Any) -> tuple[str, bool, 
     return text, int(row[-1]) == processor.tokenizer.eos_token_id, inputs["input_ids"].shape[1], len(row)
 
 
-@pytest.mark.parametrize("method", [name for name in DEMO_METHODS if name != "nucleus"])  # which draws
+@pytest.mark.parametrize(
+    "method",
+    in_the_system_run([name for name in DEMO_METHODS if name != "nucleus"], but=["fixattn", "brief"]),  # nucleus draws
+)
 def test_batches_give_the_answers_of_single_documents_in_the_order_of_the_requests(method: str) -> None:
     lm = make(method=method, **DEMO_METHODS[method])
     with torch.no_grad():  # so that some answers end by themselves and some at the cap
@@ -103,6 +99,7 @@ def test_the_record_holds_the_constants_that_were_looked_up(monkeypatch: pytest.
     assert found.identity() != make(method="adhh", heads="1:3").identity()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("conversation", ["llava_v1", "pai"])
 def test_every_prompt_form_batches(conversation: str) -> None:
     lm = make(conversation=conversation)
@@ -135,8 +132,7 @@ def ask_about_two_pictures() -> list[Doc]:
     return [{"text": words[index % 3] + " no" * (index % 2), "pictures": [picture(index % 2)]} for index in range(12)]
 
 
-@pytest.mark.parametrize("rows", [1, 2, 6])
-@pytest.mark.parametrize("method", ["vanilla", "fixattn"])
+@pytest.mark.parametrize(("rows", "method"), covering([1, 2, 6], ["vanilla", "fixattn"]))
 def test_questions_about_one_picture_share_its_encoding_and_its_prefill(method: str, rows: int) -> None:
     lm = make(docs=ask_about_two_pictures(), method=method, batch_size=rows)
     results = lm.generate_until(requests(range(12)))
@@ -163,8 +159,7 @@ def test_pictures_by_their_files_are_neighbours_and_opened_once(
     assert lm.counts["image_prompts_computed"] == 2
 
 
-@pytest.mark.parametrize("kind", ["generate_until", "generate_until_multi_round"])
-@pytest.mark.parametrize("error", TOO_MUCH)
+@pytest.mark.parametrize(("error", "kind"), covering(TOO_MUCH, ["generate_until", "generate_until_multi_round"]))
 def test_where_memory_runs_out_smaller_batches_give_the_same_answers(
     lm: LlavaFixattn, error: Exception, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +185,7 @@ def limited(lm: LlavaFixattn, rows: int, error: Exception, answered: list[Any] |
     return limited
 
 
+@pytest.mark.system
 def test_batches_that_memory_has_halved_stay_the_same_after_an_interruption(
     lm: LlavaFixattn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,9 +9,7 @@ import re
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ import pytest
 import torch
 from lmms_eval.caching.response_cache import ResponseCache
 from loguru import logger
+from processes import LONGEST, held_in_its_second_batch
 from shapes_task import TASK, make, requests
 
 from lmms_fixattn.harness.model import LlavaFixattn
@@ -129,13 +128,12 @@ def test_a_lock_of_a_killed_merge_is_removed_and_that_of_a_running_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     lock = tmp_path / "runs" / ".merge.lock"
-    gone = subprocess.Popen(["true"])
-    gone.wait()
+    gone = 99_999_999  # above the highest number that the kernel gives a process
     lock.mkdir(parents=True)
-    (lock / "owner.json").write_text(json.dumps({"pid": gone.pid, "hostname": socket.gethostname()}))
-    began = time.monotonic()
-    expected, _ = run(tmp_path, monkeypatch)
-    assert time.monotonic() - began < 50  # lmms-eval waits 60 seconds, and does not merge
+    (lock / "owner.json").write_text(json.dumps({"pid": gone, "hostname": socket.gethostname()}))
+    with monkeypatch.context() as impatient:
+        impatient.setattr(time, "sleep", lambda seconds: pytest.fail("lmms-eval waits for the lock to go"))
+        expected, _ = run(tmp_path, monkeypatch)
     assert len(rows(tmp_path)) == len(expected)
     assert any("which a killed run left" in line for line in said)
 
@@ -143,58 +141,22 @@ def test_a_lock_of_a_killed_merge_is_removed_and_that_of_a_running_one_is_not(
     os.utime(lock, (0, 0))
     run(tmp_path, monkeypatch, finalize=False)
     assert not lock.exists()
-    for owner in ({"pid": os.getpid(), "hostname": socket.gethostname()}, {"pid": gone.pid, "hostname": "elsewhere"}):
+    for owner in ({"pid": os.getpid(), "hostname": socket.gethostname()}, {"pid": gone, "hostname": "elsewhere"}):
         lock.mkdir(exist_ok=True)
         (lock / "owner.json").write_text(json.dumps(owner))
         run(tmp_path, monkeypatch, finalize=False)
         assert lock.exists()
 
 
-SLOW = """
-    import sys, time
-
-    from lmms_eval.cli.dispatch import main
-    from lmms_fixattn.harness.model import LlavaFixattn
-
-    generate, calls = LlavaFixattn._generate, []
-
-    def slow(self, inputs, settings):
-        calls.append(1)
-        if len(calls) == 2:
-            open("mark", "w").close()
-            time.sleep(600)
-        return generate(self, inputs, settings)
-
-    LlavaFixattn._generate = slow
-    main()
-"""
-
-
 @pytest.mark.system
 @pytest.mark.parametrize(("number", "cached"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_a_signal_ends_a_run_of_lmms_eval_in_one_line(tmp_path: Path, number: signal.Signals, cached: bool) -> None:
-    (tmp_path / "driver.py").write_text(textwrap.dedent(SLOW))
     command = "eval --model llava_fixattn --model_args pretrained=demo,device=cpu --tasks chair_demo --limit 2 "
     command += "--batch_size 2 --output_path out --log_samples" + " --use_cache cache" * cached
-    running = subprocess.Popen(
-        [sys.executable, "driver.py", *command.split()],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        while not (tmp_path / "mark").exists():
-            assert running.poll() is None, running.stdout.read()  # type: ignore[union-attr]
-            time.sleep(0.1)
+    with held_in_its_second_batch("lmms_eval.cli.dispatch", command, tmp_path) as running:
         running.send_signal(number)
-        said, _ = running.communicate(timeout=120)
-    finally:
-        running.kill()
-        running.wait()
-        running.stdout.close()  # type: ignore[union-attr]
+        running.wait(LONGEST)
+    said = (tmp_path / "printed.txt").read_text()
     assert running.returncode == 128 + number
     assert "Traceback" not in said
     kept = "what was answered is kept in cache, and" if cached else "nothing of it is kept; with --use_cache DIR,"

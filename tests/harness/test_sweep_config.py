@@ -147,6 +147,7 @@ def test_a_configuration_that_is_nowhere_is_said_with_the_shipped_ones(tmp_path:
         read_plan(str(tmp_path / "there.yaml"))
 
 
+@pytest.mark.system
 def test_the_command_refuses_a_configuration_in_one_line_before_it_loads_lmms_eval(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(HEAD + "cells: [{name: a, method: pai, alpha: much}]")
     code = (
@@ -257,6 +258,7 @@ def test_the_ablations_show_what_was_published_and_nothing_where_the_paper_print
     assert not any(cell.published for name in shipped() if "demo" in name for cell in read_plan(name).cells)
 
 
+@pytest.mark.system
 def test_the_released_captions_have_the_published_figures_by_our_scorer(reference: Path) -> None:
     truth = read_ground_truth(reference / "chair" / "ground_truth_all.json.gz")
     analyser = make_analyser("lexicon")

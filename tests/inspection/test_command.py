@@ -29,6 +29,7 @@ def run(*arguments):
     return cli.main(["inspect", *map(str, arguments)])
 
 
+@pytest.mark.system
 @pytest.mark.usefixtures("one_load")
 @pytest.mark.parametrize("kind", command.PICTURES)
 def test_every_picture_is_drawn_from_no_options_with_its_numbers(kind, tmp_path, capsys):

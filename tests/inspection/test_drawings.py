@@ -60,6 +60,7 @@ def test_attention_draws_every_share_and_the_change():
     assert "A dog." in figure.get_suptitle()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("count", [5, 9])
 def test_attention_of_many_methods_wraps_and_leaves_no_panel_empty(count):
     several = [shares(f"fixattn alpha=0.{number} local_ratio=0.25", number) for number in range(count)]
@@ -252,6 +253,7 @@ def test_wrapping_keeps_every_word_within_the_width(width):
     assert all("\n" not in text[start:end] for start, end in lines)
 
 
+@pytest.mark.system
 def test_files_are_the_same_bytes_for_the_same_numbers_and_svg_keeps_text(tmp_path):
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmms_fixattn.methods.formulas.branches import Instructed, NoisedImage, Prefill, WithoutImage
+from lmms_fixattn.methods.formulas.branches import Inputs, Instructed, NoisedImage, Prefill, WithoutImage, counted
 
 HIDDEN = 3
 PER_IMAGE = 2
@@ -42,13 +42,18 @@ def make_prompt(batch, copies):
     def mask(*which):
         return torch.tensor([[kind in which for kind in row] for row in padded])
 
+    kept = ~mask("pad")
+    embeds = embeds.repeat_interleave(copies, dim=0)
+    # Positions of three axes, as models with multimodal rotary embeddings have: an image's differ by axis.
+    positions = counted(kept).expand(3, -1, -1) + mask("image") * torch.tensor([0, 1, 2])[:, None, None]
+    added = (embeds * mask("image")[..., None] / 7,)
     prompt = Prefill(
-        is_image=mask("image"),
-        is_bos=mask("bos"),
-        kept=~mask("pad"),
-        embeds=embeds.repeat_interleave(copies, dim=0),
+        inputs=Inputs(embeds, kept, positions, mask("image"), added),
+        picture=mask("image"),
+        start=mask("word", "image").long().argmax(dim=1, keepdim=True),
         pixels=pixels,
-        encode=features_of,
+        noise=lambda seed: torch.randn(3, 5, 5, generator=torch.Generator().manual_seed(seed)),
+        encode=lambda pixels: (features_of(pixels), (features_of(pixels) / 3,)),
         embed=lambda text: -torch.arange(1.0, 1 + HIDDEN * len(text.split())).view(-1, HIDDEN),
     )
     return prompt, padded
@@ -61,10 +66,14 @@ def features_of(pixels):
 
 def kept_rows(inputs):
     """What each row of a branch reads, without its padding, which must stand in front."""
-    embeds, kept = inputs
-    for keep in kept:
+    for keep in inputs.kept:
         assert keep[int((~keep).sum()) :].all()
-    return [embed[keep].tolist() for embed, keep in zip(embeds, kept, strict=True)]
+    return [embed[keep].tolist() for embed, keep in zip(inputs.embeds, inputs.kept, strict=True)]
+
+
+def positions_of(inputs, row):
+    """The positions of a row's tokens, without its padding: [axes, tokens]."""
+    return inputs.positions[:, row, inputs.kept[row]]
 
 
 @given(batches, st.integers(1, 3))
@@ -72,11 +81,19 @@ def test_without_image_every_other_token_stays_in_its_order(batch, copies):
     prompt, padded = make_prompt(batch, copies)
     inputs = WithoutImage().inputs(prompt)
     expected = [
-        [embed.tolist() for embed, kind in zip(prompt.embeds[row], kinds, strict=True) if kind in ("bos", "word")]
+        [
+            embed.tolist()
+            for embed, kind in zip(prompt.inputs.embeds[row], kinds, strict=True)
+            if kind in ("bos", "word")
+        ]
         for row, kinds in enumerate(padded)
     ]
     assert kept_rows(inputs) == expected
-    assert inputs[0].shape[1] == max(map(len, expected))
+    assert inputs.embeds.shape[1] == max(map(len, expected))
+    assert inputs.added == ()
+    assert not inputs.is_image.any()
+    for row, read in enumerate(expected):
+        assert positions_of(inputs, row).tolist() == [list(range(len(read)))] * 3
 
 
 def test_a_prompt_that_is_nothing_but_an_image_has_no_text_to_contrast_with():
@@ -91,10 +108,20 @@ def test_the_instruction_stands_behind_the_token_that_begins_the_sequence_before
     words = [[-1.0, -2.0, -3.0], [-4.0, -5.0, -6.0]]
     expected = []
     for row, kinds in enumerate(padded):
-        read = [embed.tolist() for embed, kind in zip(prompt.embeds[row], kinds, strict=True) if kind != "pad"]
+        read = [embed.tolist() for embed, kind in zip(prompt.inputs.embeds[row], kinds, strict=True) if kind != "pad"]
         begins = "bos" in kinds
         expected.append(read[:begins] + words + read[begins:])
-    assert kept_rows(Instructed("two words").inputs(prompt)) == expected
+    inputs = Instructed("two words").inputs(prompt)
+    assert kept_rows(inputs) == expected
+    for row, kinds in enumerate(padded):
+        begins, own = "bos" in kinds, positions_of(prompt.inputs, row)
+        if own.shape[1] > begins:
+            first = own[:, begins : begins + 1]
+            found = torch.cat([own[:, :begins], first, first + 1, own[:, begins:] + 2], dim=1)
+            assert torch.equal(positions_of(inputs, row), found)
+        image = [kind == "image" for kind in kinds if kind != "pad"]
+        assert inputs.is_image[row, inputs.kept[row]].tolist() == [*image[:begins], False, False, *image[begins:]]
+    torch.testing.assert_close(inputs.added[0], inputs.embeds * inputs.is_image[..., None] / 7)
 
 
 @settings(deadline=None)
@@ -102,16 +129,19 @@ def test_the_instruction_stands_behind_the_token_that_begins_the_sequence_before
 def test_each_noised_image_stands_where_its_image_stood_in_every_copy(batch, copies):
     prompt, padded = make_prompt(batch, copies)
     branch = NoisedImage(step=300, seed=4)
-    embeds, kept = branch.inputs(prompt)
-    features = iter(features_of(branch.noised(prompt.pixels)).view(-1, PER_IMAGE, HIDDEN))
+    inputs = branch.inputs(prompt)
+    embeds = inputs.embeds
+    features = iter(features_of(branch.noised(prompt.pixels, prompt.noise(4))).view(-1, PER_IMAGE, HIDDEN))
     for sample, (_, _, images) in enumerate(batch):
         own = [feature for _ in images for feature in next(features)]
         for row in range(sample * copies, (sample + 1) * copies):
             read = iter(own)
             for column, kind in enumerate(padded[row]):
-                expected = next(read) if kind == "image" else prompt.embeds[row, column]
+                expected = next(read) if kind == "image" else prompt.inputs.embeds[row, column]
                 assert torch.equal(embeds[row, column], expected)
-    assert kept is prompt.kept
+    assert inputs.kept is prompt.inputs.kept
+    assert inputs.positions is prompt.inputs.positions
+    torch.testing.assert_close(inputs.added[0], embeds * inputs.is_image[..., None] / 3)
 
 
 def test_a_noised_image_needs_pixels():
@@ -122,8 +152,8 @@ def test_a_noised_image_needs_pixels():
 
 @pytest.mark.parametrize(("step", "signal", "noise"), [(500, 0.863017, 0.505175), (999, 0.285042, 0.958515)])
 def test_the_noise_has_the_published_shares(step, signal, noise):
-    ones, zeros = (NoisedImage(step, seed=1).noised(torch.full((1, 3, 5, 5), value)) for value in (1.0, 0.0))
     drawn = torch.randn(3, 5, 5, generator=torch.Generator().manual_seed(1))
+    ones, zeros = (NoisedImage(step, 1).noised(torch.full((1, 3, 5, 5), value), drawn) for value in (1.0, 0.0))
     torch.testing.assert_close(ones - zeros, torch.full((1, 3, 5, 5), signal), atol=1e-6, rtol=0)
     torch.testing.assert_close(zeros[0], noise * drawn, atol=1e-5, rtol=0)
 
@@ -137,14 +167,11 @@ def test_the_noise_is_what_so_many_steps_of_diffusion_leave(step):
         signal *= math.sqrt(1 - rate)
         variance = (1 - rate) * variance + rate
     pixels = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-    drawn = torch.randn(3, 5, 5, generator=torch.Generator().manual_seed(9)).numpy()
-    expected = signal * pixels.numpy() + math.sqrt(variance) * drawn
-    np.testing.assert_allclose(NoisedImage(step, seed=9).noised(pixels).numpy(), expected, atol=1e-5)
+    drawn = torch.randn(3, 5, 5, generator=torch.Generator().manual_seed(9))
+    expected = signal * pixels.numpy() + math.sqrt(variance) * drawn.numpy()
+    np.testing.assert_allclose(NoisedImage(step, seed=9).noised(pixels, drawn).numpy(), expected, atol=1e-5)
 
 
-def test_the_noise_is_the_same_for_an_image_in_any_batch_and_keeps_the_precision_of_the_pixels():
+def test_noising_keeps_the_precision_of_the_pixels():
     pixels = torch.randn(4, 3, 5, 5, dtype=torch.float16)
-    branch = NoisedImage(step=600, seed=3)
-    assert torch.equal(branch.noised(pixels)[2:3], branch.noised(pixels[2:3]))
-    assert branch.noised(pixels).dtype == torch.float16
-    assert not torch.equal(branch.noised(pixels), NoisedImage(step=600, seed=4).noised(pixels))
+    assert NoisedImage(step=600, seed=3).noised(pixels, torch.randn(3, 5, 5)).dtype == torch.float16

@@ -1,4 +1,4 @@
-"""What every method inherits, whatever it does. A new one is covered by its line in METHODS and one in NEUTRAL."""
+"""What every method inherits, whatever it does: a new one is covered by its line in METHOD_CASES."""
 
 from __future__ import annotations
 
@@ -7,96 +7,14 @@ import dataclasses
 import pytest
 import torch
 from fitted_methods import fitted
+from method_cases import METHOD_CASES
 from query_rows import make_rows
-from statistics_files import statistics_file
 from tiny_llava import WordTokenizer, batch, make_prompt, text_model
 
 from lmms_fixattn import METHODS, intervene, make_method
 
-NEUTRAL = {
-    "vanilla": {},
-    "pai": {"alpha": 0, "gamma": 1},
-    "fixattn": {"alpha": 0, "beta": 0, "gamma": 1},
-    "hgai": {"alpha": 0},
-    "vaf": {"enhance": 1, "suppress": 1},
-    "spin": {"factor": 1},
-    "adhh": {"threshold": 1.01},
-    "var": {"p": 1},
-    "iat": {"alpha": 0},
-    "adaiat": {"alpha": 0},
-    "truncate": {"words": 1000},
-    "brief": {"sentences": 0},
-    "beam": {"beams": 1},
-    "nucleus": {"temperature": 0},
-    "vcd": {"alpha": 0},
-    "icd": {"alpha": 0},
-    "m3id": {"rate": 0},
-    "dola": {"alpha": 0},
-    "deco": {"alpha": 0},
-    "repetition_penalty": {"penalty": 1},
-    "no_repeat_ngram": {"size": 0},
-}
-"""Settings with which a method does nothing."""
-
-EDITS = {
-    "pai": (("image",), ()),
-    "fixattn": (("image",), ()),
-    "hgai": (("image",), ()),
-    "vaf": (("before", "image"), ()),
-    "spin": ((), ("before", "image", "after", "generated")),
-    "adhh": ((), ("after", "generated")),
-    "var": ((), ("before", "image", "after")),
-    "iat": (("generated",), ()),
-    "adaiat": ((), ("before", "image", "after", "generated")),
-}
-"""The columns whose scores, and whose weights, a method that edits attention changes of its own."""
-
-MOVES = {
-    "alpha": [{"alpha": 1.4}],
-    "beta": [{"beta": 1.9}],
-    "local_ratio": [{"local_ratio": 0.6}],
-    "spatial_ratio": [{"spatial_ratio": 0.3}],
-    "spatial": [{"spatial": "received", "spatial_ratio": 0.3}, {"spatial": "released", "spatial_ratio": 0.3}],
-    "selection": [{"selection": "random"}],
-    "draw": [{"selection": "random", "draw": 7}, {"selection": "random"}],
-    "layers": [{"layers": "0-4"}],
-    "gamma": [{"gamma": 1.7}],
-    "cutoff": [{"cutoff": 0.9}],
-    "released_first_token": [{"released_first_token": False}, {"released_first_token": True}],
-    "head_modulation": [{"head_modulation": "proportional"}],
-    "g_max": [{"head_modulation": "proportional", "g_max": 0.6}, {"head_modulation": "proportional"}],
-    "share": [{"head_modulation": "top", "share": 0.9}, {"head_modulation": "top"}],
-    "enhance": [{"enhance": 1.9}],
-    "suppress": [{"suppress": 0.4}],
-    "kept": [{"kept": 0.5}],
-    "factor": [{"factor": 0.7}],
-    "heads": [{"heads": "[2:1,3:5]"}],
-    "threshold": [{"threshold": 0.01}],
-    "sink_dims": [{"sink_dims": "[5]"}],
-    "tau": [{"tau": 2.1}],
-    "rho": [{"rho": 0.1}],
-    "image_mass": [{"image_mass": 0.8}],
-    "p": [{"p": 0.1}],
-    "statistics": [{"statistics": statistics_file(text_model(key_heads=3), seed=1)}],
-    "clamp": [{"clamp": False}],
-    "noise_step": [{"noise_step": 900}],
-    "seed": [{"seed": 7}],
-    "rate": [{"rate": 0.3}],
-    "top_k": [{"top_k": 2}],
-    "words": [{"words": 1}],
-    "sentences": [{"sentences": 1}],
-    "beams": [{"beams": 3}],
-    "top_p": [{"top_p": 0.3}],
-    "temperature": [{"temperature": 0.4}],
-    "penalty": [{"penalty": 1.9}],
-    "size": [{"size": 2}],
-}
-"""By hyper-parameter, settings that must give other scores than each other, or than the defaults where there is one."""
-
-CHECKS = {"digest"}
-"""Hyper-parameters that hold what a run was made with, and move nothing."""
-
 parameters = [(name, field.name) for name in METHODS for field in dataclasses.fields(METHODS[name])]
+MOVED = [(name, parameter) for name, case in METHOD_CASES.items() for parameter in case.moves]
 
 
 def scores(model, method, prompts):
@@ -115,10 +33,20 @@ def differ(one, other, by):
     return (one - other).masked_fill(~one.isfinite(), 0).abs().max() > by
 
 
-def test_every_method_has_a_neutral_setting_and_a_test_file(request):
-    editing = {name for name in METHODS if fitted(name).edited_layers is not None}
-    assert set(NEUTRAL) == set(METHODS)
-    assert set(EDITS) == editing
+EDITING = [name for name, case in METHOD_CASES.items() if case.edits_scores or case.edits_weights]
+
+
+def test_every_method_has_its_line_of_cases_and_a_test_file(request):
+    assert list(METHOD_CASES) == list(METHODS)
+    for name, case in METHOD_CASES.items():
+        method = fitted(name)
+        assert (name in EDITING) == (method.edited_layers is not None), f"{name}: say which columns it edits"
+        parameters = {field.name for field in dataclasses.fields(method)}
+        assert case.moves.keys() | case.unmoving == parameters, f"{name}: say what moves each hyper-parameter"
+        acts = method.edited_layers is not None or method.guides or name == "vanilla"
+        assert acts == bool(case.formula) == bool(case.by_hand) == (case.recorded is not None), (
+            f"{name}: formula, cases"
+        )
     files = {path.name for path in request.path.parent.glob("test_*.py")}
     assert {f"test_{method.__module__.rpartition('.')[2]}.py" for method in METHODS.values()} <= files
 
@@ -126,7 +54,7 @@ def test_every_method_has_a_neutral_setting_and_a_test_file(request):
 @pytest.mark.parametrize("name", METHODS)
 def test_neutral_settings_equal_the_untouched_model(llava, name):
     prompts = [make_prompt(seed=50), make_prompt(seed=51, images=2)]
-    method = fitted(name, **NEUTRAL[name])
+    method = fitted(name, **METHOD_CASES[name].neutral)
     inputs = batch(prompts)
     out = llava.generate(
         **inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False, output_scores=True, return_dict_in_generate=True
@@ -136,23 +64,22 @@ def test_neutral_settings_equal_the_untouched_model(llava, name):
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "vanilla"])
-def test_the_defaults_are_really_on(llava, name):
+def test_the_defaults_change_the_scores_or_the_question(llava, name):
     prompts = [make_prompt(seed=52)]
     default, vanilla = (scores(llava, fitted(n), prompts) for n in (name, "vanilla"))
     assert differ(default, vanilla, by=1e-2) or make_method(name).ask("What is it?") != "What is it?"
 
 
-@pytest.mark.parametrize(("name", "parameter"), [pair for pair in parameters if pair[1] not in CHECKS])
+@pytest.mark.parametrize(("name", "parameter"), MOVED)
 def test_every_hyper_parameter_moves_the_scores(grouped_llava, name, parameter):
     prompts = [make_prompt(seed=53)]
-    other, *base = MOVES[parameter]
-    moved, still = (fitted(name, key_heads=3, **settings) for settings in (other, base[0] if base else {}))
+    moved, still = (fitted(name, key_heads=3, **settings) for settings in METHOD_CASES[name].moved(parameter))
     if moved.ask("What is it?") == still.ask("What is it?"):
         assert differ(*(scores(grouped_llava, method, prompts) for method in (moved, still)), by=1e-3)
 
 
 @pytest.mark.parametrize("settings", [{}, {"head_modulation": "proportional"}])
-@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize("name", EDITING)
 def test_only_its_own_columns_change_and_masked_keys_stay_masked(name, settings):
     parameters = {field.name for field in dataclasses.fields(METHODS[name])}
     settings = {key: value for key, value in {"gamma": 1, **settings}.items() if key in parameters}
@@ -177,7 +104,8 @@ def test_only_its_own_columns_change_and_masked_keys_stay_masked(name, settings)
         kinds = {kind: getattr(rows.columns, kind)[:, 0] for kind in ("before", "image", "after")}
         kinds = {kind: torch.nn.functional.pad(mask, (0, keys - 17)) for kind, mask in kinds.items()}
         kinds["generated"] = (torch.arange(keys) >= 17) & rows.columns.has_image[:, 0]
-        for changed, own in ((rows.scores != before, EDITS[name][0]), (weights != between, EDITS[name][1])):
+        case = METHOD_CASES[name]
+        for changed, own in ((rows.scores != before, case.edits_scores), (weights != between, case.edits_weights)):
             allowed = sum((kinds[kind] for kind in own), torch.zeros(3, keys, dtype=torch.bool))
             assert not (changed.any(dim=1) & ~allowed.bool()).any()
             touched |= bool(changed.any())

@@ -26,7 +26,7 @@ def test_summary_wins_over_local_and_spatial_joins_local():
     first = torch.tensor([[0.9, 0.8, 0.1, 0.2, 0.3, 0.15, 0.12, 0.11]])
     second_last = torch.tensor([[9.0, 0.1, 0.11, 0.12, 0.1, 0.11, 0.12, 0.1]])
     received = torch.tensor([[0.1, 0.1, 0.1, 5.0, 0.1, 0.1, 0.1, 0.1]])
-    vision = VisionAttention(False, first, second_last, received)
+    vision = VisionAttention(first, second_last, received)
     gains = make_method("fixattn", spatial_ratio=0.125).select(vision)
     torch.testing.assert_close(gains, torch.tensor([[0.4, 0.7, 0.0, 0.7, 0.0, 0.0, 0.0, 0.0]]))
 
@@ -34,7 +34,7 @@ def test_summary_wins_over_local_and_spatial_joins_local():
 def test_random_tokens_are_as_many_and_as_strong_as_the_selected_ones():
     draw = torch.Generator().manual_seed(1)
     first, second_last = torch.rand(3, 96, generator=draw), torch.rand(3, 96, generator=draw) ** 9
-    vision = VisionAttention(False, first, second_last, fingerprint=torch.tensor([7, 8, 11]))
+    vision = VisionAttention(first, second_last, fingerprint=torch.tensor([7, 8, 11]))
     method = make_method("fixattn", selection="random")
     assert "fingerprint" in method.vision_parts - make_method("fixattn").vision_parts
     chosen, drawn = make_method("fixattn").select(vision), method.select(vision)

@@ -70,6 +70,7 @@ def ours(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=site.parent, check=False)
 
 
+@pytest.mark.system
 def test_it_is_listed_and_told_about_and_a_broken_one_costs_nobody_the_others(packaged: Path) -> None:
     listing = ours(packaged, "methods", "--format", "json")
     assert {"pai", "toy"} < {method["name"] for method in json.loads(listing.stdout)}

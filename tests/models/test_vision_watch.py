@@ -7,7 +7,6 @@ import copy
 import pytest
 import torch
 
-from lmms_fixattn.methods.views import VisionAttention
 from lmms_fixattn.models.vision_watch import watch_vision
 
 PARTS = frozenset({"cls_first", "cls_second_last", "received_first", "released_first", "fingerprint"})
@@ -21,7 +20,7 @@ def tower(llava):
 def test_every_part_equals_the_eager_attention_weights(tower):
     pixels = torch.randn(3, 3, 35, 35, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        with watch_vision(tower, PARTS, has_class_token=False) as watch:
+        with watch_vision(tower, PARTS) as watch:
             tower(pixels)
         tower.set_attn_implementation("eager")
         weights = tower(pixels, output_attentions=True).attentions
@@ -34,12 +33,12 @@ def test_every_part_equals_the_eager_attention_weights(tower):
 
 
 def test_only_what_is_asked_for_is_read(tower):
-    with torch.no_grad(), watch_vision(tower, frozenset({"cls_first"}), has_class_token=False) as watch:
+    with torch.no_grad(), watch_vision(tower, frozenset({"cls_first"})) as watch:
         tower(torch.zeros(1, 3, 35, 35))
     seen = watch.take()
     assert seen.cls_first is not None
     assert seen.cls_second_last is seen.received_first is seen.released_first is seen.fingerprint is None
-    with watch_vision(tower, frozenset(), has_class_token=False) as watch:
+    with watch_vision(tower, frozenset()) as watch:
         tower(torch.zeros(1, 3, 35, 35))
     assert watch.take() is None
 
@@ -47,7 +46,7 @@ def test_only_what_is_asked_for_is_read(tower):
 def test_a_picture_has_the_fingerprint_of_its_own_pixels_whatever_it_is_encoded_with(tower):
     pixels = torch.randn(3, 3, 35, 35, generator=torch.Generator().manual_seed(0))
     pixels[2] = pixels[0]
-    with torch.no_grad(), watch_vision(tower, frozenset({"fingerprint"}), has_class_token=False) as watch:
+    with torch.no_grad(), watch_vision(tower, frozenset({"fingerprint"})) as watch:
         tower(pixels)
         first, second, third = watch.take().fingerprint.tolist()
         tower(pixels[1:2])
@@ -56,20 +55,14 @@ def test_a_picture_has_the_fingerprint_of_its_own_pixels_whatever_it_is_encoded_
 
 
 def test_no_hook_outlives_the_block(tower):
-    with pytest.raises(KeyError), watch_vision(tower, PARTS, has_class_token=False):
+    with pytest.raises(KeyError), watch_vision(tower, PARTS):
         raise KeyError
     assert not any(module._forward_pre_hooks for module in tower.modules())
-
-
-def test_the_class_token_gets_a_zero_where_the_decoder_sees_it():
-    values = torch.tensor([[0.5, 0.25]])
-    assert VisionAttention(True).per_token(values).tolist() == [[0.0, 0.5, 0.25]]
-    assert VisionAttention(False).per_token(values).tolist() == [[0.5, 0.25]]
 
 
 def test_what_is_no_clip_tower_is_refused():
     with (
         pytest.raises(ValueError, match=r"needs a CLIP vision tower .* got Linear; method=pai"),
-        watch_vision(torch.nn.Linear(2, 2), PARTS, has_class_token=False),
+        watch_vision(torch.nn.Linear(2, 2), PARTS),
     ):
         pass

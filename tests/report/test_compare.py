@@ -269,6 +269,7 @@ def test_json_holds_every_column_with_its_bounds() -> None:
     assert len(found["curve"]["recall"]) == len(found["curve"]["chair_s"])
 
 
+@pytest.mark.system
 def test_the_released_captions_give_the_published_table_and_the_verdict(reference: Path) -> None:
     folder = reference / "chair"
     runs = [read_run(str(path)) for path in sorted(folder.glob("r*.jsonl.gz"))]
@@ -299,6 +300,7 @@ def test_the_released_captions_give_the_published_table_and_the_verdict(referenc
                 assert "loses recall" in row.verdict
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("group", "baseline", "method", "delta", "better"),
     [("adaiat", "greedy", "adaiat", -4.1, False), ("deco", "sampling", "deco", -13.2, True)],

@@ -115,6 +115,7 @@ def test_without_truth_or_of_an_unknown_baseline_the_error_says_what_to_do(
         assert f"expected a whole number {said}" in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_output_holds_every_form_and_the_plots(tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [caption_file(tmp_path / "a.jsonl", 0), caption_file(tmp_path / "b.jsonl", 1)]
     out = tmp_path / "out"

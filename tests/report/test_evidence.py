@@ -278,6 +278,7 @@ def released(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Evide
     return gather(entries, read_files(entries, folder), truth, LEXICON)
 
 
+@pytest.mark.system
 def test_the_shipped_table_and_picture_are_those_of_the_released_captions(released: Evidence) -> None:
     page = (DOCS / "evidence.md").read_text(encoding="utf-8")
     block = page.partition("<!-- lmms-fixattn evidence docs/evidence/index.json -->\n\n")[2].partition(
@@ -302,6 +303,7 @@ def numbers(found: Any) -> list[float]:
     return [found] if isinstance(found, int | float) and not isinstance(found, bool) else []
 
 
+@pytest.mark.system
 def test_what_the_page_says_in_words_is_what_the_table_shows(released: Evidence, reference: Path) -> None:
     lines = {(group.name, line.entry.name): line for group in released.groups for line in group.lines}
     assert len(lines) == 22

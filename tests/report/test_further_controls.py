@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from lmms_fixattn.report.compare import Row, compare
 from lmms_fixattn.report.runs import Run, read_run
 from lmms_fixattn.scoring import chair
@@ -30,6 +32,7 @@ def line(row: Row) -> str:
     return f"| {row.name} | {row.columns['words'].value:.1f} | {' | '.join(figures)} |"
 
 
+@pytest.mark.system
 def test_the_page_shows_what_they_say_of_released_captions_and_of_cuts_and_repeats(reference: Path) -> None:
     folder = reference / "chair"
     names = {"a0.3 b0.7": "a0.3_b0.7_g1.1", "a0.7 b0.3": "a0.7_b0.3_g1.1", "a0.7 b0.4 s0.05": "a0.7_b0.4_g1.1_s0.05"}

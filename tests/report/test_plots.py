@@ -118,6 +118,7 @@ def test_the_numbers_beside_a_forest_plot_are_whole_and_by_themselves(comparison
             assert not [other for other in figure.axes if box.overlaps(other.bbox)]
 
 
+@pytest.mark.system
 def test_names_are_written_as_they_are(comparison: Comparison) -> None:
     rows = tuple(replace(row, name=f"{row.name}$_{number}$") for number, row in enumerate(comparison.rows))
     odd = replace(comparison, rows=rows, baseline=rows[0].name)
@@ -157,6 +158,7 @@ def test_the_position_plot_draws_the_rates_of_each_run_over_the_baselines(compar
         assert len(axes.collections) == 2
 
 
+@pytest.mark.system
 def test_plots_are_the_same_bytes_again_and_their_text_is_text(comparison: Comparison, tmp_path: Path) -> None:
     paths = plots.write_plots(comparison, tmp_path / "once")
     names = ["truncation", "recall", "position", "position_words"]
@@ -170,6 +172,7 @@ def test_plots_are_the_same_bytes_again_and_their_text_is_text(comparison: Compa
         assert picture.width > 1000
 
 
+@pytest.mark.system
 def test_svgs_of_one_page_share_no_id_and_name_no_address(comparison: Comparison) -> None:
     parts = {
         f"{name}{kind}": plots.svg(figure, f"{name}{kind}")

@@ -67,7 +67,7 @@ def test_no_word_names_two_objects_and_none_can_never_match() -> None:
         ("bow tie seat toilet", ["tie", "toilet"], 3),
     ],
 )
-def test_rules(lemmas: str, objects: list[str], words: int) -> None:
+def test_lemmas_give_these_objects_and_number_of_words(lemmas: str, objects: list[str], words: int) -> None:
     assert mentions(lemmas.split()) == (objects, words)
 
 

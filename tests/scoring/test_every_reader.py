@@ -22,7 +22,7 @@ pytestmark = [  # of tags that a picture can do without, and of large ones
 ]
 
 FEW, MANY = 60, 2000
-LONGEST = 2.0  # seconds of a processor: a busy machine is nobody's fault
+LONGEST = 2.0  # seconds of a processor, of which a read takes thousandths: a busy machine is nobody's fault
 PACKAGE = Path(lmms_fixattn.__file__).parent
 
 

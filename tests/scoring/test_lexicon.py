@@ -54,7 +54,7 @@ PLURALS = {
         ("a traffic-light", []),
     ],
 )
-def test_by_hand(caption: str, objects: list[str]) -> None:
+def test_captions_mention_these_objects(caption: str, objects: list[str]) -> None:
     assert LEXICON.mentions(caption).objects == objects
 
 

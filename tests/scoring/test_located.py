@@ -57,7 +57,7 @@ captions = st.lists(
         ("a dog.The cat cannot", [("cat", "cat")]),
     ],
 )
-def test_by_hand(caption: str, places: list[tuple[str, str]]) -> None:
+def test_objects_are_located_at_these_words_of_the_caption(caption: str, places: list[tuple[str, str]]) -> None:
     assert [(word, caption[start:end]) for word, start, end in LEXICON.located(caption)] == places
 
 

@@ -29,7 +29,9 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("answer", "official", "pai", "exact", "unparsed"), ANSWERS)
-def test_parsers(answer: str, official: str, pai: str, exact: str | None, unparsed: bool) -> None:
+def test_each_parser_reads_an_answer_as_its_source_does(
+    answer: str, official: str, pai: str, exact: str | None, unparsed: bool
+) -> None:
     assert pope.parse_answer(answer) == official
     assert pope.parse_answer(answer, "official") == official
     assert pope.parse_answer(answer, "pai") == pai

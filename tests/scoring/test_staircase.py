@@ -50,7 +50,7 @@ def test_steps_band_and_distance_are_the_definition_in_every_draw(seed: int) -> 
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(expected[1:], [2.5, 97.5])))
 
 
-def test_by_hand() -> None:
+def test_the_steps_of_four_methods_are_those_worked_out_by_hand() -> None:
     at = {"base": (80.0, 50.0), "truncate": (60.0, 20.0), "beam": (70.0, 55.0), "brief": (40.0, 20.0)}
     once = {
         name: {"recall": (recall, np.array([recall])), "chair_s": (chair_s, np.array([chair_s]))}

@@ -52,7 +52,7 @@ def same_quotes(tokens: list[str]) -> list[str]:
         ("a teddy-bear", ["a", "teddy-bear"]),
     ],
 )
-def test_by_hand(text: str, tokens: list[str]) -> None:
+def test_texts_are_split_into_these_tokens(text: str, tokens: list[str]) -> None:
     assert tokenise(text) == tokens
 
 

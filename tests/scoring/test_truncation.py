@@ -408,6 +408,7 @@ def captions_of_a_model(source: np.random.Generator, images: int, words: int) ->
     }
 
 
+@pytest.mark.system
 def test_a_method_that_only_says_less_is_at_no_distance_in_95_of_100_samples() -> None:
     source = np.random.default_rng(0)
     images, simulations = 60, 400
@@ -462,6 +463,7 @@ def test_captions_cut_in_proportion_beat_equal_cuts_and_do_not_beat_the_set(refe
     assert share.chair_s[60] == pytest.approx(best, abs=1e-6)
 
 
+@pytest.mark.system
 def test_of_pure_brevity_nothing_is_said_and_what_does_more_is_found(reference: Path) -> None:
     spec = importlib.util.spec_from_file_location("brevity_nulls", NULLS)
     assert spec is not None

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from method_cases import METHOD_CASES
 from statistics_files import statistics_file
 from tiny_llava import text_model
 
@@ -17,8 +18,6 @@ from lmms_fixattn.methods.text_model import TextModel
 _FOLDER = tempfile.TemporaryDirectory()
 atexit.register(_FOLDER.cleanup)  # at its end the interpreter would warn
 _DEMO = TextModel("llama", 128, 4, 4, 4)
-_SHORT: dict[str, dict[str, Any]] = {"truncate": {"words": 2}, "no_repeat_ngram": {"size": 1}}
-"""What acts on answers of a few tokens."""
 _SINKS = {text_model(): "[6,23]", text_model(3): "[6,23]", _DEMO: "[6,67]"}
 """Dimensions in which some states of these models are large, and others are not."""
 
@@ -34,7 +33,7 @@ def _settings(name: str, text: TextModel) -> dict[str, Any]:
 
 def fitted(name: str, key_heads: int = 6, **settings: Any) -> Method:
     """Make a method that fits the model of ``tiny_llava``, and acts on answers of a few tokens."""
-    return make_method(name, **_settings(name, text_model(key_heads)) | _SHORT.get(name, {}) | settings)
+    return make_method(name, **_settings(name, text_model(key_heads)) | dict(METHOD_CASES[name].short) | settings)
 
 
 DEMO_METHODS = {name: _settings(name, _DEMO) for name in METHODS}

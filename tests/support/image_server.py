@@ -6,7 +6,6 @@ import io
 import socket
 import struct
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any
 
 from loopback import LoopbackServer
 from PIL import Image
+from processes import LONGEST
 
 Fault = Callable[[BaseHTTPRequestHandler, bytes], None]
 
@@ -65,11 +65,11 @@ def reset(handler: BaseHTTPRequestHandler, _whole: bytes) -> None:
     handler.connection.close()
 
 
-def after(seconds: float) -> Fault:
-    """Answer with the image, but late."""
+def held_until(event: threading.Event) -> Fault:
+    """Answer with the image, but not before an event."""
 
     def answer(handler: BaseHTTPRequestHandler, whole: bytes) -> None:
-        time.sleep(seconds)
+        event.wait(LONGEST)
         sent(bytes)(handler, whole)
 
     return answer

@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from loopback import LoopbackServer
+from loopback import LoopbackServer, hang
 
 Fault = Callable[["Handler", bytes], None]
 _LARGE = (".safetensors", ".parquet", ".model")
@@ -129,20 +129,26 @@ def truncated(handler: Handler, body: bytes) -> None:
     handler.close_connection = True
 
 
-def slow(seconds: float) -> Fault:
-    """Send the file in four pieces with pauses that add up to this."""
+def in_pieces(handler: Handler, body: bytes) -> None:
+    """Send the file in four pieces, each with a pause before it."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    quarter = len(body) // 4 + 1
+    for start in range(0, len(body), quarter):
+        time.sleep(0.1)
+        handler.wfile.write(body[start : start + quarter])
+        handler.wfile.flush()
 
-    def answer(handler: Handler, body: bytes) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        quarter = len(body) // 4 + 1
-        for start in range(0, len(body), quarter):
-            time.sleep(seconds / 4)
-            handler.wfile.write(body[start : start + quarter])
-            handler.wfile.flush()
 
-    return answer
+def halfway(handler: Handler, body: bytes) -> None:
+    """Promise the file, send half of it, and no more until the server is closed."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body[: len(body) // 2])
+    handler.wfile.flush()
+    hang(handler)
 
 
 class StandInHub(LoopbackServer):

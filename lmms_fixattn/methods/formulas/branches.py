@@ -3,9 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the text model reads of a batch of prompts, padded on the left.
+
+    Attributes:
+        embeds: image features in their places, [rows, width, hidden size].
+        kept: bool [rows, width], False at padding.
+        positions: int64 [rows, width], or [axes, rows, width] where a position has several.
+        is_image: bool [rows, width], True at image tokens.
+        added: what is added to the states behind the first layers, one each, 0 outside image tokens: [rows, width,
+            hidden size] each. Most model families have none.
+    """
+
+    embeds: torch.Tensor
+    kept: torch.Tensor
+    positions: torch.Tensor
+    is_image: torch.Tensor
+    added: tuple[torch.Tensor, ...] = ()
+
+    def ordered(self, order: torch.Tensor) -> Inputs:
+        """Return the columns that ``order`` names, int64 [rows, columns]."""
+        return Inputs(
+            _of_columns(self.embeds, order),
+            self.kept.gather(1, order),
+            self.positions.gather(-1, order.expand(*self.positions.shape[:-2], -1, -1)),
+            self.is_image.gather(1, order),
+            tuple(_of_columns(one, order) for one in self.added),
+        )
+
+    def aligned_right(self, keep: torch.Tensor) -> Inputs:
+        """Leave out what is not kept; rows keep their order and end together, padded on the left."""
+        width = int(keep.sum(dim=1).max())
+        order = keep.long().argsort(dim=1, stable=True)[:, -width:]
+        return replace(self.ordered(order), kept=keep.gather(1, order))
+
+
+def counted(kept: torch.Tensor) -> torch.Tensor:
+    """Return the positions of tokens that follow each other, 0 at padding: int64 [rows, width]."""
+    return (kept.long().cumsum(dim=1) - 1).clamp_min(0)
 
 
 @dataclass(frozen=True)
@@ -13,31 +54,28 @@ class Prefill:
     """A batch of prompts as its prefill sees them, after any expansion for beams or samples.
 
     Attributes:
-        is_image: bool [rows, prompt], True at image tokens.
-        is_bos: bool [rows, prompt], True at the token that begins a sequence, where the model has one.
-        kept: bool [rows, prompt], False at padding.
-        embeds: what the text model reads, image features in their places, [rows, prompt, hidden size].
-        pixels: what the vision tower was given, [images, 3, height, width]; None where no image was encoded.
-        encode: from pixels like these, the features of all images one after the other, [image tokens, hidden size].
+        inputs: what the text model reads.
+        picture: bool [rows, prompt], True at image tokens and at what the prompt's form puts around them.
+        start: int64 [rows, 1], the column before which a further instruction stands.
+        pixels: the ``pixel_values`` that image features were made of; None where no image was encoded.
+        noise: from a seed, noise of the pixels' shape that is the same for every image.
+        encode: from pixels like these, the features of all images one after the other, [image tokens, hidden size], and
+            those of ``inputs.added``.
         embed: from a text, the embeddings of its tokens without a beginning-of-sequence token, [tokens, hidden size].
     """
 
-    is_image: torch.Tensor
-    is_bos: torch.Tensor
-    kept: torch.Tensor
-    embeds: torch.Tensor
+    inputs: Inputs
+    picture: torch.Tensor
+    start: torch.Tensor
     pixels: torch.Tensor | None
-    encode: Callable[[torch.Tensor], torch.Tensor]
+    noise: Callable[[int], torch.Tensor]
+    encode: Callable[[torch.Tensor], tuple[torch.Tensor, tuple[torch.Tensor, ...]]]
     embed: Callable[[str], torch.Tensor]
-
-
-Inputs = tuple[torch.Tensor, torch.Tensor]
-"""Embeddings [rows, width, hidden size] and which of them count, bool [rows, width]."""
 
 
 @dataclass(frozen=True)
 class WithoutImage:
-    """The same prompt without its image tokens."""
+    """The same prompt without its image."""
 
     def inputs(self, prompt: Prefill) -> Inputs:
         """Return what the branch reads.
@@ -45,10 +83,12 @@ class WithoutImage:
         Raises:
             ValueError: a prompt holds nothing but its image.
         """
-        keep = prompt.kept & ~prompt.is_image
+        inputs = prompt.inputs
+        keep = inputs.kept & ~prompt.picture
         if not bool(keep.any(dim=1).all()):
             raise ValueError("a prompt holds nothing but its image: without it no text is left to contrast with")
-        return aligned_right(prompt.embeds, keep)
+        positions, none = counted(keep).expand_as(inputs.positions), torch.zeros_like(inputs.is_image)
+        return Inputs(inputs.embeds, keep, positions, none).aligned_right(keep)
 
 
 @dataclass(frozen=True)
@@ -74,50 +114,54 @@ class NoisedImage:
         """
         if prompt.pixels is None:
             raise ValueError("the branch with a noised image needs the picture itself; pass pixel_values to generate")
-        features = prompt.encode(self.noised(prompt.pixels)).to(prompt.embeds)
-        copies = int(prompt.is_image.sum()) // len(features)  # of each prompt, for beams or samples
-        places = prompt.is_image[::copies, :, None]
-        embeds = prompt.embeds[::copies].masked_scatter(places, features)
-        return embeds.repeat_interleave(copies, dim=0), prompt.kept
+        inputs = prompt.inputs
+        features, added = prompt.encode(self.noised(prompt.pixels, prompt.noise(self.seed)))
+        copies = int(inputs.is_image.sum()) // len(features)  # of each prompt, for beams or samples
 
-    def noised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the pixels with their noise, [images, 3, height, width]."""
+        def placed(states: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+            originals = states[::copies].masked_scatter(inputs.is_image[::copies, :, None], features.to(states))
+            return originals.repeat_interleave(copies, dim=0)
+
+        beside = tuple(placed(*each) for each in zip(inputs.added, added, strict=True))
+        return replace(inputs, embeds=placed(inputs.embeds, features), added=beside)
+
+    def noised(self, pixels: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Return the pixels with their noise, of the same shape."""
         rates = torch.linspace(-6, 6, 1000, dtype=torch.float64).sigmoid() * (0.5e-2 - 1e-5) + 1e-5
         kept = (1 - rates).cumprod(dim=0)[self.step]
-        noise = torch.randn(pixels.shape[1:], generator=torch.Generator().manual_seed(self.seed))
         noised = kept.sqrt().item() * pixels.float() + (1 - kept).sqrt().item() * noise.to(pixels.device)
         return noised.to(pixels.dtype)
 
 
 @dataclass(frozen=True)
 class Instructed:
-    """The same prompt with further words before it, right behind the token that begins the sequence."""
+    """The same prompt with further words before it, right behind what begins the sequence."""
 
     words: str
 
     def inputs(self, prompt: Prefill) -> Inputs:
         """Return what the branch reads."""
-        words = prompt.embed(self.words).to(prompt.embeds)
-        rows, width = prompt.is_image.shape
+        inputs, start = prompt.inputs, prompt.start
+        words = prompt.embed(self.words).to(inputs.embeds)
+        (rows, width), more = inputs.kept.shape, len(words)
         columns = torch.arange(width, device=words.device)
-        first = (prompt.kept & ~prompt.is_bos).long().argmax(dim=1, keepdim=True)
-        # Sorted by place, with the words' place just before that of the prompt's first token.
-        place = torch.cat([2 * columns.expand(rows, -1), (2 * first - 1).expand(-1, len(words))], dim=1)
-        order = place.argsort(dim=1, stable=True)
-        embeds = torch.cat([prompt.embeds, words.expand(rows, -1, -1)], dim=1)
-        kept = torch.cat([prompt.kept, prompt.kept.new_ones(rows, len(words))], dim=1)
-        return aligned_right(_gathered(embeds, order), kept.gather(1, order))
+        # Sorted by place, with the words' place just before that of the column at which they stand.
+        place = torch.cat([2 * columns.expand(rows, -1), (2 * start - 1).expand(-1, more)], dim=1)
+        axes = inputs.positions.shape[:-2]
+        first = inputs.positions.gather(-1, start.expand(*axes, -1, -1))
+        behind = inputs.positions + more * (columns >= start)
+        longer = Inputs(
+            torch.cat([inputs.embeds, words.expand(rows, -1, -1)], dim=1),
+            torch.cat([inputs.kept, inputs.kept.new_ones(rows, more)], dim=1),
+            torch.cat([behind, first + torch.arange(more, device=words.device)], dim=-1),
+            torch.cat([inputs.is_image, inputs.is_image.new_zeros(rows, more)], dim=1),
+            tuple(torch.cat([one, one.new_zeros(rows, *words.shape)], dim=1) for one in inputs.added),
+        ).ordered(place.argsort(dim=1, stable=True))
+        return longer.aligned_right(longer.kept)
 
 
 Branch = WithoutImage | NoisedImage | Instructed
 
 
-def aligned_right(embeds: torch.Tensor, keep: torch.Tensor) -> Inputs:
-    """Leave out what is not kept; rows keep their order and end together, padded on the left."""
-    width = int(keep.sum(dim=1).max())
-    order = keep.long().argsort(dim=1, stable=True)[:, -width:]
-    return _gathered(embeds, order), keep.gather(1, order)
-
-
-def _gathered(embeds: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    return embeds.gather(1, order[..., None].expand(-1, -1, embeds.shape[-1]))
+def _of_columns(states: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    return states.gather(1, order[..., None].expand(-1, -1, states.shape[-1]))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from coco_folders import write_coco
 from image_server import ImageServer, jpeg
+from loopback import refusing_address
 from PIL import Image
 
 from lmms_fixattn.data import DataError, hub, image_lists, known_images
@@ -151,14 +152,13 @@ def test_the_papers_images_are_fetched_one_by_one_when_no_folder_is_set(
 def test_a_second_load_is_from_the_cache_alone(image_host: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = chair.coco_documents, chair.coco_documents
     first(None)
-    monkeypatch.setenv("LMMS_FIXATTN_IMAGE_HOST", "http://127.0.0.1:9")
-    second(None)
-    assert second.data_sha256 == first.data_sha256
-    monkeypatch.setenv("LMMS_FIXATTN_IMAGES", "opera")
-    with pytest.raises(
-        DataError, match=r"\d+ images of COCO cannot be fetched: http://127.0.0.1:9/val2014/.* three ways"
-    ):
-        chair.coco_documents(None)
+    with refusing_address() as address:
+        monkeypatch.setenv("LMMS_FIXATTN_IMAGE_HOST", address)
+        second(None)
+        assert second.data_sha256 == first.data_sha256
+        monkeypatch.setenv("LMMS_FIXATTN_IMAGES", "opera")
+        with pytest.raises(DataError, match=rf"\d+ images of COCO cannot be fetched: {address}/val2014/.* three ways"):
+            chair.coco_documents(None)
 
 
 def test_a_file_of_known_ids_needs_no_folder_and_one_of_others_does(
@@ -240,7 +240,7 @@ def test_all_and_a_sample_are_of_a_folders_first_split(
     assert documents.image_list_sha256 == image_lists.ImageList("", tuple(drawn["sample"])).sha256
 
 
-def test_all_is_all_of_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_named_all_and_sample_need_a_coco_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     for which in ("all", "sample"):
         monkeypatch.setenv("LMMS_FIXATTN_IMAGES", which)
         with pytest.raises(DataError, match=f"LMMS_FIXATTN_IMAGES={which} is about a COCO folder of your own: name it"):

@@ -1,0 +1,42 @@
+"""Qwen3-VL: as Qwen2.5-VL, with features of inner layers of the tower added behind the first layers (DeepStack)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from transformers import Qwen3VLForConditionalGeneration
+
+from lmms_fixattn.models.qwen2_5_vl import Qwen25VL
+
+if TYPE_CHECKING:
+    from lmms_fixattn.methods.formulas.branches import Inputs
+
+
+class Qwen3VL(Qwen25VL):
+    """Qwen3-VL, arXiv:2511.21631.
+
+    Prompts' equal beginnings are not shared: what DeepStack adds is not among a prefix's keys and values.
+    """
+
+    name: ClassVar[str] = "Qwen3-VL"
+    checkpoint: ClassVar[str] = "Qwen/Qwen3-VL-8B-Instruct"
+    model_class: ClassVar[Any] = Qwen3VLForConditionalGeneration
+    shares_prefixes: ClassVar[bool] = False
+
+    def added(self, kwargs: Mapping[str, Any], is_image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        embeds, features = kwargs["inputs_embeds"], kwargs.get("deepstack_visual_embeds") or []
+        places = is_image[..., None].to(embeds.device)
+        return tuple(torch.zeros_like(embeds).masked_scatter(places, one.to(embeds)) for one in features)
+
+    def added_features(self, output: Any) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.cat(list(of_images)) for of_images in output.deepstack_features)
+
+    def as_arguments(self, inputs: Inputs) -> dict[str, Any]:
+        if not inputs.added:
+            return {}
+        return {
+            "visual_pos_masks": inputs.is_image,
+            "deepstack_visual_embeds": [one[inputs.is_image] for one in inputs.added],
+        }
