@@ -39,15 +39,19 @@ def build(family: str, key_heads: int = 3, seed: int = 0, **top: Any) -> Any:
     """
     torch.manual_seed(seed)
     model = _MODELS[family](key_heads, **top).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim == 1:
-                parameter.normal_(mean=float(name.endswith("weight") and ("norm" in name or "ln_q" in name)), std=0.2)
-        for name, parameter in model.named_parameters():
-            if name.endswith(("multi_modal_projector.linear_2.weight", "merger.mlp.2.weight", "linear_fc2.weight")):
-                parameter.normal_(std=0.3)
+    draw_vectors(model)
     model.generation_config.update(pad_token_id=PAD, eos_token_id=EOS, bos_token_id=BOS, do_sample=False)
     return model
+
+
+@torch.no_grad()
+def draw_vectors(model: Any) -> None:
+    """Draw what is ones or zeros at initialisation, and what would make image features too small to matter."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            parameter.normal_(mean=float(name.endswith("weight") and ("norm" in name or "ln_q" in name)), std=0.2)
+        if name.endswith(("multi_modal_projector.linear_2.weight", "merger.mlp.2.weight", "linear_fc2.weight")):
+            parameter.normal_(std=0.3)
 
 
 def _llava_next(key_heads: int, text: str = "llama", **top: Any) -> Any:
