@@ -57,7 +57,7 @@ def add(commands: Any) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from lmms_fixattn.report import recorded, table
+    from lmms_fixattn.report import forms, recorded
     from lmms_fixattn.report.compare import compare
     from lmms_fixattn.report.runs import read_runs
 
@@ -93,7 +93,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         print(arguments.output / "page.html")
     else:
         form = "full" if arguments.full and arguments.format == "table" else arguments.format
-        print(table.render(comparison, form), end="", flush=True)
+        print(forms.render(comparison, form), end="", flush=True)
         if arguments.output is not None:
             say_what_to_open(arguments.output, arguments.full)
 
@@ -112,10 +112,10 @@ def say_what_to_open(directory: Path, full: bool) -> None:
 
 def write_comparison(comparison: Comparison, directory: Path) -> None:
     """Write a comparison in every form, with its page and its plots."""
-    from lmms_fixattn.report import plots, table
+    from lmms_fixattn.report import forms, plots
     from lmms_fixattn.report.html import write_page
 
-    table.write(comparison, directory)
+    forms.write(comparison, directory)
     drawn = plots.figures(comparison)
     write_page(comparison, directory / "page.html", drawn)
-    plots.write_plots(comparison, directory, drawn)
+    plots.write_plots(drawn, directory)

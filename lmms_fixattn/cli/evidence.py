@@ -49,7 +49,7 @@ def _evidence(arguments: argparse.Namespace) -> None:
     if arguments.commands:
         print("\n".join(fetch_commands(entries, folder)))
         return
-    from lmms_fixattn.report.evidence_table import text, write
+    from lmms_fixattn.report.evidence_tables import text, write
 
     runs = read_files(entries, folder)
     analyser = make_analyser(arguments.analyser)

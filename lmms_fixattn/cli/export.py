@@ -17,9 +17,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--to",
         required=True,
-        choices=("captions", "pope", "amber", "lmms-eval"),
-        help="captions: JSON lines for CHAIR scorers. pope: JSON lines of answers, a file a split. amber: AMBER's "
-        "responses. lmms-eval: results and samples as lmms-eval writes them",
+        choices=("captions", "pope"),
+        help="captions: JSON lines for CHAIR scorers. pope: JSON lines of answers, a file a split",
     )
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the files are written")
     add_truth(command)

@@ -1,17 +1,20 @@
-"""The columns of a comparison: figures of a run as ratios of sums over images, over the corpus and in every draw."""
+"""The columns of a comparison: figures of a run as ratios of sums over images, over the corpus and in every draw.
+
+And what a reader calls them, and which way is good.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from lmms_fixattn.report.runs import AnswerEntry, Run
 from lmms_fixattn.scoring import bootstrap, chair, pope
 from lmms_fixattn.scoring.bootstrap import Floats, Interval
-from lmms_fixattn.scoring.figures import ANSWER_FIGURES, CAPTION_FIGURES, Figure
+from lmms_fixattn.scoring.figures import ANSWER_FIGURES, CAPTION_FIGURES, Better, Figure
 
 CAPTION_COLUMNS = tuple(CAPTION_FIGURES)
 """Columns of captions."""
@@ -19,6 +22,33 @@ CAPTION_COLUMNS = tuple(CAPTION_FIGURES)
 POPE_FIGURES = ("accuracy", "f1", "yes_ratio")
 """Figures of each POPE split, some of scoring.figures.ANSWER_FIGURES; a column is called pope_SPLIT_FIGURE. Beside them
 pope_SPLIT_n counts the answers."""
+
+
+class Display(NamedTuple):
+    """A column as a reader sees it; better is None where neither way is good by itself."""
+
+    name: str
+    better: Better | None = None
+
+    @property
+    def header(self) -> str:
+        """The name with an arrow to the way that is good, as a table's header has it."""
+        return f"{self.name} {({'lower': '↓', 'higher': '↑'}).get(self.better or '', '')}".rstrip()
+
+
+def display(column: str) -> Display:
+    """Return how a column is shown: one that is not listed by its own name, of a POPE column the figure alone."""
+    times = {
+        "seconds": Display("seconds an answer", "lower"),
+        "tokens_per_second": Display("tokens a second", "higher"),
+    }
+    known: Mapping[str, Figure] = CAPTION_FIGURES
+    if column.startswith("pope_"):
+        known = ANSWER_FIGURES
+        column = next((name for name in (*known, "n") if column.endswith(f"_{name}")), column)
+    if column in known:
+        return Display(known[column].label, known[column].better)
+    return times.get(column) or Display(column.replace("_", " "))
 
 
 @dataclass(frozen=True)
@@ -86,6 +116,24 @@ def answer_figures(
 def pope_column(split: str, figure: str) -> str:
     """Return the name of a POPE column; a plain file's only split is called ""."""
     return f"pope_{split}_{figure}" if split else f"pope_{figure}"
+
+
+def split_name(column: str) -> str:
+    """Return what a reader calls the split of a POPE column; "" for that of a plain file."""
+    return column.removeprefix("pope").removesuffix("accuracy").strip("_").replace("_", " ")
+
+
+class HasColumns(Protocol):
+    """A row of a comparison."""
+
+    @property
+    def columns(self) -> Mapping[str, Interval]: ...
+
+
+def pope_splits(rows: Sequence[HasColumns]) -> list[tuple[str, str]]:
+    """Return (name, what its columns begin with) of the POPE splits that any row has answers of."""
+    names = dict.fromkeys(name for row in rows for name in row.columns if name.startswith("pope_"))
+    return [(split_name(name), name.removesuffix("_accuracy")) for name in names if name.endswith("_accuracy")]
 
 
 def times(run: Run) -> dict[str, Interval]:
