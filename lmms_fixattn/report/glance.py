@@ -79,7 +79,7 @@ def _tables(comparison: Comparison, emphasise: _Emphasise, more: Sequence[str] =
     ]
     if alone:
         columns, lines = [*columns[:3], *columns[4:]], [[*line[:3], *line[4:]] for line in lines]
-    title = f"captions, n = {comparison.n}" + ("" if alone else f"; difference: minus {baseline}")
+    title = f"Captions, n = {comparison.n}" + ("" if alone else f"; difference: minus {baseline}")
     captioned = any("chair_s" in row.columns for row in comparison.rows)
     found = [Table(title, columns, lines, label="tab:hallucination")] if captioned else []
     answered = [

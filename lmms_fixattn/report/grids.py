@@ -72,7 +72,7 @@ def grids(comparison: Comparison, rows: Sequence[Row] | None = None) -> list[Gri
         present = [name for name in names if any(name in row.columns for row in rows)]
         empty = [name for name in present if _is_zero(rows, name)]
         shown = [name for name in present if name not in empty]
-        remark = f"0 in every run, and left out: {', '.join(display(name).name for name in empty)}." if empty else ""
+        remark = f"0 throughout, and left out: {', '.join(display(name).name for name in empty)}." if empty else ""
         lines = [_line(comparison, row, shown) for row in rows if shown]
         if present:
             found.append(Grid(title, tuple(map(display, shown)), tuple(lines), remark))

@@ -45,10 +45,10 @@ def captions(comparison: Comparison, analyser: Analyser) -> dict[str, Any] | Non
         }
         for number, of_image in enumerate(together)
     ]
-    remark = f"Pictures of {len(pictures)} of {len(together)} images"
+    remark = f"Pictures of {len(pictures)} of {len(together)} images."
     if len(pictures) < len(together):
-        remark += f", of at most {MOST_PICTURES}, where the runs differ most; others were not logged or cannot be read"
-    return {"runs": [row.name for row in rows], "pictures": f"{remark}.", "samples": shown}
+        remark += f" There are at most {MOST_PICTURES}, and none that was not logged or cannot be read."
+    return {"runs": [row.name for row in rows], "pictures": remark, "samples": shown}
 
 
 def answers(comparison: Comparison) -> dict[str, Any] | None:

@@ -37,7 +37,7 @@ class Table(NamedTuple):
         """The table under its title."""
         rows = [[cell.replace("|", "\\|") for cell in row] for row in self.rows]
         body = tabulate(rows, self.header, tablefmt="github", disable_numparse=True)
-        title = f"### {_capital(self.title)}" if self.title else ""
+        title = f"### {self.title}" if self.title else ""
         return "\n\n".join(filter(None, (title, body, self.notes)))
 
     @property
@@ -48,14 +48,10 @@ class Table(NamedTuple):
         body = tabulate(rows, [*map(_latex, self.header)], tablefmt="latex_raw", disable_numparse=True, colalign=align)
         for rule in ("\\toprule", "\\midrule", "\\bottomrule"):
             body = body.replace("\\hline", rule, 1)
-        caption = _latex(f"{_capital(self.title)}. {self.notes}".strip())
+        caption = _latex(f"{self.title}. {self.notes}".strip())
         named = [f"\\label{{{self.label}}}"] if self.label else []
         head = ["% Needs \\usepackage{booktabs}", "\\begin{table}", "\\centering", f"\\caption{{{caption}}}", *named]
         return "\n".join([*head, body, "\\end{table}"])
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _latex(text: str) -> str:
