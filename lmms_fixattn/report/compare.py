@@ -14,9 +14,9 @@ from typing import Any
 from lmms_fixattn.errors import UserError, did_you_mean
 from lmms_fixattn.report import recorded
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
-from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, pope_column, times
+from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, times
 from lmms_fixattn.report.controls import BESIDE, BaselineControls, control_runs
-from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
+from lmms_fixattn.report.runs import AnswerEntry, Run
 from lmms_fixattn.report.verdict import Kind, kinds, verdict
 from lmms_fixattn.scoring import bootstrap, chair, pope
 from lmms_fixattn.scoring.bootstrap import Interval
@@ -125,11 +125,8 @@ def compare(
         prefixes = count_prefixes(progress(captions, "captions cut short"), analyser)
     drawn = _Draws(draws, seed, frozenset(control_runs(runs) if controls is None else controls))
     rows, held = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), drawn)
-    # Answers and times are of a whole run, not of a caption task.
-    rows = tuple(
-        replace(row, columns=row.columns | _counts(run.name, agreement) | times(run))
-        for row, run in zip(rows, runs, strict=True)
-    )
+    # Times are of a whole run, not of a caption task.
+    rows = tuple(replace(row, columns=row.columns | times(run)) for row, run in zip(rows, runs, strict=True))
     by_task: dict[str, tuple[Row, ...]] = {}
     of_row = [row["task"] for row in next(iter(scored.values()), [])]
     for task in dict.fromkeys(of_row) if own and len(set(of_row)) > 1 else ():
@@ -156,13 +153,7 @@ def compare(
         curve=None if held is None else held.cuts.curve(),
         notes=tuple(notes),
         n=len(of_row) or sum(map(len, agreement.clusters.values())),
-        settings={
-            "analyser": analyser.name,
-            "parser": parser,
-            "draws": draws,
-            "seed": seed,
-            "level": bootstrap.LEVEL,
-        },
+        settings={"analyser": analyser.name, "parser": parser, "draws": draws, "seed": seed, "level": bootstrap.LEVEL},
         records={run.name: run.record for run in runs if run.record},
         answers=agreement.answers,
         staircase=None if held is None else held.staircase,
@@ -216,24 +207,18 @@ def _baseline_first(runs: Sequence[Run], baseline: str | None) -> list[Run]:
 
 def _check_shares(runs: Sequence[Run], agreement: Agreement) -> None:
     """Refuse a run that has neither captions nor a POPE split that the baseline has as well."""
-
-    def parts(run: Run) -> set[str]:
-        splits = {
-            f"answers of POPE {split}".strip() for split, having in agreement.answers.items() if run.name in having
-        }
-        return splits | ({"captions"} if run.name in agreement.captions else set())
-
-    ours = parts(runs[0])
-    for run in runs[1:]:
-        theirs = parts(run)
+    data = {f"answers of POPE {split}".strip(): set(having) for split, having in agreement.answers.items()}
+    data["captions"] = set(agreement.captions)
+    parts = {run.name: {what for what, having in data.items() if run.name in having} for run in runs}
+    (first, ours), *others = parts.items()
+    for name, theirs in others:
         if not ours & theirs:
             raise UserError(
-                f"{run.name} has {' and '.join(sorted(theirs))}, the baseline {runs[0].name} has "
-                f"{' and '.join(sorted(ours))}: nothing to compare"
+                f"{name} has {' and '.join(sorted(theirs))}, the baseline {first} has {' and '.join(sorted(ours))}: "
+                "nothing to compare"
             )
         if ours != theirs:
-            which = sorted(ours ^ theirs)
-            agreement.notes.append(f"{run.name} and {runs[0].name} do not both have {', '.join(which)}")
+            agreement.notes.append(f"{name} and {first} do not both have {', '.join(sorted(ours ^ theirs))}")
 
 
 def _truths(agreement: Agreement, truth: Mapping[int, frozenset[str]] | None) -> dict[CaptionKey, frozenset[str]]:
@@ -267,15 +252,12 @@ def _truths(agreement: Agreement, truth: Mapping[int, frozenset[str]] | None) ->
 def _score(
     agreement: Agreement, truth: Mapping[CaptionKey, frozenset[str]], analyser: chair.Analyser, progress: Progress
 ) -> dict[str, list[Scored]]:
-    def score(key: CaptionKey, entry: CaptionEntry) -> Scored:
-        row = chair.score_caption(entry.image_id, entry.text, truth[key], analyser, entry.terminated)
-        image = None if entry.image is None else str(entry.image)
-        return row | {"task": key[0], "image": image, "tokens": entry.tokens}
-
     every = [(name, *item) for name, entries in agreement.captions.items() for item in entries.items()]
     scored: dict[str, list[Scored]] = {name: [] for name in agreement.captions}
     for name, key, entry in progress(every, "captions"):
-        scored[name].append(score(key, entry))
+        row = chair.score_caption(entry.image_id, entry.text, truth[key], analyser, entry.terminated)
+        image = None if entry.image is None else str(entry.image)
+        scored[name].append(row | {"task": key[0], "image": image, "tokens": entry.tokens})
     return scored
 
 
@@ -288,11 +270,6 @@ def _answers(agreement: Agreement, parser: str, draws: int, seed: int) -> dict[s
         for name, answers in having.items():
             found.setdefault(name, []).append(answer_figures(split, answers, clusters, weights, parser))
     return found
-
-
-def _counts(name: str, agreement: Agreement) -> dict[str, Interval]:
-    splits = {split: having[name] for split, having in agreement.answers.items() if name in having}
-    return {pope_column(split, "n"): Interval(len(answers)) for split, answers in splits.items()}
 
 
 @dataclass(frozen=True)
@@ -320,46 +297,43 @@ def _rows(
             figures[name].insert(0, found)
         if prefixes is not None:
             controls = BaselineControls(first, prefixes, scored, of_captions, weights, draws.controls)
-    rows = []
+    rows: list[Row] = []
+    images: dict[str, dict[str, int]] = {}
     p_values: dict[str, dict[str, float]] = {"chair_s": {}, "beyond": {}}
     for run in runs:
-        parts = figures[run.name]
-        captions = tuple(scored.get(run.name, ()))
-        columns: dict[str, Interval] = {"n": Interval(len(captions) or sum(part.entries for part in parts))}
+        parts, captions = figures[run.name], tuple(scored.get(run.name, ()))
+        row = Row(run.name, {"n": Interval(len(captions) or sum(part.entries for part in parts))}, captions=captions)
         for part in parts:
-            columns |= part.intervals()
-        row = Row(run.name, columns, captions=captions)
-        shared = [(part, other) for part in parts for other in figures[first] if part.names == other.names]
+            row.columns.update({part.counted: Interval(part.entries), **part.intervals()})
         if run.name != first:
-            for part, other in shared:
-                row.differences.update(part.minus(other))
+            pairs = [(part, other) for part in parts for other in figures[first]]
+            minus = [part.minus(other) for part, other in pairs if part.columns.keys() == other.columns.keys()]
+            images[run.name] = {name: part.images for part in minus for name in part.columns}
+            for part in minus:
+                row.differences.update(part.intervals())
             if controls is not None and captions:
                 held = controls.hold(run.name)
                 row = replace(row, **held)
                 p_values["beyond"][run.name] = held["vs_truncation"].p
-                p_values["chair_s"][run.name] = parts[0].p_minus(figures[first][0], "chair_s")
-        images = {name: part.images for part, _ in shared for name in part.names}
-        rows.append((row, images))
-    adjusted = {
-        claim: dict(zip(of_run, bootstrap.holm(list(of_run.values())), strict=True))
-        for claim, of_run in p_values.items()
-    }
+                p_values["chair_s"][run.name] = bootstrap.p_value(minus[0].columns["chair_s"][1])
+        rows.append(row)
+    for claim, of_run in p_values.items():
+        for name, p in zip(of_run, bootstrap.holm(list(of_run.values())), strict=True):
+            next(row for row in rows if row.name == name).holm[claim] = p
+    tests = len(p_values["beyond"])
+    judged = [_judged(row, images[row.name], tests, _withheld(row.name, first, scored)) for row in rows[1:]]
+    return (replace(rows[0], verdict="the baseline"), *judged), controls
 
-    def judged(row: Row, images: Mapping[str, int]) -> Row:
-        holm = {claim: of_run[row.name] for claim, of_run in adjusted.items() if row.name in of_run}
-        tests = len(p_values["beyond"])
-        if row.name == first:
-            return replace(row, holm=holm, verdict="the baseline")
-        withheld = _withheld(row.name, first, scored)
-        compared = row.differences
-        if withheld:
-            compared = {name: found for name, found in compared.items() if name.startswith("pope_")}
-        beyond = None if withheld else row.vs_truncation
-        said = "; ".join(filter(None, [withheld, verdict(row.columns, compared, beyond, images, holm, tests)]))
-        told: dict[str, Kind] = {"captions": "withheld"} if withheld else {}
-        return replace(row, holm=holm, verdict=said, kinds=told | kinds(compared, beyond, images, holm))
 
-    return tuple(judged(row, images) for row, images in rows), controls
+def _judged(row: Row, images: Mapping[str, int], tests: int, withheld: str) -> Row:
+    """Return a row with its verdict; withheld: why there is none on its captions, "" where there is one."""
+    compared, beyond = row.differences, row.vs_truncation
+    if withheld:
+        compared = {name: found for name, found in compared.items() if name.startswith("pope_")}
+        beyond = None
+    said = "; ".join(filter(None, [withheld, verdict(row.columns, compared, beyond, images, row.holm, tests)]))
+    told: dict[str, Kind] = {"captions": "withheld"} if withheld else {}
+    return replace(row, verdict=said, kinds=told | kinds(compared, beyond, images, row.holm))
 
 
 def _withheld(name: str, first: str, scored: Mapping[str, Sequence[Scored]]) -> str:

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from lmms_fixattn.report.columns import Figures
+from lmms_fixattn.report.columns import Display, Figures
 from lmms_fixattn.report.runs import Run
 from lmms_fixattn.scoring.bootstrap import Floats, Interval, ratios
 from lmms_fixattn.scoring.count_model import rate_ratio
@@ -19,11 +19,11 @@ CONTROLS = ("vanilla", "truncate", "brief", "beam", "nucleus", "repetition_penal
 stop. What they achieve is to be had without a fix."""
 
 BESIDE = {
-    "length_matched": "CHAIR_s minus that of the best of the baseline's cuts with as many words",
-    "rate_ratio": "objects hallucinated for one of the baseline's at equal words, by a count model: 1 is none more",
-    "vs_controls": "CHAIR_s minus the staircase of the control runs at its recall",
+    "length_matched": Display("CHAIR_s, at as many words", "lower"),
+    "rate_ratio": Display("unsupported objects a word, × baseline", "lower"),
+    "vs_controls": Display("CHAIR_s, beside control runs", "lower"),
 }
-"""Further controls of a row (report.compare.Row), none of which decides its verdict, with what they are."""
+"""Further controls of a row (report.compare.Row), none of which decides its verdict."""
 
 
 class Held(TypedDict):
@@ -88,7 +88,7 @@ class BaselineControls:
 
 
 def _columns(figures: Figures) -> dict[str, tuple[float, Floats]]:
-    return {name: figures.column(name) for name in ("recall", "chair_s", "chair_i", "chair_i_unique")}
+    return {name: figures.columns[name] for name in ("recall", "chair_s", "chair_i", "chair_i_unique")}
 
 
 def _counts(captions: Sequence[Mapping[str, Any]]) -> tuple[Floats, Floats]:

@@ -19,6 +19,7 @@ from typing import Any
 from lmms_fixattn import __version__
 from lmms_fixattn.errors import UserError
 from lmms_fixattn.report.compare import compare
+from lmms_fixattn.report.forms import write_files
 from lmms_fixattn.report.recorded import written
 from lmms_fixattn.report.runs import Run
 from lmms_fixattn.report.tables import Table
@@ -47,14 +48,8 @@ def export(run: Run, form: str, folder: Path, truth: Truth | None = None) -> lis
     files = dict(_captions(run, truth) if form == "captions" else _answers(run))
     content = card(run, truth)
     files |= {"method_card.json": json.dumps(content, indent=2) + "\n", "METHOD_CARD.md": written_card(content)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            # Half a surrogate pair, which JSON can hold and UTF-8 cannot, is written as JSON's escape for it.
-            (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror or error}") from error
-    return [folder / name for name in files]
+    # Half a surrogate pair, which JSON can hold and UTF-8 cannot, is written as JSON's escape for it.
+    return write_files(folder, {name: text.encode(errors="backslashreplace") for name, text in files.items()})
 
 
 def card(run: Run, truth: Truth | None = None) -> dict[str, Any]:

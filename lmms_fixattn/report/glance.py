@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from lmms_fixattn.report.columns import display, pope_splits
+from lmms_fixattn.report.columns import display
 from lmms_fixattn.report.compare import Comparison, Row
-from lmms_fixattn.report.grids import mark
+from lmms_fixattn.report.grids import mark, pope_splits
 from lmms_fixattn.report.tables import Table
 from lmms_fixattn.scoring.bootstrap import LEVEL, Interval
 from lmms_fixattn.scoring.silence import too_silent
@@ -54,10 +54,6 @@ def _tables(comparison: Comparison, emphasise: _Emphasise, more: Sequence[str] =
     alone, baseline = len(comparison.rows) == 1, comparison.baseline
     beside = "interval" if alone else "difference"
 
-    def figure(row: Row, name: str) -> str:
-        column = row.columns.get(name)
-        return emphasise(f"{Interval(column.value):.1f}", row, name) if column else ""
-
     def difference(row: Row, name: str) -> str:
         """Return the difference to the baseline; of the baseline itself its own interval."""
         if row.name == baseline:
@@ -65,39 +61,29 @@ def _tables(comparison: Comparison, emphasise: _Emphasise, more: Sequence[str] =
         found = _difference(row, name)
         return "" if found is None else emphasise(f"{found:+.1f}", row, name)
 
-    names = {**{name: display(name).name for name in (*more, "recall", "words")}, "looped": "loops"}
-    columns = ["run", "CHAIR_s", beside, "beyond brevity", *names.values()]
+    def figure(row: Row, name: str) -> str:
+        column = row.columns.get(name)
+        return emphasise(f"{Interval(column.value):.1f}", row, name) if column else ""
+
+    def cells(row: Row, main: str, names: Iterable[str]) -> list[str]:
+        others = (difference(row, name) if name == "beyond" else figure(row, name) for name in names)
+        return [figure(row, main), difference(row, main), *others]
+
+    names = {} if alone else {"beyond": "beyond brevity"}
+    names |= {**{name: display(name).name for name in (*more, "recall", "words")}, "looped": "loops"}
+    found = []
+    if any("chair_s" in row.columns for row in comparison.rows):
+        title = f"Captions, n = {comparison.n}" + ("" if alone else f"; difference: minus {baseline}")
+        lines = [[row.name, *cells(row, "chair_s", names)] for row in comparison.rows]
+        found.append(Table(title, ["run", "CHAIR_s", beside, *names.values()], lines, label="tab:hallucination"))
     lines = [
-        [
-            row.name,
-            figure(row, "chair_s"),
-            difference(row, "chair_s"),
-            "" if row.name == baseline else difference(row, "beyond"),
-            *(figure(row, name) for name in names),
-        ]
-        for row in comparison.rows
-    ]
-    if alone:
-        columns, lines = [*columns[:3], *columns[4:]], [[*line[:3], *line[4:]] for line in lines]
-    title = f"Captions, n = {comparison.n}" + ("" if alone else f"; difference: minus {baseline}")
-    captioned = any("chair_s" in row.columns for row in comparison.rows)
-    found = [Table(title, columns, lines, label="tab:hallucination")] if captioned else []
-    answered = [
-        [
-            split,
-            row.name,
-            figure(row, f"{column}_accuracy"),
-            difference(row, f"{column}_accuracy"),
-            figure(row, f"{column}_f1"),
-            figure(row, f"{column}_yes_ratio"),
-        ]
+        [split, row.name, *cells(row, f"{column}_accuracy", (f"{column}_f1", f"{column}_yes_ratio"))]
         for split, column in pope_splits(comparison.rows)
         for row in comparison.rows
         if f"{column}_accuracy" in row.columns
     ]
-    if answered:
-        header = ["split", "run", "accuracy", beside, "F1", "yes %"]
-        found.append(Table("POPE", header, answered, label="tab:pope"))
+    if lines:
+        found.append(Table("POPE", ["split", "run", "accuracy", beside, "F1", "yes %"], lines, label="tab:pope"))
     return found
 
 

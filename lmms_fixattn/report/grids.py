@@ -6,19 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lmms_fixattn.report.columns import POPE_FIGURES, Display, display, pope_splits
+from lmms_fixattn.report.columns import POPE_FIGURES, Display, display, split_name
 from lmms_fixattn.report.compare import Comparison, Row
+from lmms_fixattn.report.controls import BESIDE
 from lmms_fixattn.report.tables import Table
 from lmms_fixattn.scoring.bootstrap import Interval
 from lmms_fixattn.scoring.figures import Better
 
 _OBJECTS = ("chair_s", "chair_i", "chair_i_unique", "recall", "precision", "f1")
 _MANNER = ("words", "rep_4", "looped", "unterminated", "seconds", "tokens_per_second")
-_CONTROLS = {
-    "length_matched": Display("CHAIR_s, at as many words", "lower"),
-    "rate_ratio": Display("unsupported objects a word, × baseline", "lower"),
-    "vs_controls": Display("CHAIR_s, beside control runs", "lower"),
-}
 # Below this a figure is printed as 0.0.
 _ZERO = 0.05
 
@@ -88,6 +84,12 @@ def grids(comparison: Comparison, rows: Sequence[Row] | None = None) -> list[Gri
     return found + _of_controls(comparison, [row for row in rows if row.vs_truncation is not None])
 
 
+def pope_splits(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return (name, what its columns begin with) of the POPE splits that any row has answers of."""
+    names = dict.fromkeys(name for row in rows for name in row.columns if name.startswith("pope_"))
+    return [(split_name(name), name.removesuffix("_accuracy")) for name in names if name.endswith("_accuracy")]
+
+
 def tables(comparison: Comparison, rows: Sequence[Row] | None = None, where: str = "") -> list[Table]:
     """Return the grids as text: each has a table of figures, and one of the differences to the baseline if any."""
     found = []
@@ -131,11 +133,11 @@ def _of_controls(comparison: Comparison, rows: Sequence[Row]) -> list[Grid]:
     remark = "Shown from: the gain in CHAIR_s that these images would show in 8 of 10 samples."
     columns = (*header, display("chair_i"), display("chair_i_unique"))
     found = [Grid(title, columns, tuple(lines), remark)]
-    held = {name: [getattr(row, name) for row in rows] for name in _CONTROLS}
+    held = {name: [getattr(row, name) for row in rows] for name in BESIDE}
     if shown := [name for name, of_rows in held.items() if any(one and one.value is not None for one in of_rows)]:
         lines = [Line(row.name, tuple(_control(row, name) for name in shown)) for row in rows]
         remark = "None of these decides the verdict. At as many words: minus the baseline cut to the run's mean length."
-        found.append(Grid("Other controls", tuple(_CONTROLS[name] for name in shown), tuple(lines), remark))
+        found.append(Grid("Other controls", tuple(BESIDE[name] for name in shown), tuple(lines), remark))
     return found
 
 

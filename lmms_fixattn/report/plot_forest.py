@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from lmms_fixattn.report.columns import split_name
+from lmms_fixattn.report.columns import accuracies, split_name
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.plot_style import GRID, SOFT, STYLE, look, reach, settle, short, value
 from lmms_fixattn.scoring.bootstrap import Interval
@@ -43,15 +43,11 @@ def pope_plot(comparison: Comparison) -> Figure:
     panels: dict[str, list[Point]] = {}
     for row in comparison.rows:
         for name, found in accuracies(row.differences).items():
-            panels.setdefault(name, []).append(Point(row.name, found, **look(comparison, row.name)))
+            panels.setdefault(f"POPE {split_name(name)}".strip(), []).append(
+                Point(row.name, found, **look(comparison, row.name))
+            )
     title = f"POPE's accuracy minus that of {short(comparison.baseline)}"
     return forest(panels, title, "points; better →", good="above")
-
-
-def accuracies(differences: dict[str, Interval]) -> dict[str, Interval]:
-    """Return the differences of POPE's accuracy by "POPE split"."""
-    names = [name for name in differences if name.startswith("pope_") and name.endswith("accuracy")]
-    return {f"POPE {split_name(name)}".strip(): differences[name] for name in names}
 
 
 def forest(

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lmms_fixattn.report.columns import accuracies
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.report.forms import write_files
-from lmms_fixattn.report.plot_forest import accuracies, pope_plot, truncation_plot
+from lmms_fixattn.report.plot_forest import pope_plot, truncation_plot
 from lmms_fixattn.report.plot_positions import position_plot
 from lmms_fixattn.report.plot_recall import recall_plot
 from lmms_fixattn.report.plot_style import FORMS, file_of

@@ -108,15 +108,12 @@ def _first(of_image: Iterable[Mapping[str, Any]]) -> Path | None:
 
 
 def thumbnail(path: Path) -> str | None:
-    """Return a picture of at most SIDE pixels as a data URI, JPEG, WebP or PNG, the smallest; None if unreadable."""
+    """Return a picture of at most SIDE pixels as a data URI, WebP; None if unreadable."""
     try:
         image = read_rgb(str(path))
     except PictureError:
         return None
     image.thumbnail((SIDE, SIDE))
-    encoded = []
-    for kind, options in (("jpeg", {"quality": 75}), ("webp", {"quality": 70}), ("png", {"optimize": True})):
-        out = io.BytesIO()
-        image.save(out, kind, **options)
-        encoded.append(f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}")
-    return min(encoded, key=len)
+    out = io.BytesIO()
+    image.save(out, "webp", quality=70)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
+from lmms_fixattn.report.columns import accuracies, split_name
 from lmms_fixattn.scoring.bootstrap import LEVEL, POWER, Interval
 from lmms_fixattn.scoring.truncation import Truncation
 
@@ -65,13 +66,7 @@ def verdict(
         else:
             corrected = {claim: p for claim, p in (holm or {}).items() if tests > 1}
             clauses = [_hallucination(differences, beyond, corrected, tests), *_manner(columns, differences)]
-    accuracies = {name: found for name, found in differences.items() if name.startswith("pope_") and "accuracy" in name}
-    enough = {_split(name): found for name, found in accuracies.items() if images[name] >= FEWEST_IMAGES}
-    few = {_split(name): images[name] for name in accuracies if images[name] < FEWEST_IMAGES}
-    clauses += _pope(enough)
-    if few:
-        clauses.append(f"{_listed(few)}: {_too_few(min(few.values()))}")
-    return "; ".join(clauses)
+    return "; ".join([*clauses, *_pope(differences, images)])
 
 
 def kinds(
@@ -97,20 +92,14 @@ def kinds(
                 found["captions"] = "worse"
             else:
                 found["captions"] = "not told apart"
-    for name, accuracy in differences.items():
-        if name.startswith("pope_") and name.endswith("accuracy"):
-            told: Kind = "better" if accuracy.above_zero else "worse" if accuracy.below_zero else "not told apart"
-            found[_listed([_split(name)])] = told if images[name] >= FEWEST_IMAGES else "too few"
+    for name, accuracy in accuracies(differences).items():
+        told: Kind = "better" if accuracy.above_zero else "worse" if accuracy.below_zero else "not told apart"
+        found[_listed([split_name(name)])] = told if images[name] >= FEWEST_IMAGES else "too few"
     return found
 
 
 def _too_few(images: int) -> str:
     return f"too few images for a verdict ({images}; it takes {FEWEST_IMAGES})"
-
-
-def _split(column: str) -> str:
-    """Return what a reader calls a POPE column's split; "" for that of a plain file."""
-    return column.removeprefix("pope").removesuffix("accuracy").strip("_").replace("_", " ")
 
 
 def _listed(splits: Iterable[str]) -> str:
@@ -170,14 +159,18 @@ def _manner(columns: Mapping[str, Interval], differences: Mapping[str, Interval]
     return said
 
 
-def _pope(accuracies: Mapping[str, Interval]) -> list[str]:
-    said, same = [], []
-    for split, found in accuracies.items():
-        if found.above_zero or found.below_zero:
+def _pope(differences: Mapping[str, Interval], images: Mapping[str, int]) -> list[str]:
+    said, same, few = [], [], {}
+    for column, found in accuracies(differences).items():
+        split = split_name(column)
+        if images[column] < FEWEST_IMAGES:
+            few[split] = images[column]
+        elif found.above_zero or found.below_zero:
             said.append(f"{_listed([split])} {'better' if found.above_zero else 'worse'} (accuracy {found.signed})")
         else:
             same.append(split)
-    return said + ([f"{_listed(same)} not told apart"] if same else [])
+    said += [f"{_listed(same)} not told apart"] if same else []
+    return said + ([f"{_listed(few)}: {_too_few(min(few.values()))}"] if few else [])
 
 
 def _told(name: str, difference: Interval, below: str, above: str, neither: str, after: str) -> str:

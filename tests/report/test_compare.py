@@ -364,7 +364,7 @@ def columns_of(run: Run, weights: bootstrap.Floats) -> dict[str, tuple[float, bo
     entries = sorted(run.captions[""], key=lambda entry: entry.image_id)
     scored = [chair.score_caption(e.image_id, e.text, TRUTH[e.image_id], LEXICON) for e in entries]
     figures = caption_figures(scored, weights)
-    return {name: figures.column(name) for name in ("recall", "chair_s")}
+    return {name: figures.columns[name] for name in ("recall", "chair_s")}
 
 
 def test_controls_are_the_methods_that_only_ask_choose_tokens_or_stop() -> None:

@@ -184,7 +184,7 @@ def test_a_file_must_be_the_one_that_the_index_names(folder: Path) -> None:
 
 def test_nothing_is_left_out(folder: Path) -> None:
     (folder / "two/other.jsonl").write_bytes(captions(4, 5, range(2, 41)))
-    with pytest.raises(UserError, match=r"group 'two': other captions 39 images and its baseline base 40, of which 39"):
+    with pytest.raises(UserError, match="group 'two': base and other caption different images: 40 and 39, of which 39"):
         made(folder)
     (folder / "two/other.jsonl").unlink()
     with pytest.raises(UserError, match=r"1 of 5 files are not in .*, the first is two/other.jsonl$"):
