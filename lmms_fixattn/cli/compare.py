@@ -81,9 +81,6 @@ def _compare(arguments: argparse.Namespace) -> None:
     )
     for warning in recorded.misnamed(runs):
         remark(warning)
-    if arguments.ground_truth is not None and truth and comparison.curve and len(truth) > comparison.n:
-        unused = len(truth) - comparison.n
-        remark(f"{unused} of {len(truth)} images of {arguments.ground_truth} are not compared; n is {comparison.n}")
     if arguments.output is not None:
         write_comparison(comparison, arguments.output)
     if arguments.format == "html":

@@ -24,7 +24,7 @@ _MUST_AGREE = {
     "max_new_tokens": "token cap",
 }
 _NOTED_OF_TASKS = {"data_sha256": "data", "generation_kwargs": "generation settings"}
-_NOTED_OF_MODELS = ("pretrained", "commit", "dtype", "attention", "device", "batch_size", "processes", "versions")
+_NOTED_OF_MODELS = ("pretrained", "commit", "dtype", "attention", "device", "batch_size", "processes")
 _ALLOW = "`compare --allow-differences` compares those"
 
 
@@ -72,7 +72,11 @@ def agree(runs: Sequence[Run], allow_differences: bool = False) -> Agreement:
 def _compare_protocols(runs: Sequence[Run], allow_differences: bool, notes: list[str]) -> None:
     recorded = [run for run in runs if run.record]
     for task in dict.fromkeys(task for run in recorded for task in run.record["tasks"]):
-        having = {run.name: _stated(run, task) for run in recorded if task in run.record["tasks"]}
+        having = {
+            run.name: {**run.record["tasks"][task], "conversation": run.record["lmms_fixattn"].get("conversation")}
+            for run in recorded
+            if task in run.record["tasks"]
+        }
         for (first, stated), (second, other) in combinations(having.items(), 2):
             for key, what in (_MUST_AGREE | _NOTED_OF_TASKS).items():
                 if stated.get(key) == other.get(key):
@@ -90,17 +94,11 @@ def _compare_protocols(runs: Sequence[Run], allow_differences: bool, notes: list
             notes.append(f"{key} differs: {', '.join(f'{name} {value}' for name, value in told.items())}")
 
 
-def _stated(run: Run, task: str) -> dict[str, Any]:
-    return {**run.record["tasks"][task], "conversation": run.record["lmms_fixattn"].get("conversation")}
-
-
 def _settings(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is noted of a model's record, {"versions": {"torch": ...}} as "versions.torch"."""
-    found: dict[str, Any] = {}
-    for key in _NOTED_OF_MODELS:
-        value = model.get(key)
-        found |= {f"{key}.{part}": one for part, one in value.items()} if isinstance(value, dict) else {key: value}
-    return found
+    versions = model.get("versions")
+    parts = versions.items() if isinstance(versions, Mapping) else ()
+    return {key: model.get(key) for key in _NOTED_OF_MODELS} | {f"versions.{name}": one for name, one in parts}
 
 
 def _written(value: Any) -> str:

@@ -123,8 +123,8 @@ def compare(
     if own := scored.get(runs[0].name):
         captions = [(row["caption"], frozenset(row["truth"])) for row in own]
         prefixes = count_prefixes(progress(captions, "captions cut short"), analyser)
-    drawn = _Draws(draws, seed, frozenset(control_runs(runs) if controls is None else controls))
-    rows, held = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), drawn)
+    controls = control_runs(runs) if controls is None else controls
+    rows, held = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), draws, seed, controls)
     # Times are of a whole run, not of a caption task.
     rows = tuple(replace(row, columns=row.columns | times(run)) for row, run in zip(rows, runs, strict=True))
     by_task: dict[str, tuple[Row, ...]] = {}
@@ -134,7 +134,7 @@ def compare(
         cut_short = prefixes and prefixes.of(places)
         chosen = {name: [captions[place] for place in places] for name, captions in scored.items()}
         having = [run for run in runs if run.name in scored]
-        by_task[task], _ = _rows(having, chosen, cut_short, {}, drawn)
+        by_task[task], _ = _rows(having, chosen, cut_short, {}, draws, seed, controls)
     notes = [*recorded.misnamed(runs), *recorded.methods(runs), *recorded.alike(runs), *agreement.notes]
     notes += _remarks(runs, scored, agreement, analyser, parser)
     if longer := [row.name for row in rows if row.vs_truncation and row.length_matched is None]:
@@ -200,8 +200,7 @@ def _baseline_first(runs: Sequence[Run], baseline: str | None) -> list[Run]:
     elif baseline in names:
         chosen = names.index(baseline)
     else:
-        hint = did_you_mean(baseline, names)
-        raise UserError(f"baseline {baseline!r} is none of the runs {', '.join(names)}{hint}")
+        raise UserError(f"baseline {baseline!r} is none of the runs {', '.join(names)}{did_you_mean(baseline, names)}")
     return [runs[chosen], *runs[:chosen], *runs[chosen + 1 :]]
 
 
@@ -223,15 +222,9 @@ def _check_shares(runs: Sequence[Run], agreement: Agreement) -> None:
 
 def _truths(agreement: Agreement, truth: Mapping[int, frozenset[str]] | None) -> dict[CaptionKey, frozenset[str]]:
     keys = next(iter(agreement.captions.values()), {})
-    if truth is not None:
-        if lacking := [image_id for _, image_id in keys if image_id not in truth]:
-            raise UserError(
-                f"{len(lacking)} of {len(keys)} captioned images have no truth, the first is image {lacking[0]}"
-            )
-        return {key: truth[key[1]] for key in keys}
-    found: dict[CaptionKey, frozenset[str]] = {}
+    found = {key: truth[key[1]] for key in keys if key[1] in truth} if truth is not None else {}
     source: dict[CaptionKey, str] = {}
-    for name, entries in agreement.captions.items():
+    for name, entries in agreement.captions.items() if truth is None else ():
         for key, entry in entries.items():
             if entry.truth is None:
                 continue
@@ -241,9 +234,9 @@ def _truths(agreement: Agreement, truth: Mapping[int, frozenset[str]] | None) ->
                     f"{sorted(entry.truth)}; give the truth with --ground-truth or --coco"
                 )
             source.setdefault(key, name)
-    if lacking := [image_id for task, image_id in keys if (task, image_id) not in found]:
+    if lacking := [key[1] for key in keys if key not in found]:
         raise UserError(
-            f"no run says what {len(lacking)} of {len(keys)} captioned images show, the first is image {lacking[0]}; "
+            f"{len(lacking)} of {len(keys)} captioned images have no known truth, the first is image {lacking[0]}; "
             "give the truth with --ground-truth or --coco"
         )
     return found
@@ -272,31 +265,26 @@ def _answers(agreement: Agreement, parser: str, draws: int, seed: int) -> dict[s
     return found
 
 
-@dataclass(frozen=True)
-class _Draws:
-    count: int
-    seed: int
-    controls: frozenset[str]
-
-
 def _rows(
     runs: Sequence[Run],
     scored: Mapping[str, Sequence[Scored]],
     prefixes: PrefixCounts | None,
     answers: Mapping[str, Sequence[Figures]],
-    draws: _Draws,
+    draws: int,
+    seed: int,
+    control_names: Collection[str],
 ) -> tuple[tuple[Row, ...], BaselineControls | None]:
     """Return the runs' rows in order, and the controls of the first one's captions, whose prefixes are counted."""
     first = runs[0].name
     figures: dict[str, list[Figures]] = {run.name: list(answers.get(run.name, ())) for run in runs}
     controls = None
     if scored:
-        weights = bootstrap.draw_weights(len(next(iter(scored.values()))), draws.count, draws.seed)
+        weights = bootstrap.draw_weights(len(next(iter(scored.values()))), draws, seed)
         of_captions = {name: caption_figures(captions, weights) for name, captions in scored.items()}
         for name, found in of_captions.items():
             figures[name].insert(0, found)
         if prefixes is not None:
-            controls = BaselineControls(first, prefixes, scored, of_captions, weights, draws.controls)
+            controls = BaselineControls(first, prefixes, scored, of_captions, weights, control_names)
     rows: list[Row] = []
     images: dict[str, dict[str, int]] = {}
     p_values: dict[str, dict[str, float]] = {"chair_s": {}, "beyond": {}}

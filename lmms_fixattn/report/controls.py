@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
 from lmms_fixattn.report.columns import Display, Figures
 from lmms_fixattn.report.runs import Run
-from lmms_fixattn.scoring.bootstrap import Floats, Interval, ratios
+from lmms_fixattn.scoring.bootstrap import Floats, ratios
 from lmms_fixattn.scoring.count_model import rate_ratio
 from lmms_fixattn.scoring.staircase import Staircase, StaircaseControl
-from lmms_fixattn.scoring.truncation import PrefixCounts, Truncation, TruncationControl
+from lmms_fixattn.scoring.truncation import PrefixCounts, TruncationControl
 
 CONTROLS = ("vanilla", "truncate", "brief", "beam", "nucleus", "repetition_penalty", "no_repeat_ngram")
 """Methods of this package that change neither attention nor logits by what the model sees: they ask, choose tokens or
 stop. What they achieve is to be had without a fix."""
 
 BESIDE = {
-    "length_matched": Display("CHAIR_s, at as many words", "lower"),
-    "rate_ratio": Display("unsupported objects a word, × baseline", "lower"),
-    "vs_controls": Display("CHAIR_s, beside control runs", "lower"),
+    "length_matched": Display("length-matched", "lower"),
+    "rate_ratio": Display("rate ratio", "lower"),
+    "vs_controls": Display("vs control runs", "lower"),
 }
 """Further controls of a row (report.compare.Row), none of which decides its verdict."""
-
-
-class Held(TypedDict):
-    """What a run's row says of the controls: see report.compare.Row."""
-
-    vs_truncation: Truncation
-    length_matched: Interval | None
-    rate_ratio: Interval
-    vs_controls: Interval | None
 
 
 def control_runs(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -72,8 +63,8 @@ class BaselineControls:
         """The steps of the control runs and the baseline; None where there is no control run."""
         return None if self._steps is None else self._steps.staircase()
 
-    def hold(self, name: str) -> Held:
-        """Return what a run, which is not the baseline, does beside the controls."""
+    def hold(self, name: str) -> dict[str, Any]:
+        """Return what a run, which is not the baseline, does beside the controls: fields of report.compare.Row."""
         own = _columns(self._figures[name])
         counts, base = _counts(self._captions[name]), _counts(self._captions[self._baseline])
         one = np.ones(len(counts[1]))

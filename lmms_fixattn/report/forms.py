@@ -111,7 +111,7 @@ def _table(comparison: Comparison) -> str:
     said = [f"{row.name}: {row.verdict}" for row in comparison.rows if row.name != comparison.baseline]
     short = glance.for_terminal(comparison)
     if said:
-        short[-1] += f"\n{glance.legend(comparison)}"
+        short[-1] += f"\n* the 95% interval of the difference to {comparison.baseline} (or beyond brevity) excludes 0"
     notes = [wrapped(line) for line in _notes(comparison)]
     return _blocks(*_listed("verdicts", [wrapped(line) for line in said], "{}"), *short, *_listed("notes", notes, "{}"))
 

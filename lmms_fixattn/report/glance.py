@@ -20,15 +20,12 @@ _Emphasise = Callable[[str, Row, str], str]
 
 def for_terminal(comparison: Comparison) -> list[str]:
     """Return the tables for a terminal; a star marks what differs from the baseline by its paired interval."""
-    found = _tables(comparison, lambda text, row, name: f"{text}*" if _says(row, name) else text)
-    return [table.text(_WIDEST) for table in found]
 
+    def starred(text: str, row: Row, name: str) -> str:
+        found = _difference(row, name)
+        return f"{text}*" if found and mark(found, None) else text
 
-def legend(comparison: Comparison) -> str:
-    """Return what the marks of the terminal's tables mean."""
-    return (
-        f"* the {100 * LEVEL:.0f}% interval of the difference to {comparison.baseline} (or beyond brevity) excludes 0"
-    )
+    return [table.text(_WIDEST) for table in _tables(comparison, starred)]
 
 
 def for_paper(comparison: Comparison) -> list[str]:
@@ -91,12 +88,6 @@ def _difference(row: Row, name: str) -> Interval | None:
     if name == "beyond":
         return None if row.vs_truncation is None else row.vs_truncation.chair_s
     return row.differences.get(name)
-
-
-def _says(row: Row, name: str) -> bool:
-    """Return whether a difference's interval leaves out 0."""
-    found = _difference(row, name)
-    return found is not None and mark(found, None) != ""
 
 
 def _is_better(row: Row, name: str) -> bool:

@@ -115,7 +115,8 @@ def _hallucination(
         return f", by itself alone: p {p:.3f} after Holm over {tests} runs" if p > 1 - LEVEL else ""
 
     difference = differences["chair_s"]
-    said = _told("CHAIR_s", difference, "lower", "higher", "not told apart", after("chair_s"))
+    differs = "lower" if difference.below_zero else "higher" if difference.above_zero else ""
+    said = f"CHAIR_s {differs or 'not told apart'} ({difference.signed}{differs and after('chair_s')})"
     if beyond is None:
         return said
     delta, once = beyond.chair_s, beyond.chair_i_unique
@@ -146,16 +147,14 @@ def _manner(columns: Mapping[str, Interval], differences: Mapping[str, Interval]
         said.append(f"loses recall ({recall.signed})")
     elif recall.above_zero:
         said.append(f"gains recall ({recall.signed})")
-    for name, more, less in (
-        ("looped", "loops more often", "loops less often"),
-        ("unterminated", "ends less often by itself", "ends more often by itself"),
+    for name, what, more, less in (
+        ("looped", "captions", "loops more often", "loops less often"),
+        ("unterminated", "captions are cut off", "ends less often by itself", "ends more often by itself"),
     ):
-        difference = differences[name]
-        if difference.above_zero or difference.below_zero:
+        if (found := differences[name]).above_zero or found.below_zero:
             value = columns[name].value or 0.0
-            what = "captions" if name == "looped" else "captions are cut off"
-            baseline = value - (difference.value or 0.0)
-            said.append(f"{more if difference.above_zero else less} ({value:.1f}% of {what}, baseline {baseline:.1f}%)")
+            baseline = f"baseline {value - (found.value or 0.0):.1f}%"
+            said.append(f"{more if found.above_zero else less} ({value:.1f}% of {what}, {baseline})")
     return said
 
 
@@ -171,8 +170,3 @@ def _pope(differences: Mapping[str, Interval], images: Mapping[str, int]) -> lis
             same.append(split)
     said += [f"{_listed(same)} not told apart"] if same else []
     return said + ([f"{_listed(few)}: {_too_few(min(few.values()))}"] if few else [])
-
-
-def _told(name: str, difference: Interval, below: str, above: str, neither: str, after: str) -> str:
-    word = below if difference.below_zero else above if difference.above_zero else neither
-    return f"{name} {word} ({difference.signed}{'' if word == neither else after})"

@@ -69,11 +69,10 @@ def run() -> Run:
                 label="yes" if number % 2 else "no",
                 answer=chance.choice(["Yes", "No.", "Yes, not a cat", "There isn't"]),
                 question_id=number,
-                turn=turn and number % 6 + 1,
             )
             for number in range(60)
         )
-        for turn in (None, True)
+        for _ in range(2)
     )
     return Run(
         "mine",

@@ -72,7 +72,7 @@ def test_tables_hold_every_figure_with_its_interval_and_blanks_for_what_is_not_t
         ("random: base", "3000", "88.0 [87.0, 89.0]", "87.0 [86.0, 88.0]", "50.0 [49.0, 51.0]")
     ]
     beyond = found["Beyond brevity: minus the best cut of base at the same recall"]
-    assert beyond.header[1:5] == ("best cut in CHAIR_s", "CHAIR_s ↓", "p after Holm", "shown from")
+    assert beyond.header[1:5] == ("best cut in CHAIR_s", "CHAIR_s ↓", "Holm p", "shown from")
     cut = "45% of each caption's words"
     # 4.46 from the value to the upper bound, and 0.84 * 8.5 / 3.92.
     figures = ("+0.0 [-4.0, +4.5]", "0.800", "6.3", "-2.0 [-3.0, -1.0]", "+1.0 [-1.0, +3.0]")
@@ -84,7 +84,7 @@ def test_further_controls_have_a_table_where_there_are_any_and_a_dash_where_a_ru
     held = replace(METHOD, rate_ratio=Interval(0.5, 0.4, 0.6), length_matched=Interval(-0.04, -1.0, 1.0))
     longer = replace(METHOD, name="longer", rate_ratio=NO_INTERVAL)
     comparison = replace(COMPARISON, rows=(BASE, held, longer))
-    found = {part.title: part for part in tables(comparison)}["Other controls"]
+    found = {part.title: part for part in tables(comparison)}["Further controls"]
     assert found.rows == [("a_7|x", "+0.0 [-1.0, +1.0]", "0.50 [0.40, 0.60]"), ("longer", "-", "-")]
     rows = {(row["run"], row["figure"]): row for row in csv.DictReader(io.StringIO(render(comparison, "csv")))}
     assert [rows["a_7|x", "rate_ratio"][key] for key in ("value", "low", "high")] == ["0.5", "0.4", "0.6"]

@@ -98,7 +98,7 @@ def test_other_controls_stand_apart_each_where_a_run_has_it(comparison: Comparis
     }
     second = replace(second, **held)
     third = replace(third, length_matched=None, rate_ratio=Interval(None), vs_controls=None)
-    [others] = [grid for grid in grids(replace(comparison, rows=(first, second, third))) if "Other" in grid.title]
+    [others] = [grid for grid in grids(replace(comparison, rows=(first, second, third))) if "Further" in grid.title]
     assert len(others.header) == 2
     assert [line.cells for line in others.lines] == [
         (Cell("-3.0 [-4.0, -2.0]", mark="better"), Cell("0.71 [0.60, 0.90]", mark="better")),
