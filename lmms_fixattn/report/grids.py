@@ -32,17 +32,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A run's cells; part: of what they are, where a table has several; baseline: whether the run is that one."""
+    """A run's cells; baseline: whether the run is that one."""
 
     name: str
     cells: tuple[Cell, ...]
     baseline: bool = False
-    part: str = ""
-
-    @property
-    def title(self) -> str:
-        """The run, behind the part."""
-        return f"{self.part}: {self.name}" if self.part else self.name
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,8 @@ class Grid:
 def grids(comparison: Comparison, rows: Sequence[Row] | None = None) -> list[Grid]:
     """Return the tables of a comparison's rows: objects, manner and time, POPE by split, beyond brevity, controls.
 
-    rows: those of one task; None for the whole comparison's. A column that is 0 in every run is left out and named.
+    rows: those of one task; None for the whole comparison's. A column that is 0 in every run is left out and named,
+    unless all of a table are.
     """
     rows = comparison.rows if rows is None else rows
     others = dict.fromkeys(name for row in rows for name in row.columns if name != "n" and not name.startswith("pope_"))
@@ -67,20 +62,23 @@ def grids(comparison: Comparison, rows: Sequence[Row] | None = None) -> list[Gri
     for title, names in (("Objects", _OBJECTS), ("Manner and time", manner)):
         present = [name for name in names if any(name in row.columns for row in rows)]
         empty = [name for name in present if _is_zero(rows, name)]
+        if len(empty) == len(present):
+            empty = []
         shown = [name for name in present if name not in empty]
         remark = f"0 throughout, and left out: {', '.join(display(name).name for name in empty)}." if empty else ""
-        lines = [_line(comparison, row, shown) for row in rows if shown]
-        if present:
-            found.append(Grid(title, tuple(map(display, shown)), tuple(lines), remark))
+        if shown:
+            lines = tuple(_line(comparison, row, shown) for row in rows)
+            found.append(Grid(title, tuple(map(display, shown)), lines, remark))
     columns = ("n", *POPE_FIGURES)
-    lines = [
-        replace(_line(comparison, row, [f"{column}_{name}" for name in columns]), part=split)
+    answered = [
+        replace(line, name=f"{split}: {row.name}" if split else row.name)
         for split, column in pope_splits(rows)
         for row in rows
         if f"{column}_accuracy" in row.columns
+        for line in [_line(comparison, row, [f"{column}_{name}" for name in columns])]
     ]
-    if lines:
-        found.append(Grid("POPE", tuple(display(f"pope_{name}") for name in columns), tuple(lines)))
+    if answered:
+        found.append(Grid("POPE", tuple(display(f"pope_{name}") for name in columns), tuple(answered)))
     return found + _of_controls(comparison, [row for row in rows if row.vs_truncation is not None])
 
 
@@ -94,13 +92,10 @@ def tables(comparison: Comparison, rows: Sequence[Row] | None = None, where: str
     """Return the grids as text: each has a table of figures, and one of the differences to the baseline if any."""
     found = []
     for grid in grids(comparison, rows):
-        if not grid.lines:
-            found.append(Table(f"{grid.title}{where}: {grid.remark}", (), ()))
-            continue
         header = ("run", *(column.header for column in grid.header))
-        figures = [(line.title, *(cell.value for cell in line.cells)) for line in grid.lines]
+        figures = [(line.name, *(cell.value for cell in line.cells)) for line in grid.lines]
         found.append(Table(f"{grid.title}{where}", header, figures, grid.remark))
-        changes = [(line.title, *(cell.change for cell in line.cells)) for line in grid.lines]
+        changes = [(line.name, *(cell.change for cell in line.cells)) for line in grid.lines]
         known = [place for place in range(len(header)) if any(line[place] for line in changes)]
         lines = [[line[place] for place in known] for line in changes if any(line[1:])]
         if lines:

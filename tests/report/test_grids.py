@@ -60,7 +60,7 @@ def test_a_column_of_noughts_is_named_and_left_out_but_a_time_never_is() -> None
     [grid] = grids(made(*rows))
     assert [column.name for column in grid.header] == ["words", "looped", "seconds an answer"]
     [grid] = grids(made(row("one", nought)))
-    assert (grid.lines, grid.remark) == ((), "0 throughout, and left out: looped, cut off.")
+    assert ([column.name for column in grid.header], grid.remark) == (["looped", "cut off"], "")
 
 
 def test_a_column_that_has_no_name_yet_is_shown_by_its_own() -> None:
@@ -71,7 +71,7 @@ def test_a_column_that_has_no_name_yet_is_shown_by_its_own() -> None:
 
 def test_pope_has_a_line_a_split_and_run(answers_alone: Comparison) -> None:
     [grid] = grids(answers_alone)
-    assert [(line.part, line.name) for line in grid.lines] == [("random", "a"), ("random", "b")]
+    assert [line.name for line in grid.lines] == ["random: a", "random: b"]
     assert grid.lines[0].cells[0] == Cell("120")
 
 
