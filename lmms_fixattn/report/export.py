@@ -95,17 +95,19 @@ def written_card(content: Mapping[str, Any]) -> str:
         parts.append(f"Not scored: {content['unscored']}.")
     if content["figures"]:
         bounds = ("value", "low", "high")
-        rows = [
-            (name, *("" if found[key] is None else f"{found[key]:.1f}" for key in bounds))
-            for name, found in content["figures"].items()
-        ]
+        rows = [(name, *(_number(found[key]) for key in bounds)) for name, found in content["figures"].items()]
         parts.append(Table("", ("figure", *bounds), rows).markdown)
         parts.append("Percentages but for n, words and times; 95% bootstrap intervals over images.")
-    for key in ("model", "versions", "protocol", "tasks"):
-        if content[key]:
-            lines = (f"- {name}: {written(value)}" for name, value in content[key].items())
-            parts += [f"## {key.capitalize()}", "\n".join(lines)]
+    sections = {key.capitalize(): content[key] for key in ("model", "versions", "protocol")}
+    sections |= {f"Task {name}": protocol for name, protocol in content["tasks"].items()}
+    for title, values in sections.items():
+        if values:
+            parts += [f"## {title}", "\n".join(f"- {name}: {written(value)}" for name, value in values.items())]
     return "\n\n".join([*parts, f"Written by {content['written_by']}."]) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def _stated(tasks: Mapping[str, Any], key: str, default: str) -> str:
