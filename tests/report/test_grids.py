@@ -8,6 +8,13 @@ from lmms_fixattn.report.grids import Cell, grids
 from lmms_fixattn.scoring.bootstrap import Interval
 
 
+def test_an_interval_is_written_in_a_numbers_format_and_no_zero_has_a_minus() -> None:
+    assert f"{Interval(-0.04, -1.26, 12.0):.1f}" == "0.0 [-1.3, 12.0]"
+    assert f"{Interval(-0.04, -1.26, 12.0):+.1f}" == "+0.0 [-1.3, +12.0]"
+    assert f"{Interval(0.714, 0.6, 0.9):.2f}" == "0.71 [0.60, 0.90]"
+    assert (f"{Interval(0.5):.1f}", f"{Interval(None):.1f}") == ("0.5", "")
+
+
 def test_every_column_has_a_name_and_less_hallucination_is_good() -> None:
     assert all(display(name).name for name in CAPTION_COLUMNS)
     assert display("chair_s").header == "CHAIR_s ↓"
