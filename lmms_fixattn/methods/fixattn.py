@@ -107,12 +107,10 @@ class FixAttn(Refined):
         gain = rows.columns.gain
         if self.head_modulation != "off" or self.selection == "prompt":
             of_prompt = rows.once_at_prefill(self._of_prompt)
-            # A cache of fixed length has columns behind those that the prompt had.
-            gain = (
-                pad(of_prompt, (0, rows.prompt - of_prompt.shape[-1]))
-                if self.selection == "prompt"
-                else gain * of_prompt
-            )
+            if self.selection == "prompt":  # a cache of fixed length has columns behind those that the prompt had
+                gain = pad(of_prompt, (0, rows.prompt - of_prompt.shape[-1]))
+            else:
+                gain = gain * of_prompt
         if self.amplifies(rows.prefill):
             rows.amplify(gain)
 

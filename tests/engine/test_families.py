@@ -30,6 +30,7 @@ CASES = {
     for name, cases in METHOD_CASES.items()
     for case, settings in cases.by_hand.items()
 }
+BRANCHES = ("pai-refined", "vcd", "icd", "m3id")
 
 model_of = cache(build)
 
@@ -94,9 +95,7 @@ def test_a_batch_gives_what_each_prompt_gives_alone(family: str, case: str) -> N
         torch.testing.assert_close(scores[:, row], alone[2][:, 0], atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("case", "family"), covering(["pai-refined", "vcd", "icd", "m3id", "dola", "var", "fixattn"], FAMILIES)
-)
+@pytest.mark.parametrize(("case", "family"), covering([*BRANCHES, "dola", "var", "fixattn"], FAMILIES))
 def test_a_static_cache_gives_what_a_growing_one_gives(family: str, case: str) -> None:
     model, method = model_of(family), CASES[case]
     if not fits(family, method):
@@ -106,9 +105,7 @@ def test_a_static_cache_gives_what_a_growing_one_gives(family: str, case: str) -
     torch.testing.assert_close(static[2], growing[2], atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("case", "family"), covering(["pai-refined", "vcd", "icd", "m3id", "var", "fixattn"], FAMILIES)
-)
+@pytest.mark.parametrize(("case", "family"), covering([*BRANCHES, "var", "fixattn"], FAMILIES))
 def test_prompts_that_begin_alike_are_read_once_where_the_family_can(family: str, case: str) -> None:
     model, method = model_of(family), CASES[case]
     if not fits(family, method):
@@ -124,9 +121,7 @@ def test_prompts_that_begin_alike_are_read_once_where_the_family_can(family: str
     torch.testing.assert_close(found[2], expected[2], atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("case", "family"), covering(["pai-refined", "vcd", "icd", "dola", "fixattn-spatial"], FAMILIES)
-)
+@pytest.mark.parametrize(("case", "family"), covering([*BRANCHES, "dola", "fixattn-spatial"], FAMILIES))
 def test_beams_score_their_sequence_as_greedy_steps_along_it_do(family: str, case: str) -> None:
     model, method = model_of(family), CASES[case]
     if not fits(family, method):
