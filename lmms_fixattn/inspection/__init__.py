@@ -1,4 +1,4 @@
 """What a method does inside: measured while the model runs, drawn from the numbers alone.
 
-Measuring (torch) gives frozen dataclasses of numpy arrays; ``draw_*`` takes those and gives a matplotlib Figure.
+Measuring (torch) gives frozen dataclasses of numpy arrays; the ``draw_*`` beside it makes a matplotlib Figure of those.
 """

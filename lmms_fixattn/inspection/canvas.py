@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -18,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#BBBBBB",
 )  # fmt: skip
+T = TypeVar("T")
 _HEADLINE = 10.0  # points
 
 
@@ -32,17 +34,26 @@ def save(figure: Figure, data: Mapping[str, Any], folder: Path, name: str) -> tu
     return png, svg, numbers
 
 
-def heat_map(axes: Axes, values: np.ndarray, limits: tuple[float, float], colours: str, bar_label: str) -> Any:
-    """Draw [layers, heads], layer 0 at the top, with a colour bar; not-a-number stays grey. Return the image drawn."""
+def heat_map(axes: Axes, values: np.ndarray, limits: tuple[float, float], colours: str, bar_label: str) -> None:
+    """Draw [layers, heads], layer 0 at the top, with a colour bar; not-a-number stays grey."""
     palette = mpl.colormaps[colours].with_extremes(bad=GREY)
     image = axes.imshow(values, cmap=palette, vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="nearest")
-    axes.set_xlabel("head")
-    axes.set_ylabel("layer")
-    for axis in (axes.xaxis, axes.yaxis):
+    axes.set(xlabel="head", ylabel="layer")
+    whole_ticks(axes.xaxis, axes.yaxis)
+    axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.03, label=bar_label)
+
+
+def whole_ticks(*axes: Axis) -> None:
+    """Label a few whole numbers alone, as of layers and heads."""
+    for axis in axes:
         axis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    bar = axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.03)
-    bar.set_label(bar_label)
-    return image
+
+
+def in_rows(items: Sequence[T], most: int) -> list[Sequence[T]]:
+    """Split into rows of at most so many, as equally long as can be."""
+    down = -(-len(items) // most)
+    across = -(-len(items) // down)
+    return [items[start : start + across] for start in range(0, len(items), across)]
 
 
 def headline(figure: Figure, title: str, *lines: str) -> None:

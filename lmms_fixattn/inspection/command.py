@@ -13,21 +13,16 @@ from matplotlib.figure import Figure
 
 from lmms_fixattn.data.coco import DEMO_SCENES
 from lmms_fixattn.inspection import canvas
-from lmms_fixattn.inspection.answers import Turn, converse, follow_up
-from lmms_fixattn.inspection.attention import measure_attention
-from lmms_fixattn.inspection.draw_answers import draw_answers
-from lmms_fixattn.inspection.draw_attention import draw_attention
-from lmms_fixattn.inspection.draw_gap import draw_gap
-from lmms_fixattn.inspection.draw_sensitivity import draw_sensitivity
-from lmms_fixattn.inspection.draw_tokens import draw_tokens
-from lmms_fixattn.inspection.gap import measure_gap
+from lmms_fixattn.inspection.answers import converse, draw_answers, follow_up
+from lmms_fixattn.inspection.attention import draw_attention, measure_attention
+from lmms_fixattn.inspection.gap import draw_gap, measure_gap
 from lmms_fixattn.inspection.recording import SEGMENTS
-from lmms_fixattn.inspection.sensitivity import measure_sensitivity
-from lmms_fixattn.inspection.session import Session, read_methods
-from lmms_fixattn.inspection.tokens import measure_tokens
+from lmms_fixattn.inspection.sensitivity import draw_sensitivity, measure_sensitivity
+from lmms_fixattn.inspection.session import Reply, Session, read_methods
+from lmms_fixattn.inspection.tokens import draw_tokens, measure_tokens
 from lmms_fixattn.inspection.truth import read_truth, truth_beside
 from lmms_fixattn.methods import Method
-from lmms_fixattn.models.encoding import whole_pictures
+from lmms_fixattn.models.encoding import Encoded, whole_pictures
 from lmms_fixattn.scoring.chair import make_analyser
 
 CAPTION_PROMPT = "Please help me describe the image in detail."
@@ -52,6 +47,15 @@ class Asked:
         if len(self.questions) > 1:
             raise ValueError(f"expected one --question, got {len(self.questions)}; only inspect answers takes several")
         return self.questions[0] if self.questions else CAPTION_PROMPT
+
+    @property
+    def prompt(self) -> Encoded:
+        """The picture with that question."""
+        return self.session.encode(str(self.image), [self.question])
+
+    def reply(self) -> Reply:
+        """Answer it under the first method."""
+        return self.session.answer(self.prompt, next(iter(self.methods.values())), self.new_tokens)
 
 
 def inspect(
@@ -81,14 +85,15 @@ def inspect(
     if truth is not None and kind != "answers":
         raise ValueError(f"inspect {kind} has no use for --truth; inspect answers has")
     chosen = read_methods(methods or default_methods)
+    if kind in _OF_ONE_METHOD and len(chosen) > 1:
+        raise ValueError(f"inspect {kind} draws one --method, got {len(chosen)}")
     if kind in _AGAINST_VANILLA and "vanilla" not in chosen:
         chosen = {**read_methods(["vanilla"]), **chosen}
     session = Session(pretrained, conversation)
     text = session.encoder.family.text_model
     chosen = {label: method.for_model(text) for label, method in chosen.items()}
-    asked = Asked(session, image, questions, chosen, truth, new_tokens)
     with whole_pictures():
-        figure, data = draw(asked)
+        figure, data = draw(Asked(session, image, questions, chosen, truth, new_tokens))
     record = {
         "picture": kind,
         "image": image.name,
@@ -100,10 +105,8 @@ def inspect(
 
 
 def _attention(asked: Asked) -> Drawn:
-    prompt = asked.session.encode(str(asked.image), [asked.question])
-    methods = asked.methods
-    reply = asked.session.answer(prompt, next(iter(methods.values())), asked.new_tokens)
-    shares = measure_attention(asked.session, prompt, reply.tokens, methods)
+    reply = asked.reply()
+    shares = measure_attention(asked.session, asked.prompt, reply.tokens, asked.methods)
     data = {
         "question": asked.question,
         "answer": reply.text,
@@ -116,12 +119,10 @@ def _attention(asked: Asked) -> Drawn:
 
 
 def _tokens(asked: Asked) -> Drawn:
-    prompt = asked.session.encode(str(asked.image), [asked.question])
-    if len(asked.methods) > 1:
-        raise ValueError(f"inspect tokens draws one --method, got {len(asked.methods)}")
-    choice = measure_tokens(asked.session, prompt, *next(iter(asked.methods.items())))
+    [(label, method)] = asked.methods.items()
+    choice = measure_tokens(asked.session, asked.prompt, label, method)
     data = {
-        "patches": next(iter(choice.sets.values())).shape,
+        "patches": choice.sets["local"].shape,
         "sets": {name: marks.ravel().nonzero()[0].tolist() for name, marks in choice.sets.items()},
         "measures": {name: canvas.rounded(values) for name, values in choice.measures.items()},
     }
@@ -129,8 +130,7 @@ def _tokens(asked: Asked) -> Drawn:
 
 
 def _heads(asked: Asked) -> Drawn:
-    prompt = asked.session.encode(str(asked.image), [asked.question])
-    heads = measure_sensitivity(asked.session, prompt, asked.methods)
+    heads = measure_sensitivity(asked.session, asked.prompt, asked.methods)
     data = {
         "question": asked.question,
         "sensitivity": {head.label: canvas.rounded(head.sensitivity) for head in heads},
@@ -140,11 +140,8 @@ def _heads(asked: Asked) -> Drawn:
 
 
 def _gap(asked: Asked) -> Drawn:
-    prompt = asked.session.encode(str(asked.image), [asked.question])
-    if len(asked.methods) > 1:
-        raise ValueError(f"inspect gap draws one --method's answer, got {len(asked.methods)}")
-    reply = asked.session.answer(prompt, next(iter(asked.methods.values())), asked.new_tokens)
-    gap = measure_gap(asked.session, prompt, reply.tokens)
+    reply = asked.reply()
+    gap = measure_gap(asked.session, asked.prompt, reply.tokens)
     planes = {
         name: {key: canvas.rounded(value) if isinstance(value, np.ndarray) else value for key, value in plane.items()}
         for name, plane in (("embedded", vars(gap.embedded)), ("directions", vars(gap.directions)))
@@ -162,27 +159,23 @@ def _gap(asked: Asked) -> Drawn:
 def _answers(asked: Asked) -> Drawn:
     analyser = make_analyser()
     truth = truth_beside(asked.image, analyser) if asked.truth is None else read_truth(asked.truth)
-    methods = asked.methods
-    questions = asked.questions
-    if not questions:
-        prompt = asked.session.encode(str(asked.image), [CAPTION_PROMPT])
-        caption = asked.session.answer(prompt, next(iter(methods.values())), asked.new_tokens)
-        questions = [CAPTION_PROMPT, *follow_up(caption.text, truth, analyser)]
-    found = converse(asked.session, str(asked.image), questions, methods, truth, analyser, asked.new_tokens)
+    questions = asked.questions or [CAPTION_PROMPT, *follow_up(asked.reply().text, truth, analyser)]
+    found = converse(asked.session, str(asked.image), questions, asked.methods, truth, analyser, asked.new_tokens)
     picture = asked.session.picture(asked.session.encode(str(asked.image), questions[:1]))
-    data = {
-        "truth": sorted(truth),
-        "analyser": analyser.name,
-        "conversations": {
-            conversation.label: [_written(turn) for turn in conversation.turns] for conversation in found
-        },
+    conversations = {
+        conversation.label: [
+            {
+                "question": turn.question,
+                "answer": turn.text,
+                "terminated": turn.terminated,
+                "segments": [segment._asdict() for segment in turn.answer],
+            }
+            for turn in conversation.turns
+        ]
+        for conversation in found
     }
+    data = {"truth": sorted(truth), "analyser": analyser.name, "conversations": conversations}
     return draw_answers(found, picture, truth), data
-
-
-def _written(turn: Turn) -> dict[str, Any]:
-    segments = [segment._asdict() for segment in turn.answer]
-    return {"question": turn.question, "answer": turn.text, "terminated": turn.terminated, "segments": segments}
 
 
 PICTURES: dict[str, tuple[Callable[[Asked], Drawn], list[str]]] = {
@@ -194,3 +187,4 @@ PICTURES: dict[str, tuple[Callable[[Asked], Drawn], list[str]]] = {
 }
 """The pictures by name: how each is drawn, and the methods that it shows unless others are named."""
 _AGAINST_VANILLA = ("attention", "answers")
+_OF_ONE_METHOD = ("tokens", "gap")

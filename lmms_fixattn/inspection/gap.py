@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from lmms_fixattn.inspection.canvas import BLACK, BLUE, GREEN, GREY, VERMILION, headline
 from lmms_fixattn.inspection.session import Session
 from lmms_fixattn.models.encoding import Encoded
+
+_GROUPS = {
+    "vocabulary": (GREY, "o", 6, 1),
+    "image": (BLUE, "o", 16, 0.6),
+    "question": (GREEN, "^", 18, 0.7),
+    "answer": (VERMILION, "s", 18, 0.7),
+}
+"""Plane's groups, in the order in which they are drawn: colour, marker, size, opacity."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,8 @@ class ModalityGap:
 
     embedded: Plane
     directions: Plane
-    length: tuple[float, float]
-    cosine: tuple[float, float, float]
+    length: tuple[float, ...]
+    cosine: tuple[float, ...]
 
 
 def measure_gap(session: Session, prompt: Encoded, tokens: Sequence[int]) -> ModalityGap:
@@ -61,17 +73,13 @@ def modality_gap(image: np.ndarray, question: np.ndarray, answer: np.ndarray, vo
     """Measure the gap between embeddings, float32 [tokens, size] each."""
     groups = (image, question, answer, vocabulary)
     directions = [_at_length_1(group) for group in groups]
-    towards_image, towards_text = (directions[index].mean(axis=0, dtype=np.float64) for index in (0, 3))
+    means = [directions[index].mean(axis=0, dtype=np.float64) for index in (0, 3)]
     return ModalityGap(
         embedded=project(*groups),
         directions=project(*directions),
-        length=(float(np.linalg.norm(image, axis=1).mean()), float(np.linalg.norm(vocabulary, axis=1).mean())),
+        length=tuple(float(np.linalg.norm(group, axis=1).mean()) for group in (image, vocabulary)),
         # The mean over all pairs of unit vectors is the dot product of their means.
-        cosine=(
-            float(towards_image @ towards_image),
-            float(towards_image @ towards_text),
-            float(towards_text @ towards_text),
-        ),
+        cosine=tuple(float(one @ other) for one, other in combinations_with_replacement(means, 2)),
     )
 
 
@@ -88,15 +96,9 @@ def project(image: np.ndarray, question: np.ndarray, answer: np.ndarray, vocabul
     variances, axes = np.linalg.eigh((scatters[0] + scatters[1]) / 2 + np.outer(gap, gap) / 4)
     axes = axes[:, [-1, -2]]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])  # a component's sign is free: fix it
-    points = [((group - origin) @ axes).astype(np.float32) for group in (image, question, answer, vocabulary)]
-    return Plane(
-        image=points[0],
-        question=points[1],
-        answer=points[2],
-        vocabulary=points[3],
-        explained=(float(variances[-1] / variances.sum()), float(variances[-2] / variances.sum())),
-        distance=float(np.linalg.norm(gap)),
-    )
+    points = (((group - origin) @ axes).astype(np.float32) for group in (image, question, answer, vocabulary))
+    shares = variances / variances.sum()
+    return Plane(*points, (float(shares[-1]), float(shares[-2])), float(np.linalg.norm(gap)))
 
 
 def _scatter(group: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -109,3 +111,39 @@ def _at_length_1(group: np.ndarray) -> np.ndarray:
     """Return the rows at length 1; a row of zeros (padding's) stays."""
     lengths = np.linalg.norm(group, axis=1, keepdims=True)
     return np.divide(group, lengths, out=np.zeros_like(group), where=lengths > 0)  # type: ignore[no-any-return]
+
+
+def draw_gap(gap: ModalityGap, question: str, answer: str) -> Figure:
+    """Draw two planes, embeddings as they are and at length 1: image tokens and words over the whole vocabulary."""
+    figure = Figure(figsize=(11.0, 6.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _plane(left, gap.embedded, "as embedded")
+    _plane(right, gap.directions, "at length 1")
+    keys, words = left.get_legend_handles_labels()
+    figure.legend(keys, words, loc="outside lower center", ncols=5, frameon=False)
+    headline(
+        figure,
+        "Image tokens and text embeddings at the decoder's input (PCA, image and vocabulary weighted alike)",
+        f"Mean length: {gap.length[0]:.3g} image, {gap.length[1]:.3g} text. "
+        f"Mean cosine: {gap.cosine[0]:.2f} image-image, {gap.cosine[1]:.2f} image-text, {gap.cosine[2]:.2f} text-text",
+        f"Question: {question}",
+        f"Answer: {answer}",
+    )
+    return figure
+
+
+def _plane(axes: Axes, plane: Plane, title: str) -> None:
+    for name, (colour, marker, size, opacity) in _GROUPS.items():
+        points = getattr(plane, name)
+        # Tens of thousands of points would make a vector file of megabytes: the background is an image inside it.
+        axes.scatter(
+            *points.T, size, colour, marker=marker, alpha=opacity, linewidths=0, rasterized=name == "vocabulary",
+            label=f"{name} ({len(points)})",
+        )  # fmt: skip
+    ends = np.stack([plane.image.mean(axis=0), plane.vocabulary.mean(axis=0)])
+    axes.plot(*ends.T, color=BLACK, marker="x", linewidth=1, label="means")
+    axes.set(
+        title=f"{title}: means {plane.distance:.3g} apart",
+        xlabel=f"component 1 ({plane.explained[0]:.0%} of the variance)",
+        ylabel=f"component 2 ({plane.explained[1]:.0%})",
+    )

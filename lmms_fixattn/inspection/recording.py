@@ -16,11 +16,7 @@ from lmms_fixattn.engine.attention import EDIT, OURS, edited_weights, newest_row
 from lmms_fixattn.engine.edit import Edit
 from lmms_fixattn.methods.views import Columns
 from lmms_fixattn.models.family import family_of_model
-from lmms_fixattn.models.transformers_api import (
-    attention_function,
-    attention_in_use,
-    register_attention,
-)
+from lmms_fixattn.models.transformers_api import attention_function, attention_in_use, register_attention
 
 SEGMENTS = ("system", "image", "question", "answer")
 """What a position belongs to: before the first image token (the beginning-of-sequence token included), an image, the
