@@ -30,10 +30,9 @@ from tqdm import tqdm
 
 from lmms_fixattn import intervene
 from lmms_fixattn.bench import record
-from lmms_fixattn.bench.clock import Turn
 from lmms_fixattn.bench.contenders import make_methods
 from lmms_fixattn.bench.limit import synchronize
-from lmms_fixattn.bench.measure import Timing, answer_greedily, measure
+from lmms_fixattn.bench.measure import Timing, Turn, answer_greedily, measure
 from lmms_fixattn.bench.workload import Workload, load
 from lmms_fixattn.methods import Method
 from lmms_fixattn.models.family import family_of_model

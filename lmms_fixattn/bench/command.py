@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lmms_fixattn.bench import record
-from lmms_fixattn.bench.clock import Turn, Turns
 from lmms_fixattn.bench.contenders import make_methods
-from lmms_fixattn.bench.measure import Timing, measure
+from lmms_fixattn.bench.measure import Timing, Turn, measure
 from lmms_fixattn.bench.workload import load
 from lmms_fixattn.models import arguments
 from lmms_fixattn.models.family import family_of_model
-
-Progress = Callable[[Sequence[Turn], str], Iterable[Turn]]
 
 
 def bench(
@@ -31,7 +30,7 @@ def bench(
     device: str | None = None,
     attention: str | None = None,
     output: Path | None = None,
-    progress: Progress = lambda turns, _: turns,
+    progress: Callable[..., Iterable[Turn]] = lambda turns, title: turns,
 ) -> Iterator[tuple[str, list[str]]]:
     """Measure methods at each batch size; yield what to print as it comes, and what makes it doubtful.
 
@@ -57,13 +56,9 @@ def bench(
         yield f"{record.headline(stated)}\n{plan}", []
         rows: list[dict[str, Any]] = []
         for turn, batch in enumerate(batches, start=1):
-            bar = _titled(progress, f"batch size {batch} ({turn} of {len(batches)})")
+            bar = partial(progress, title=f"batch size {batch} ({turn} of {len(batches)})")
             found = measure(workload, made, batch, plan, stated["bandwidth"]["limit"], bar)
             rows += found
             if output:
-                record.write(output, stated, rows)
+                output.write_text(json.dumps({**stated, "rows": rows}, indent=1) + "\n", encoding="utf-8")
             yield f"\n{record.table(found)}", record.remarks(found)
-
-
-def _titled(progress: Progress, title: str) -> Turns:
-    return lambda turns: progress(turns, title)

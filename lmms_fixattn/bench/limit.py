@@ -38,11 +38,6 @@ def step_bytes(model: Any, rows: int, keys: float) -> float:
     return float(weights + rows * size * (config.hidden_size + cached))
 
 
-def mean_keys(prompt: int, steps: int) -> float:
-    """Return how many positions a decode step attends to, on average over the steps after a prompt of this length."""
-    return prompt + (steps + 1) / 2
-
-
 def measure_bandwidth(device: torch.device, size: int | None = None) -> dict[str, float]:
     """Measure how many bytes a second the device moves: the best of a few large copies, and of a few large sums.
 

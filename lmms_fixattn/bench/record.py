@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
+import platform
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +13,19 @@ from typing import Any
 import torch
 
 from lmms_fixattn.bench.limit import measure_bandwidth
-from lmms_fixattn.bench.machine import describe
 from lmms_fixattn.bench.workload import Workload
 from lmms_fixattn.models.family import family_of_model, text_model
 from lmms_fixattn.models.transformers_api import attention_in_use
 from lmms_fixattn.report import terminal
-
-_KIND = "lmms-fixattn bench"
+from lmms_fixattn.versions import installed
 
 
 def about(workload: Workload, device: torch.device) -> dict[str, Any]:
     """Measure the bandwidth, and say on what machine and model everything is measured."""
     inputs, config = workload.prompts(1), workload.model.config
     return {
-        "kind": _KIND,
-        "machine": describe(device),
+        "kind": "lmms-fixattn bench",
+        "machine": machine(device),
         "bandwidth": measure_bandwidth(device),
         "model": {
             "name": workload.name,
@@ -39,9 +39,26 @@ def about(workload: Workload, device: torch.device) -> dict[str, Any]:
     }
 
 
-def write(path: Path, stated: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows so far as JSON."""
-    path.write_text(json.dumps({**stated, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+def machine(device: torch.device) -> dict[str, Any]:
+    """Return the device's name, and the cores, threads and library versions behind it."""
+    found: dict[str, Any] = {
+        "device": _processor() if device.type == "cpu" else device.type,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.platform(),
+    }
+    if device.type == "cuda":
+        gpu = torch.cuda.get_device_properties(device)
+        memory = round(gpu.total_memory / 2**30, 1)
+        found |= {"device": gpu.name, "memory_gib": memory, "cuda": torch.version.cuda}
+    return found | {"versions": installed()}
+
+
+def _processor() -> str:
+    """Return the processor's name where Linux tells it, else its kind."""
+    info = Path("/proc/cpuinfo")
+    name = re.search(r"^model name\s*: (.*)", info.read_text("utf-8"), re.MULTILINE) if info.is_file() else None
+    return name[1] if name else platform.processor() or platform.machine()
 
 
 def headline(stated: Mapping[str, Any]) -> str:

@@ -1,29 +1,26 @@
 """The rival: answering as the released codes of PAI and FixAttn do, on this transformers.
 
-One prompt at a time, eager attention, an edit inside a patched attention forward of each edited layer, and for the
-logits refine a second forward of the text alone for each token, both in Python. Written from their formula, to be timed
-only; :class:`lmms_fixattn.methods.pai.PAI` is what to use.
+One prompt at a time, eager attention with the edit inside it in each edited layer, and for the logits refine a second
+forward of the text alone for each token, both in Python. Written from their formula, to be timed only;
+:class:`lmms_fixattn.methods.pai.PAI` is what to use.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import MethodType
 from typing import Any
 
 import torch
 from transformers import DynamicCache, LogitsProcessor
 
 from lmms_fixattn.models.family import family_of_model
-from lmms_fixattn.models.transformers_api import attention_in_use, cache_of, with_cache
+from lmms_fixattn.models.transformers_api import attention_in_use, register_attention, with_cache
 
 NAMES = {False: "released-style loop", True: "released-style loop, refine"}
 """The rivals by whether they refine."""
-_NEEDED = ("apply_rotary_pos_emb", "repeat_kv")
-"""Functions beside an attention module, of which the loop makes its own."""
+_ATTENTION = "lmms_fixattn_released"
 
 
 class ReleasedLoop:
@@ -39,18 +36,14 @@ class ReleasedLoop:
         start: first edited layer.
 
     Raises:
-        ValueError: a text model whose attention is another than that of the released codes' models.
+        ValueError: a text model with positions in several dimensions, which runs no text beside an image's prompt.
     """
 
     def __init__(self, model: Any, alpha: float = 0.2, gamma: float = 1.1, start: int = 2) -> None:
         self.family = family_of_model(model)
         self.text = self.family.text(model)
-        attention = self.text.layers[0].self_attn
-        if hasattr(attention, "q_norm") or not all(hasattr(_code_of(attention), name) for name in _NEEDED):
-            raise ValueError(
-                "a released-style loop is at hand for plain rotary attention, as of the released codes' text models, "
-                f"not for {type(attention).__name__}"
-            )
+        if "mrope_section" in self.text.config.rope_parameters:
+            raise ValueError("a released-style loop is at hand for text models that count positions in one dimension")
         self.model, self.alpha, self.gamma, self.start = model, alpha, gamma, start
         self.amplifies = False
         self.image: slice
@@ -60,15 +53,11 @@ class ReleasedLoop:
     def installed(self) -> Iterator[Any]:
         """Patch the model inside the block."""
         own = attention_in_use(self.text)
-        layers = [layer.self_attn for layer in self.text.layers[self.start :]]
-        self.family.use_attention(self.model, "eager")
+        register_attention(_ATTENTION, self._attend, "eager")
+        self.family.use_attention(self.model, _ATTENTION)
         try:
-            for attention in layers:
-                attention.forward = MethodType(self._attend, attention)
             yield self.model
         finally:
-            for attention in layers:
-                del attention.forward
             self.family.use_attention(self.model, own)
 
     def answer(self, inputs: dict[str, torch.Tensor], tokens: int, **arguments: Any) -> torch.Tensor:
@@ -82,19 +71,13 @@ class ReleasedLoop:
             raise ValueError(f"the released-style loop answers one prompt at a time, got {len(ids)}")
         places = (ids[0] == self.family.image_token_id).nonzero().flatten().tolist()
         self.image = slice(places[0], places[-1] + 1)
-        self.second = None
-        refines = self.gamma != 1
-        self.amplifies = not refines
-        processors = [_Refine(self)] if refines else []
+        self.second, self.amplifies = None, self.gamma == 1
+        processors = [] if self.gamma == 1 else [_Refine(self)]
         with torch.inference_mode():
             sequences: torch.Tensor = self.model.generate(
-                **inputs,
-                do_sample=False,
-                max_new_tokens=tokens,
-                min_new_tokens=tokens,
-                logits_processor=processors,
-                **arguments,
-            )
+                **inputs, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens,
+                logits_processor=processors, **arguments,
+            )  # fmt: skip
         return sequences
 
     def without_image(self, ids: torch.Tensor) -> torch.Tensor:
@@ -105,45 +88,23 @@ class ReleasedLoop:
             ids = torch.cat([ids[:, : self.image.start], ids[:, self.image.stop :]], dim=1)
         else:
             ids = ids[:, -1:]
-        scores: torch.Tensor = self.model(input_ids=ids, use_cache=True, **with_cache(self.model, self.second)).logits[
-            :, -1
-        ]
+        output = self.model(input_ids=ids, use_cache=True, **with_cache(self.model, self.second))
         self.amplifies = True
-        return scores.float()
+        return output.logits[:, -1].float()  # type: ignore[no-any-return]
 
     def _attend(
-        self,
-        attention: Any,
-        hidden_states: torch.Tensor,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None = None,
-        **kwargs: Any,
+        self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        code = _code_of(attention)
-        rows, length, _ = hidden_states.shape
-        projected = (
-            project(hidden_states).view(rows, length, -1, attention.head_dim).transpose(1, 2)
-            for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-        )
-        query, key, value = projected
-        query, key = code.apply_rotary_pos_emb(query, key, *position_embeddings)
-        if (past := cache_of(attention, kwargs)) is not None:
-            key, value = past.update(key, value, attention.layer_idx)
-        key = code.repeat_kv(key, attention.num_key_value_groups)
-        value = code.repeat_kv(value, attention.num_key_value_groups)
-        scores = query @ key.transpose(2, 3) / math.sqrt(attention.head_dim)
-        if attention_mask is not None:
-            scores = scores + attention_mask[..., : key.shape[-2]]
-        if self.amplifies:
+        groups = query.shape[1] // key.shape[1]
+        key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
+        scores = query @ key.transpose(2, 3) * kwargs["scaling"]
+        if mask is not None:
+            scores = scores + mask
+        if self.amplifies and layer.layer_idx >= self.start:
             image = scores[:, :, -1, self.image]
             scores[:, :, -1, self.image] = image.abs() * self.alpha + image
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-        output = (weights @ value).transpose(1, 2).reshape(rows, length, -1)
-        return attention.o_proj(output), weights
-
-
-def _code_of(attention: Any) -> Any:
-    return sys.modules[type(attention).__module__]
+        return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
 class _Refine(LogitsProcessor):  # type: ignore[misc]

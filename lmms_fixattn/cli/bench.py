@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         attention=arguments.attention,
         output=arguments.json,
-        progress=lambda turns, title: progress(turns, "measurements", title),
+        progress=partial(progress, unit="measurements"),
     ):
         print(text, flush=True)
         for doubt in doubts:

@@ -134,14 +134,14 @@ def draw_answers(conversations: Sequence[Conversation], picture: np.ndarray, tru
         "upper left", child=page, bbox_to_anchor=figure.bbox, pad=0, borderpad=1.6, frameon=False
     )
     figure.add_artist(place)
-    size = page.get_bbox(FigureCanvasAgg(figure).get_renderer()).size / figure.dpi
-    figure.set_size_inches(size + 2 * 16 / 72)
+    box = page.get_bbox(FigureCanvasAgg(figure).get_renderer())
+    figure.set_size_inches(*(pixels / figure.dpi + 2 * 16 / 72 for pixels in box.size))
     return figure
 
 
-def _packed(packer: type[HPacker] | type[VPacker], boxes: list[OffsetBox], points: float) -> OffsetBox:
+def _packed(packer: type[HPacker] | type[VPacker], boxes: Sequence[OffsetBox], points: float) -> OffsetBox:
     """Put boxes beside or below each other, aligned at the top or the left, so many points apart."""
-    return packer(children=boxes, pad=0, sep=points, align="top" if packer is HPacker else "left")
+    return packer(children=[*boxes], pad=0, sep=points, align="top" if packer is HPacker else "left")
 
 
 def _said(turn: Turn) -> list[Segment]:
@@ -158,13 +158,13 @@ def _paragraph(segments: Sequence[Segment], width: int, **style: Any) -> OffsetB
     text = "".join(segment.text for segment in segments)
     source = [segment for segment in segments for _ in segment.text]
     font = {"family": "DejaVu Sans Mono", "fontsize": _SIZE, "parse_math": False, **style}
-    lines = []
+    lines: list[OffsetBox] = []
     for start, end in _wrap(text, width):
         places = [list(group) for _, group in groupby(range(start, end), key=lambda place: id(source[place]))]
         parts = [(text[part[0] : part[-1] + 1], _STYLES[source[part[0]].supported]) for part in places]
         parts.append((" " * (width - end + start), {}))
         areas = [TextArea(words, textprops=font | marked) for words, marked in parts]
-        lines.append(HPacker(children=areas, pad=0, sep=0, align="baseline"))
+        lines.append(HPacker(children=[*areas], pad=0, sep=0, align="baseline"))
     return _packed(VPacker, lines, _LINE)
 
 

@@ -96,9 +96,9 @@ def project(image: np.ndarray, question: np.ndarray, answer: np.ndarray, vocabul
     variances, axes = np.linalg.eigh((scatters[0] + scatters[1]) / 2 + np.outer(gap, gap) / 4)
     axes = axes[:, [-1, -2]]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])  # a component's sign is free: fix it
-    points = (((group - origin) @ axes).astype(np.float32) for group in (image, question, answer, vocabulary))
-    shares = variances / variances.sum()
-    return Plane(*points, (float(shares[-1]), float(shares[-2])), float(np.linalg.norm(gap)))
+    points = [((group - origin) @ axes).astype(np.float32) for group in (image, question, answer, vocabulary)]
+    first, second = (variances[[-1, -2]] / variances.sum()).tolist()
+    return Plane(points[0], points[1], points[2], points[3], (first, second), float(np.linalg.norm(gap)))
 
 
 def _scatter(group: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -137,8 +137,8 @@ def _plane(axes: Axes, plane: Plane, title: str) -> None:
         points = getattr(plane, name)
         # Tens of thousands of points would make a vector file of megabytes: the background is an image inside it.
         axes.scatter(
-            *points.T, size, colour, marker=marker, alpha=opacity, linewidths=0, rasterized=name == "vocabulary",
-            label=f"{name} ({len(points)})",
+            points[:, 0], points[:, 1], size, colour, marker=marker, alpha=opacity, linewidths=0,
+            rasterized=name == "vocabulary", label=f"{name} ({len(points)})",
         )  # fmt: skip
     ends = np.stack([plane.image.mean(axis=0), plane.vocabulary.mean(axis=0)])
     axes.plot(*ends.T, color=BLACK, marker="x", linewidth=1, label="means")

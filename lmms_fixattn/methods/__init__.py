@@ -37,32 +37,12 @@ from lmms_fixattn.methods.vcd import VCD
 
 _ALL: tuple[type[Method], ...] = (
     Vanilla,
-    # attention
-    PAI,
-    FixAttn,
-    HGAI,
-    VAF,
-    SPIN,
-    ADHH,
-    VAR,
-    IAT,
-    AdaIAT,
-    # contrast
-    VCD,
-    ICD,
-    M3ID,
-    # layers
-    DoLa,
-    DeCo,
-    # length
-    Truncate,
-    Brief,
-    # decoding
-    Beam,
-    Nucleus,
-    RepetitionPenalty,
-    NoRepeatNgram,
-)
+    PAI, FixAttn, HGAI, VAF, SPIN, ADHH, VAR, IAT, AdaIAT,  # attention
+    VCD, ICD, M3ID,  # contrast
+    DoLa, DeCo,  # layers
+    Truncate, Brief,  # length
+    Beam, Nucleus, RepetitionPenalty, NoRepeatNgram,  # decoding
+)  # fmt: skip
 METHODS: dict[str, type[Method]] = {method.name: method for method in _ALL}
 GROUP = "lmms_fixattn.methods"
 """The group of entry points by which other packages add methods."""

@@ -6,16 +6,14 @@ import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
-from lmms_fixattn.methods.base import Layers, Method, file, layer_range, number, sha256, switch
+from lmms_fixattn.methods.base import Layers, Method, layer_range, number, switch, word
 from lmms_fixattn.methods.statistics import AttentionStatistics
-
-if TYPE_CHECKING:
-    from lmms_fixattn.methods.text_model import TextModel
-    from lmms_fixattn.methods.views import Rows
+from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,13 @@ class AdaIAT(Method):
     alpha: float = number(6.0, "amplification, times each head's M; 0 turns the method off", low=0)
     beta: float = number(0.5, "threshold between the hallucinated (0) and the true (1) mean", low=0)
     layers: Layers = layer_range((5, 18), "decoder layers to edit, end excluded")
-    statistics: str = file("what `lmms-fixattn calibrate adaiat` wrote for the model", ".safetensors")
-    digest: str = sha256("sha256 of the statistics, which the file must have")
+    statistics: str = word(
+        "none",
+        "what `lmms-fixattn calibrate adaiat` wrote for the model",
+        "none, or a .safetensors file",
+        r".*\.safetensors",
+    )
+    digest: str = word("any", "sha256 of the statistics, which the file must have", "any, or a sha256", "[0-9a-f]{64}")
     clamp: bool = switch(True, "let no weight fall below 0; the released code does")
 
     @classmethod
@@ -75,10 +78,6 @@ class AdaIAT(Method):
         if self.digest not in ("any", digest):
             raise ValueError(f"adaiat: {self.statistics} has sha256 {digest}, not {self.digest}")
         return dataclasses.replace(self, digest=digest)
-
-    @property
-    def edited_layers(self) -> Layers | None:
-        return self.layers
 
     def needs_row(self, prefill: bool) -> bool:
         return not prefill

@@ -5,18 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
 
 from lmms_fixattn.methods.base import Method, head_list, number
-from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-
-    from lmms_fixattn.methods.text_model import TextModel
-    from lmms_fixattn.methods.views import Rows
+from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B, TextModel
+from lmms_fixattn.methods.views import Rows
 
 Heads = tuple[tuple[int, int], ...]
 

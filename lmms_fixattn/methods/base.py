@@ -7,18 +7,15 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
 
 from lmms_fixattn.errors import did_you_mean
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-
-    from lmms_fixattn.methods.formulas.branches import Branch
-    from lmms_fixattn.methods.text_model import TextModel
-    from lmms_fixattn.methods.views import Rows, Step, VisionAttention
+from lmms_fixattn.methods.formulas.branches import Branch
+from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.methods.views import Rows, Step, VisionAttention
 
 Layers = tuple[int, "int | None"]
 Parser = Callable[[Any], Any]
@@ -89,14 +86,10 @@ class Method:
         Args:
             folder: where a method that reads a file may write one.
         """
-        ranges: dict[str, Any] = {
-            parameter.name: parameter.default
-            for parameter in dataclasses.fields(cls)
-            if parameter.metadata["is_layers"]
-        }
+        ranges: list[Any] = [parameter for parameter in dataclasses.fields(cls) if parameter.metadata["is_layers"]]
         if text.layers >= _PUBLISHED_DEPTH:
             return {}
-        return {name: share_of_layers(layers, text.layers) for name, layers in ranges.items()}
+        return {parameter.name: share_of_layers(parameter.default, text.layers) for parameter in ranges}
 
     @property
     def vision_parts(self) -> frozenset[str]:
@@ -105,8 +98,12 @@ class Method:
 
     @property
     def edited_layers(self) -> Layers | frozenset[int] | None:
-        """The decoder layers to edit: a range with the end excluded, or just these; None if there are none."""
-        return None
+        """The decoder layers to edit: a range with the end excluded, or just these; None if there are none.
+
+        By default those of the hyper-parameter ``layers``, where the method has it and edits attention.
+        """
+        edits = self.has("edit_scores") or self.has("edit_weights")
+        return getattr(self, "layers", None) if edits else None
 
     @property
     def parts(self) -> tuple[Method, ...]:
@@ -292,26 +289,15 @@ def dimension_list(meaning: str) -> Any:
     return _per_model(meaning, 'published, or dimensions of the hidden state ("[1415,2533]")', _whole)
 
 
-def file(meaning: str, suffix: str) -> Any:
-    """Declare a file of this suffix, by default none."""
+def word(default: str, meaning: str, expected: str, pattern: str) -> Any:
+    """Declare a hyper-parameter that is a word by default, or a text that matches a pattern as a whole."""
 
     def parse(value: Any) -> str:
-        if not isinstance(value, str) or (value != "none" and not value.endswith(suffix)):
+        if not isinstance(value, str) or (value != default and not re.fullmatch(pattern, value)):
             raise ValueError
         return value
 
-    return _declare("none", meaning, f"none, or a {suffix} file", parse)
-
-
-def sha256(meaning: str) -> Any:
-    """Declare a sha256 in hexadecimal digits, by default any."""
-
-    def parse(value: Any) -> str:
-        if value != "any" and not (isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)):
-            raise ValueError
-        return str(value)
-
-    return _declare("any", meaning, "any, or a sha256", parse)
+    return _declare(default, meaning, expected, parse)
 
 
 def _per_model(meaning: str, expected: str, item: Parser) -> Any:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from lmms_fixattn.methods.base import Method
-
-if TYPE_CHECKING:
-    from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.methods.text_model import TextModel
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 
 from lmms_fixattn.methods.base import Layers, Method, count, layer_range, number
-
-if TYPE_CHECKING:
-    from lmms_fixattn.methods.views import Step
+from lmms_fixattn.methods.views import Step
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
 from lmms_fixattn.methods.formulas.contrast import jensen_shannon, plausible
-
-if TYPE_CHECKING:
-    from lmms_fixattn.methods.views import Step
+from lmms_fixattn.methods.views import Step
 
 
 @dataclass(frozen=True)

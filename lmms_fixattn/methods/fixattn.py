@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+import torch
 from torch.nn.functional import pad
 
 from lmms_fixattn.methods.base import Layers, choice, count, layer_range, number, switch
 from lmms_fixattn.methods.formulas.heads import proportional_gains, top_gains
 from lmms_fixattn.methods.formulas.selection import TokenSets, random_tokens, select_tokens
 from lmms_fixattn.methods.refine import Refined
-
-if TYPE_CHECKING:
-    import torch
-
-    from lmms_fixattn.methods.views import Rows, VisionAttention
+from lmms_fixattn.methods.views import Rows, VisionAttention
 
 
 @dataclass(frozen=True)
@@ -83,10 +80,6 @@ class FixAttn(Refined):
         parts = {"cls_first", "cls_second_last"}
         parts |= {f"{self.spatial}_first"} if self.spatial_ratio else set()
         return frozenset(parts | ({"fingerprint"} if self.selection == "random" else set()))
-
-    @property
-    def edited_layers(self) -> Layers | None:
-        return self.layers
 
     def needs_row(self, prefill: bool) -> bool:
         return self.amplifies(prefill) or self.head_modulation != "off" or self.selection == "prompt"

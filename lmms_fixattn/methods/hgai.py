@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
-
-if TYPE_CHECKING:
-    from lmms_fixattn.methods.views import Rows
+from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,6 @@ class HGAI(Method):
 
     alpha: float = number(0.5, "amplification of the attention to image tokens", low=0)
     layers: Layers = layer_range((5, 19), "decoder layers to edit, end excluded")
-
-    @property
-    def edited_layers(self) -> Layers | None:
-        return self.layers
 
     def edit_scores(self, rows: Rows) -> None:
         prompt = rows.scores[..., : rows.prompt]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
-
-if TYPE_CHECKING:
-    from lmms_fixattn.methods.views import Rows
+from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)
@@ -33,10 +31,6 @@ class IAT(Method):
 
     alpha: float = number(0.8, "amplification of the attention to generated text", low=0)
     layers: Layers = layer_range((5, 18), "decoder layers to edit, end excluded")
-
-    @property
-    def edited_layers(self) -> Layers | None:
-        return self.layers
 
     def needs_row(self, prefill: bool) -> bool:
         return not prefill

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import torch
 
 from lmms_fixattn.methods.base import Method, number
 from lmms_fixattn.methods.formulas.branches import WithoutImage
 from lmms_fixattn.methods.formulas.contrast import contrast
-
-if TYPE_CHECKING:
-    import torch
-
-    from lmms_fixattn.methods.views import Step
+from lmms_fixattn.methods.views import Step
 
 _LARGEST = 50.0
 """Of the exponent: from here on lc is lost beside the contrast, and a larger one would only overflow."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from lmms_fixattn.methods.base import Layers, layer_range, number
 from lmms_fixattn.methods.refine import Refined
-
-if TYPE_CHECKING:
-    from lmms_fixattn.methods.views import Rows
+from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,6 @@ class PAI(Refined):
 
     alpha: float = number(0.2, "amplification of the attention to image tokens", low=0)
     layers: Layers = layer_range((2, None), "decoder layers to edit, end excluded")
-
-    @property
-    def edited_layers(self) -> Layers | None:
-        return self.layers
 
     def needs_row(self, prefill: bool) -> bool:
         return self.amplifies(prefill)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import torch
 
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
 from lmms_fixattn.methods.formulas.selection import largest
-
-if TYPE_CHECKING:
-    import torch
-
-    from lmms_fixattn.methods.views import Rows
+from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,6 @@ class SPIN(Method):
     kept: float = number(0.95, "share of a layer's heads that stay as they are", low=0, high=1)
     factor: float = number(0.08, "factor on the output of the other heads; 1 turns the method off", low=0, high=1)
     layers: Layers = layer_range((0, None), "decoder layers to edit, end excluded")
-
-    @property
-    def edited_layers(self) -> Layers | None:
-        return self.layers
 
     def edit_weights(self, rows: Rows, weights: torch.Tensor) -> None:
         visual = (rows.scores[..., : rows.prompt] * rows.columns.image).sum(dim=-1)

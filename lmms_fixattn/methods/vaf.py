@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from lmms_fixattn.methods.base import Layers, Method, layer_range, number
-
-if TYPE_CHECKING:
-    from lmms_fixattn.methods.views import Rows
+from lmms_fixattn.methods.views import Rows
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,6 @@ class VAF(Method):
     enhance: float = number(1.15, "factor on scores of image tokens", low=0)
     suppress: float = number(0.95, "factor on scores of tokens before the image", low=0)
     layers: Layers = layer_range((9, 15), "decoder layers to edit, end excluded")
-
-    @property
-    def edited_layers(self) -> Layers | None:
-        return self.layers
 
     def edit_scores(self, rows: Rows) -> None:
         columns = rows.columns

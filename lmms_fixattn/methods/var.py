@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
 
 from lmms_fixattn.methods.base import Layers, Method, dimension_list, layer_range, number
 from lmms_fixattn.methods.formulas.sinks import relative_size
-from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-
-    from lmms_fixattn.methods.text_model import TextModel
-    from lmms_fixattn.methods.views import Rows
+from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B, TextModel
+from lmms_fixattn.methods.views import Rows
 
 _DIMENSIONS = {LLAVA_7B: (1415, 2533), LLAVA_13B: (2100, 4743)}
 _EPSILON = 1e-6  # added to each image token's weight in the sum below the line of portion, as released
@@ -78,10 +74,6 @@ class VAR(Method):
         if max(dims) >= text.hidden_size:
             raise ValueError(f"var: sink_dims {max(dims)} lies outside the hidden state, of size {text.hidden_size}")
         return dataclasses.replace(self, sink_dims=dims)
-
-    @property
-    def edited_layers(self) -> Layers | None:
-        return self.layers
 
     def observe_input(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Return which positions are sinks: bool [prompts, 1, prompt]."""

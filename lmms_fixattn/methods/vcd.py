@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import torch
 
 from lmms_fixattn.methods.base import Method, count, number
 from lmms_fixattn.methods.formulas.branches import NoisedImage
 from lmms_fixattn.methods.formulas.contrast import contrast
-
-if TYPE_CHECKING:
-    import torch
-
-    from lmms_fixattn.methods.views import Step
+from lmms_fixattn.methods.views import Step
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_llava import build_llava
 
-from lmms_fixattn.bench.limit import mean_keys, measure_bandwidth, step_bytes
+from lmms_fixattn.bench.limit import measure_bandwidth, step_bytes
 
 
 @pytest.mark.parametrize("key_heads", [3, 6])
@@ -19,11 +19,6 @@ def test_a_step_reads_what_a_hand_counts(key_heads):
     model = build_llava(key_heads=key_heads)
     assert step_bytes(model, rows=3, keys=17) == 4 * (weights + 3 * (42 + cached))
     assert step_bytes(model.half(), rows=3, keys=17) == 2 * (weights + 3 * (42 + cached))
-
-
-def test_the_mean_of_the_keys_is_that_of_the_steps():
-    # The first step after a prompt of 7 reads 8 positions, its own included.
-    assert mean_keys(7, 3) == (8 + 9 + 10) / 3
 
 
 def test_the_bandwidth_is_of_the_better_of_reading_and_copying():

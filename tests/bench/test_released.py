@@ -42,11 +42,11 @@ def test_the_loop_leaves_no_trace():
     assert torch.equal(model(**inputs).logits, before)
 
 
-def test_the_loop_takes_one_prompt_and_llamas_attention():
+def test_the_loop_takes_one_prompt_and_positions_in_one_dimension():
     model = build_llava()
     loop = ReleasedLoop(model)
     with loop.installed(), pytest.raises(ValueError, match="one prompt at a time, got 2"):
         loop.answer(batch([make_prompt(0), make_prompt(1)]), 3)
-    model.model.language_model.layers[0].self_attn.q_norm = torch.nn.Identity()
-    with pytest.raises(ValueError, match=r"plain rotary attention, .* not for LlamaAttention"):
+    model.model.language_model.config.rope_parameters["mrope_section"] = [2, 2, 3]
+    with pytest.raises(ValueError, match="count positions in one dimension"):
         ReleasedLoop(model)

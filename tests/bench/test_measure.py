@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmms_fixattn.bench import clock
-from lmms_fixattn.bench.clock import Times, interleave, median, ratio, time_answer
+from lmms_fixattn.bench import measure
+from lmms_fixattn.bench.measure import Times, interleave, median, ratio, time_answer
 
 SECONDS = st.floats(0.001, 1000)
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def test_every_way_runs_once_a_round_in_changing_order_and_warm_up_does_not_coun
 
 def test_prefill_lasts_to_the_first_token_and_a_step_is_the_median_of_the_later_ones(monkeypatch):
     now = [3.0]
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
 
     def answer(marks):
         for seconds in (5, 0.25, 9, 0.125, 0.25):
