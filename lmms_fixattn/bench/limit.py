@@ -6,10 +6,11 @@ every prompt's keys and values. ``bytes / bandwidth`` bounds its time from below
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils.benchmark import Timer
 
 from lmms_fixattn.models.family import text_model
 
@@ -50,17 +51,11 @@ def measure_bandwidth(device: torch.device, size: int | None = None) -> dict[str
     size = size or (256 << 20 if device.type == "cpu" else 2 << 30)
     source = torch.ones(size // 4, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
-    copy = 2 * size / _best(lambda: target.copy_(source), device)
-    read = size / _best(source.sum, device)
+    copy = 2 * size / _best(lambda: target.copy_(source))
+    read = size / _best(source.sum)
     return {"copy": copy, "read": read, "limit": max(copy, read)}
 
 
-def _best(run: Any, device: torch.device) -> float:
-    times = []
-    for _ in range(_REPEATS + 1):
-        synchronize(device)
-        start = time.perf_counter()
-        run()
-        synchronize(device)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])  # the first one warms up
+def _best(run: Callable[[], Any]) -> float:
+    timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
+    return min(timer.timeit(1).mean for _ in range(_REPEATS))  # each runs it twice beforehand, and waits for it

@@ -246,9 +246,7 @@ def answer_greedily(
 
 
 def _way(
-    block: Callable[[], AbstractContextManager[Any]],
-    answer: Callable[..., torch.Tensor],
-    device: torch.device,
+    block: Callable[[], AbstractContextManager[Any]], answer: Callable[..., torch.Tensor], device: torch.device
 ) -> Callable[[], Times]:
     def run() -> Times:
         with block():

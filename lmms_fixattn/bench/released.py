@@ -23,7 +23,7 @@ NAMES = {False: "released-style loop", True: "released-style loop, refine"}
 _ATTENTION = "lmms_fixattn_released"
 
 
-class ReleasedLoop:
+class ReleasedLoop(LogitsProcessor):  # type: ignore[misc]
     """PAI's released loop: every image token's score amplified by its size, then the logits refined.
 
     With the refine on, the prefill is left alone, as released. FixAttn's code is the same loop with two lists of image
@@ -72,7 +72,7 @@ class ReleasedLoop:
         places = (ids[0] == self.family.image_token_id).nonzero().flatten().tolist()
         self.image = slice(places[0], places[-1] + 1)
         self.second, self.amplifies = None, self.gamma == 1
-        processors = [] if self.gamma == 1 else [_Refine(self)]
+        processors = [] if self.gamma == 1 else [self]
         with torch.inference_mode():
             sequences: torch.Tensor = self.model.generate(
                 **inputs, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens,
@@ -80,17 +80,22 @@ class ReleasedLoop:
             )  # fmt: skip
         return sequences
 
-    def without_image(self, ids: torch.Tensor) -> torch.Tensor:
-        """Run the second forward, of the text without its image: next-token scores [1, vocabulary]."""
-        self.amplifies = False
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Refine: gamma * (lc - lu) + lu over the tokens with at least a tenth of the top probability.
+
+        lu is of the second forward, of the text without its image.
+        """
+        ids = input_ids[:, -1:]
         if self.second is None:
             self.second = DynamicCache(config=self.text.config)
-            ids = torch.cat([ids[:, : self.image.start], ids[:, self.image.stop :]], dim=1)
-        else:
-            ids = ids[:, -1:]
+            ids = torch.cat([input_ids[:, : self.image.start], input_ids[:, self.image.stop :]], dim=1)
+        self.amplifies = False
         output = self.model(input_ids=ids, use_cache=True, **with_cache(self.model, self.second))
         self.amplifies = True
-        return output.logits[:, -1].float()  # type: ignore[no-any-return]
+        lc, lu = scores.log_softmax(dim=-1), output.logits[:, -1].float().log_softmax(dim=-1)
+        floor = math.log(0.1) + lc.max(dim=-1, keepdim=True).values
+        refined: torch.Tensor = self.gamma * (lc - lu) + lu
+        return refined.masked_fill(lc < floor, -torch.inf)
 
     def _attend(
         self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **kwargs: Any
@@ -105,17 +110,3 @@ class ReleasedLoop:
             scores[:, :, -1, self.image] = image.abs() * self.alpha + image
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
         return (weights @ value).transpose(1, 2).contiguous(), weights
-
-
-class _Refine(LogitsProcessor):  # type: ignore[misc]
-    """PAI's refine: gamma * (lc - lu) + lu over the tokens with at least a tenth of the top probability."""
-
-    def __init__(self, loop: ReleasedLoop) -> None:
-        self.loop = loop
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        lc = scores.log_softmax(dim=-1)
-        lu = self.loop.without_image(input_ids).log_softmax(dim=-1)
-        refined = self.loop.gamma * (lc - lu) + lu
-        floor = math.log(0.1) + lc.max(dim=-1, keepdim=True).values
-        return refined.masked_fill(lc < floor, -torch.inf)

@@ -70,15 +70,9 @@ def _config(name: str) -> Any:
 def _draw(config: Any, tokenizer: Any, dtype: torch.dtype, device: torch.device, attention: str | None) -> Any:
     family, words = family_of(config), len(tokenizer)
     text = family.text_config
-    if text.vocab_size < words:
-        raise ValueError(
-            f"expected a vocabulary of at least the demo tokenizer's {words} tokens, got {text.vocab_size}"
-        )
-    special = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    if (found := text.vocab_size) < words:
+        raise ValueError(f"expected a vocabulary of at least the demo tokenizer's {words} tokens, got {found}")
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     config.image_token_index = config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
     config.pad_token_id = special["pad_token_id"]
     text.update(special)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,22 +61,15 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     from lmms_fixattn.inspection.session import Session
 
     folder = CocoFolder(DEMO_SCENES if arguments.demo else arguments.coco)
-    if arguments.image_list is not None:
-        ids = image_lists.load(arguments.image_list).ids
-    else:
-        ids = draw_ids(folder, arguments.images or (100 if arguments.demo else 1000), arguments.seed)
+    drawn = arguments.images or (100 if arguments.demo else 1000)
+    listed = arguments.image_list
+    ids = image_lists.load(listed).ids if listed else draw_ids(folder, drawn, arguments.seed)
     analyser = make_analyser(arguments.analyser)
     asked = documents(folder, ids, analyser)
     pretrained = "demo" if arguments.demo else arguments.pretrained or DEFAULT_CHECKPOINT
-    statistics = calibrate(
-        Session(pretrained, arguments.conversation),
-        asked,
-        arguments.question,
-        analyser,
-        arguments.max_new_tokens,
-        arguments.batch_size,
-        lambda batches: progress(batches, "batches"),
-    )
+    session, bar = Session(pretrained, arguments.conversation), partial(progress, unit="batches")
+    tokens, size = arguments.max_new_tokens, arguments.batch_size
+    statistics = calibrate(session, asked, arguments.question, analyser, tokens, size, bar)
     digest = statistics.save(output)
     mentions = statistics.about["mentions"]
     print(f"{output}  sha256 {digest}")

@@ -64,5 +64,4 @@ def _inspect(arguments: argparse.Namespace) -> None:
         new_tokens=arguments.max_new_tokens,
         output=arguments.output,
     )
-    for path in paths:
-        print(path)
+    print(*paths, sep="\n")

@@ -119,14 +119,14 @@ def draw_answers(conversations: Sequence[Conversation], picture: np.ndarray, tru
     texts = [_paragraph([Segment(shows)], _ASIDE), _paragraph(key, _ASIDE)]
     side = [OffsetImage(picture, zoom=190 / picture.shape[1]), *texts]
     rows = in_rows(conversations, _ACROSS)
-    wide = len(rows[0]) * (_COLUMN + 4) - 4
+    whole = len(rows[0]) * (_COLUMN + 4) - 4
     body: list[OffsetBox] = []
     for row in rows:
         body.append(_columns([[Segment(conversation.label)] for conversation in row], weight="bold"))
         for turn in zip(*(conversation.turns for conversation in row), strict=True):
-            asked = _paragraph([Segment(turn[0].question)], wide, style="italic")
+            asked = _paragraph([Segment(turn[0].question)], whole, style="italic")
             body.append(_packed(VPacker, [asked, _columns([_said(answer) for answer in turn])], _LINE))
-    title = _paragraph([Segment("What the picture bears out, and what it does not")], wide, weight="bold")
+    title = _paragraph([Segment("What the picture bears out, and what it does not")], whole, weight="bold")
     aside, answers = _packed(VPacker, side, 3 * _LINE), _packed(VPacker, body, 4 * _LINE)
     page = _packed(VPacker, [title, _packed(HPacker, [aside, answers], 22)], 4 * _LINE)
     figure = Figure()
@@ -134,8 +134,8 @@ def draw_answers(conversations: Sequence[Conversation], picture: np.ndarray, tru
         "upper left", child=page, bbox_to_anchor=figure.bbox, pad=0, borderpad=1.6, frameon=False
     )
     figure.add_artist(place)
-    box = page.get_bbox(FigureCanvasAgg(figure).get_renderer())
-    figure.set_size_inches(*(pixels / figure.dpi + 2 * 16 / 72 for pixels in box.size))
+    wide, high = page.get_bbox(FigureCanvasAgg(figure).get_renderer()).size
+    figure.set_size_inches(wide / figure.dpi + 2 * 16 / 72, high / figure.dpi + 2 * 16 / 72)
     return figure
 
 

@@ -81,14 +81,16 @@ def calibrate(
     sums = {there: torch.zeros(text.layers, text.heads, dtype=torch.float64) for there in (True, False)}
     counts = {True: 0, False: 0}
     for batch in progress([asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]):
-        rows, attention = _caption(session, [document.image for document in batch], question, new_tokens)
+        prompts = session.encoder.batch([session.encode(str(document.image), [question]) for document in batch])
+        noting = _AttentionToAnswer()
+        with intervene(session.model, noting):
+            rows = session.runner.generate(prompts, session.runner.greedy(prompts, new_tokens))
         for index, (document, row) in enumerate(zip(batch, rows, strict=True)):
             answer = session.runner.finish(row)
             for mention in analyser.located(answer):
-                step = token_of(mention.start, row[: answer.tokens], session.encoder.decode)
-                if step:
+                if step := token_of(mention.start, row[: answer.tokens], session.encoder.decode):
                     there = mention.object in document.truth
-                    sums[there] += attention[step - 1, :, index]
+                    sums[there] += torch.stack([layer[index].cpu() for layer in noting.steps[step - 1]])
                     counts[there] += 1
     for there, kind in ((True, "true"), (False, "hallucinated")):
         if not counts[there]:
@@ -135,16 +137,3 @@ class _AttentionToAnswer(Method):
         if rows.layer == 0:
             self.steps.append([])
         self.steps[-1].append(weights[..., rows.prompt :].mean(dim=-1))
-
-
-def _caption(
-    session: Session, images: Sequence[Path], question: str, new_tokens: int
-) -> tuple[list[list[int]], torch.Tensor]:
-    """Return the generated tokens of each image, and the attention [decode steps, layers, images, heads]."""
-    batch = session.encoder.batch([session.encode(str(image), [question]) for image in images])
-    noting = _AttentionToAnswer()
-    with intervene(session.model, noting):
-        rows = session.runner.generate(batch, session.runner.greedy(batch, new_tokens))
-    # Without a decode step there is no token whose attention could be asked for.
-    steps = [torch.stack([layer.cpu() for layer in step]) for step in noting.steps]
-    return rows, torch.stack(steps) if steps else torch.empty(0)

@@ -59,25 +59,17 @@ def in_rows(items: Sequence[T], most: int) -> list[Sequence[T]]:
 def headline(figure: Figure, title: str, *lines: str) -> None:
     """Put a title over the figure, and under it what was asked and measured, wrapped to the figure's width."""
     width = int(figure.get_figwidth() * 72 / (_HEADLINE * 0.58))
-    text = [textwrap.fill(shorten(line, 3 * width - 20), width) for line in (title, *lines)]
+    short = (textwrap.shorten(line, 3 * width - 20, placeholder=" ...") for line in (title, *lines))
+    text = [textwrap.fill(line, width) for line in short]
     figure.suptitle("\n".join(text), fontsize=_HEADLINE, x=0.01, ha="left", parse_math=False)
 
 
-def shorten(text: str, length: int) -> str:
-    """Return the text on one line, cut at a word when it is longer than ``length`` characters."""
-    return textwrap.shorten(text, length, placeholder=" ...")
-
-
-def rounded(values: np.ndarray | None, digits: int = 5) -> Any:
-    """Return an array as nested lists for JSON, not-a-number as null."""
-    if values is None:
-        return None
-    nested = np.round(values.astype(float), digits).astype(object)
-    nested[~np.isfinite(values)] = None
-    return nested.tolist()
-
-
 def _plain(value: Any) -> Any:
+    """Return what JSON can write: arrays as nested lists of five digits, not-a-number as null."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+    nested = np.round(value.astype(float), 5).astype(object)
+    nested[~np.isfinite(value)] = None
+    return nested.tolist()

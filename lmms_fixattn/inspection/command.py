@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from lmms_fixattn.data.coco import DEMO_SCENES
@@ -112,8 +111,8 @@ def _attention(asked: Asked) -> Drawn:
         "answer": reply.text,
         "answer_tokens": len(reply.tokens),
         "segments": SEGMENTS,
-        "by_layer": {share.label: canvas.rounded(share.by_layer) for share in shares},
-        "image_share": {share.label: canvas.rounded(share.image) for share in shares},
+        "by_layer": {share.label: share.by_layer for share in shares},
+        "image_share": {share.label: share.image for share in shares},
     }
     return draw_attention(shares, asked.question, reply.text, len(reply.tokens)), data
 
@@ -124,7 +123,7 @@ def _tokens(asked: Asked) -> Drawn:
     data = {
         "patches": choice.sets["local"].shape,
         "sets": {name: marks.ravel().nonzero()[0].tolist() for name, marks in choice.sets.items()},
-        "measures": {name: canvas.rounded(values) for name, values in choice.measures.items()},
+        "measures": choice.measures,
     }
     return draw_tokens(choice), data
 
@@ -133,8 +132,8 @@ def _heads(asked: Asked) -> Drawn:
     heads = measure_sensitivity(asked.session, asked.prompt, asked.methods)
     data = {
         "question": asked.question,
-        "sensitivity": {head.label: canvas.rounded(head.sensitivity) for head in heads},
-        "gains": {head.label: canvas.rounded(head.gains) for head in heads},
+        "sensitivity": {head.label: head.sensitivity for head in heads},
+        "gains": {head.label: head.gains for head in heads},
     }
     return draw_sensitivity(heads, asked.question), data
 
@@ -142,16 +141,12 @@ def _heads(asked: Asked) -> Drawn:
 def _gap(asked: Asked) -> Drawn:
     reply = asked.reply()
     gap = measure_gap(asked.session, asked.prompt, reply.tokens)
-    planes = {
-        name: {key: canvas.rounded(value) if isinstance(value, np.ndarray) else value for key, value in plane.items()}
-        for name, plane in (("embedded", vars(gap.embedded)), ("directions", vars(gap.directions)))
-    }
     data = {
         "question": asked.question,
         "answer": reply.text,
         "length": gap.length,
         "cosine": gap.cosine,
-        "planes": planes,
+        "planes": {"embedded": vars(gap.embedded), "directions": vars(gap.directions)},
     }
     return draw_gap(gap, asked.question, reply.text), data
 

@@ -18,7 +18,7 @@ from lmms_fixattn.methods.views import VisionAttention
 from lmms_fixattn.models import arguments
 from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.encoding import Encoded, PromptEncoder
-from lmms_fixattn.models.family import Picture, text_model, to_model
+from lmms_fixattn.models.family import Picture, to_model
 from lmms_fixattn.versions import installed
 
 
@@ -100,19 +100,10 @@ class Session:
 
     def embeddings(self, prompt: Encoded) -> tuple[np.ndarray, np.ndarray]:
         """Return what the decoder reads of a prompt, float32 [positions, size], and which positions are the image's."""
-        seen: list[torch.Tensor] = []
-        text = text_model(self.model)
-
-        def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            seen.append(kwargs["inputs_embeds"])
-
-        hook = text.register_forward_pre_hook(note, with_kwargs=True)
-        try:
-            self._run(prompt, 1)
-        finally:
-            hook.remove()
-        is_image = np.array(prompt.ids) == self.encoder.family.image_token_id
-        return seen[0][0].float().cpu().numpy(), is_image
+        inputs = to_model(self.model, self.encoder.batch([prompt]))
+        with torch.inference_mode():
+            read = self.model(**inputs, output_hidden_states=True).hidden_states[0][0]
+        return read.float().cpu().numpy(), np.array(prompt.ids) == self.encoder.family.image_token_id
 
     def vocabulary(self) -> np.ndarray:
         """Return the text embeddings of the whole vocabulary, float32 [tokens, size]."""

@@ -202,26 +202,12 @@ def share_of_layers(layers: Layers, depth: int) -> Layers:
 
 def number(default: float, meaning: str, *, low: float = -math.inf, high: float = math.inf) -> Any:
     """Declare a finite real hyper-parameter in [low, high]."""
-    bounds = f" in [{low:g}, {high:g}]" if math.isfinite(high) else f" >= {low:g}" if math.isfinite(low) else ""
-
-    def parse(value: Any) -> float:
-        if isinstance(value, bool) or not low <= (parsed := float(value)) <= high or not math.isfinite(parsed):
-            raise ValueError
-        return parsed
-
-    return _declare(default, meaning, f"a number{bounds}", parse)
+    return _bounded(default, meaning, "a number", _real, low, high)
 
 
-def count(default: int, meaning: str, *, low: int = 0, high: int | None = None) -> Any:
+def count(default: int, meaning: str, *, low: int = 0, high: float = math.inf) -> Any:
     """Declare a whole hyper-parameter of at least ``low`` and at most ``high``."""
-
-    def parse(value: Any) -> int:
-        if (parsed := _whole(value)) < low or (high is not None and parsed > high):
-            raise ValueError
-        return parsed
-
-    bounds = f">= {low}" if high is None else f"in [{low}, {high}]"
-    return _declare(default, meaning, f"a whole number {bounds}", parse)
+    return _bounded(default, meaning, "a whole number", _whole, low, high)
 
 
 def boolean(value: Any) -> bool:
@@ -310,6 +296,22 @@ def _per_model(meaning: str, expected: str, item: Parser) -> Any:
         return parsed
 
     return _declare(PUBLISHED, meaning, expected, parse)
+
+
+def _bounded(default: float, meaning: str, kind: str, convert: Parser, low: float, high: float) -> Any:
+    def parse(value: Any) -> Any:
+        if not low <= (parsed := convert(value)) <= high:
+            raise ValueError
+        return parsed
+
+    bounds = f" in [{low:g}, {high:g}]" if math.isfinite(high) else f" >= {low:g}" if math.isfinite(low) else ""
+    return _declare(default, meaning, f"{kind}{bounds}", parse)
+
+
+def _real(value: Any) -> float:
+    if isinstance(value, bool) or not math.isfinite(parsed := float(value)):
+        raise ValueError
+    return parsed
 
 
 def _whole(value: Any) -> int:

@@ -73,8 +73,8 @@ class AttentionStatistics:
             record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         except OSError as error:
             raise ValueError(f"{error.filename}: no statistics can be read ({error.strerror}); {_HOW}") from None
-        except ValueError as error:
-            raise ValueError(f"{path.with_suffix('.json')} is no record of statistics ({error}); {_HOW}") from None
+        except ValueError:
+            record = None
         if not isinstance(record, dict) or record.get("kind") != _KIND:
             raise ValueError(f"{path.with_suffix('.json')} is no record of statistics; {_HOW}")
         digest = hashlib.sha256(content).hexdigest()

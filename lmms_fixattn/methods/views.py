@@ -99,8 +99,9 @@ def column_gains(is_image: torch.Tensor, token_gains: torch.Tensor | None) -> to
     Raises:
         ValueError: the number of image tokens fits the number of images in no way.
     """
+    none = torch.zeros(is_image.shape, dtype=torch.float32, device=is_image.device)
     if token_gains is None:
-        return torch.zeros(is_image.shape, dtype=torch.float32, device=is_image.device)
+        return none
     expected, found = token_gains.numel(), int(is_image.sum())
     copies = found // max(expected, 1)
     if found != copies * expected or (copies and is_image.shape[0] % copies):
@@ -109,10 +110,8 @@ def column_gains(is_image: torch.Tensor, token_gains: torch.Tensor | None) -> to
             "picture and the processor's own number of image tokens"
         )
     if not copies:
-        return torch.zeros(is_image.shape, dtype=torch.float32, device=is_image.device)
-    originals = is_image[::copies]
-    gains = torch.zeros(originals.shape, dtype=torch.float32, device=is_image.device)
-    gains.masked_scatter_(originals, token_gains.to(gains))
+        return none
+    gains = none[::copies].masked_scatter(is_image[::copies], token_gains.to(none))
     return gains.repeat_interleave(copies, dim=0)
 
 
