@@ -48,13 +48,8 @@ def _bench(arguments: argparse.Namespace) -> None:
     from lmms_fixattn.bench.command import bench
     from lmms_fixattn.bench.measure import Timing
 
-    plan = Timing(
-        new_tokens=arguments.tokens,
-        rounds=arguments.rounds,
-        static=arguments.static or arguments.compile,
-        compiled=arguments.compile,
-        released=not arguments.without_released,
-    )
+    static, released = arguments.static or arguments.compile, not arguments.without_released
+    plan = Timing(arguments.tokens, arguments.rounds, static, compiled=arguments.compile, released=released)
     remark(f"making {arguments.model} and measuring the memory's bandwidth")
     for text, doubts in bench(
         arguments.model,

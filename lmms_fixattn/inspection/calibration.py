@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -121,14 +121,11 @@ class _AttentionToAnswer(Method):
     """Change nothing, and note each head's mean weight on a generated token."""
 
     name = "attention to the answer"
+    layers: ClassVar[Layers] = (0, None)
 
     def __init__(self) -> None:
         self.steps: list[list[torch.Tensor]]
         object.__setattr__(self, "steps", [])
-
-    @property
-    def edited_layers(self) -> Layers:
-        return 0, None
 
     def needs_row(self, prefill: bool) -> bool:
         return not prefill

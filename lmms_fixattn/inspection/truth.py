@@ -34,17 +34,15 @@ def truth_beside(image: Path, analyser: Analyser) -> frozenset[str]:
     """
     path = image.resolve()
     root = next((place for place in path.parents if any(place.glob("annotations/instances_*.json"))), None)
-    advice = 'say what it shows, such as --truth "cup,bowl"'
-    if root is None:
-        raise ValueError(
-            f"what {image} shows is not known: no annotations/instances_*.json in the folders around it; {advice}"
-        )
     try:
+        if root is None:
+            raise DataError("no annotations/instances_*.json in the folders around it")
         folder = CocoFolder(root)
         image_id = folder.image_id(str(path.relative_to(root)))
         if image_id is None:
-            raise ValueError(f"what {image} shows is not known: {root}/annotations do not list it; {advice}")
+            raise DataError(f"{root}/annotations do not list it")
         found = ground_truth(folder.instances([image_id]), folder.captions([image_id]), analyser)
     except (DataError, AmbiguousNameError) as error:
-        raise ValueError(f"{error}; or {advice}") from error
+        advice = 'say what it shows, such as --truth "cup,bowl"'
+        raise ValueError(f"what {image} shows is not known: {error}; {advice}") from error
     return found.get(image_id, frozenset())
