@@ -51,14 +51,14 @@ def test_shares_are_means_over_tokens_and_heads():
 def test_sensitivity_and_gains_are_those_that_the_method_uses(session, prompt, modulation, monkeypatch):
     method = make_method("fixattn", head_modulation=modulation, layers="1-3", gamma=1)
     used = {}
-    original = type(method).head_gains
+    original = type(method)._head_gains
 
     def watched(self, rows):
         gains = original(self, rows)
         used[rows.layer] = rows.image_mass()[0].clone(), gains[0, :, 0].clone()
         return gains
 
-    monkeypatch.setattr(type(method), "head_gains", watched)
+    monkeypatch.setattr(type(method), "_head_gains", watched)
     with intervene(session.model, method):
         session._run(prompt, 1)
     (found,) = measure_sensitivity(session, prompt, {"it": method})
