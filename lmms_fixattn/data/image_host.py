@@ -6,8 +6,7 @@ import io
 import threading
 from typing import Any
 
-from lmms_fixattn.data import DataError
-from lmms_fixattn.data.images import open_rgb
+from lmms_fixattn.data.images import PictureError, read_rgb
 
 HOST = "http://images.cocodataset.org"
 """Where COCO's own annotation files say that its images are (coco_url)."""
@@ -99,9 +98,9 @@ def _ask(session: Any, url: str, size: tuple[int, int] | None) -> bytes:
     if found := fault(data, size):
         raise ImageError(f"sent {found}")
     try:
-        open_rgb(0, {"bytes": data, "path": None})
-    except DataError as error:
-        raise ImageError(f"sent {len(data)} bytes that cannot be decoded ({error.__cause__})") from error
+        read_rgb(data)
+    except PictureError as error:
+        raise ImageError(f"sent a picture that {error}") from error
     return data
 
 

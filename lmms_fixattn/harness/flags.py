@@ -5,13 +5,14 @@ docs/flags.md goes through all flags of lmms-eval 0.7.3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from loguru import logger
 
 from lmms_fixattn.engine.generation import GENERATION_NAMES, SAMPLING_NAMES, Settings
 from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.harness.tasks.tree import leaves
 
 
 def check_flags(lm: Any, task_dict: Mapping[Any, Any], flags: Mapping[str, Any], cli_args: Any) -> None:
@@ -80,7 +81,7 @@ def check_gen_kwargs(given: Mapping[str, Any], method: Any = None) -> None:
 
 
 def _check_examples(lm: Any, task_dict: Mapping[Any, Any], asked: int | None) -> None:
-    for task in _leaves(task_dict):
+    for task in leaves(task_dict):
         shots = task.config.num_fewshot or 0
         name = task.config.task
         if asked and shots != asked:
@@ -92,13 +93,3 @@ def _check_examples(lm: Any, task_dict: Mapping[Any, Any], asked: int | None) ->
                 f"{where}: lmms-eval writes no examples into the messages of {name}, so that it would be asked without "
                 "any; leave it out, or set num_fewshot: 0 in the task"
             )
-
-
-def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
-    for task in tasks.values():
-        if isinstance(task, tuple):
-            task = task[1]
-        if isinstance(task, Mapping):
-            yield from _leaves(task)
-        elif getattr(task, "config", None) is not None:
-            yield task

@@ -17,7 +17,6 @@ from lmms_fixattn.engine.generation import Settings
 from lmms_fixattn.engine.memory import ran_out_of_memory
 from lmms_fixattn.errors import StoppedError, explained, is_told, write_down
 from lmms_fixattn.harness.journal import keys_of
-from lmms_fixattn.harness.results import Recorded
 
 
 class DocumentError(StoppedError):
@@ -124,7 +123,7 @@ def document_errors(*requests: Request) -> Iterator[None]:
 
 
 @contextmanager
-def stopping(model: Recorded) -> Iterator[None]:
+def stopping(model: Any) -> Iterator[None]:
     """Let an error that ends a run say in one line why, and write down its traceback, the documents and the model.
 
     The line is logged as well: lmms-eval prints only the message of an error that it catches, and exits with status 0.
@@ -145,7 +144,7 @@ def stopping(model: Recorded) -> Iterator[None]:
         raise StoppedError(_last_words(explained(error), error, model, {})) from error
 
 
-def _last_words(what: str, cause: BaseException, model: Recorded, about: Mapping[str, str]) -> str:
+def _last_words(what: str, cause: BaseException, model: Any, about: Mapping[str, str]) -> str:
     known = {**about, "model": json.dumps(model.record(), default=str)}
     message = f"llava_fixattn stopped: {what}; {write_down(cause, known)}"
     logger.critical(message)

@@ -8,14 +8,12 @@ OUTPUT/unfinished/NAME/   the same of a cell that is being run; it moves to cell
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +31,7 @@ from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.harness.journal import Journal
 from lmms_fixattn.harness.model import LlavaFixattn
 from lmms_fixattn.harness.sweep_config import Cell, Plan
+from lmms_fixattn.harness.tasks.tree import digests, leaves
 from lmms_fixattn.plugin import task_folder
 
 _BASIS, _ANSWERS = "cell.json", "answers.jsonl"
@@ -117,15 +116,15 @@ def _prepare(plan: Plan, output: Path) -> _Sweep:
     """Load tasks and data, and see that every method fits the model and every cell what is there of it."""
     manager = _task_manager(plan.tasks)
     lm = LlavaFixattn(**plan.model, method="vanilla")
-    tasks = list(_leaves(get_task_dict(list(plan.tasks), manager, "chat")))
-    digests = {task.config.task: _digest(task.dump_config()) for task in tasks}
+    nested = get_task_dict(list(plan.tasks), manager, "chat")
+    tasks, versions = list(leaves(nested)), digests(nested)
     runs = []
     for cell in plan.cells:
         try:
             lm.use(cell.method)
         except ValueError as error:
             raise ValueError(f"cell {cell.name}: {error}") from error
-        basis = {"model": lm.identity(), "limit": plan.limit, "prompt_settings_and_data": digests}
+        basis = {"model": lm.identity(), "limit": plan.limit, "prompt_settings_and_data": versions}
         runs.append(_CellRun(cell, output, json.loads(json.dumps(basis))))
     asked = sum(min(plan.limit or len(task.eval_docs), len(task.eval_docs)) * task.config.repeats for task in tasks)
     return _Sweep(lm, manager, runs, asked, [run.check(asked) for run in runs])
@@ -308,19 +307,6 @@ def _task_manager(names: Sequence[str]) -> Any:
             hint = did_you_mean(name, manager.all_tasks)
             raise SweepError(f"unknown task {name!r}{hint}; lmms-eval --tasks list shows the tasks")
     return manager
-
-
-def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
-    for task in tasks.values():
-        if isinstance(task, Mapping):
-            yield from _leaves(task)
-        else:
-            yield task
-
-
-def _digest(config: Mapping[str, Any]) -> str:
-    text = json.dumps(config, sort_keys=True, default=str)
-    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", text).encode()).hexdigest()
 
 
 def _read_basis(path: Path) -> Any:

@@ -78,6 +78,15 @@ def test_a_whole_line_that_is_no_batch_is_named_and_not_skipped(tmp_path: Path, 
         Journal(tmp_path / "j")
 
 
+def test_answers_of_another_version_of_a_task_are_not_taken(tmp_path: Path) -> None:
+    keys = ["a/b/1/f0/1", "c/1/f0/1"]
+    with Journal(tmp_path / "j", {"a/b": "new"}) as journal:
+        journal.keep("generate_until", keys, [ONE, TWO], 0.5, 20)
+        assert set(journal.recall(keys)) == {0, 1}
+    with Journal(tmp_path / "j", {"a/b": "newer"}) as journal:
+        assert set(journal.recall(keys)) == {1}
+
+
 def test_keys_tell_apart_whatever_tells_requests_apart_and_count_repeats() -> None:
     requests = [
         ("t", "test", 1, "What?", "settings"),

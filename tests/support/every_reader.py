@@ -27,8 +27,7 @@ from lmms_fixattn.data import DataError, hub, image_lists, images, pope_question
 from lmms_fixattn.data.coco import CocoFolder
 from lmms_fixattn.data.image_cache import ImageCache
 from lmms_fixattn.errors import UserError
-from lmms_fixattn.harness.journal import Journal
-from lmms_fixattn.harness.results import to_json
+from lmms_fixattn.harness.journal import Journal, to_json
 from lmms_fixattn.harness.sweep_config import read_plan
 from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
@@ -514,14 +513,14 @@ READERS: dict[str, Reader] = {
                     "kind": "generate_until",
                     "seconds": 1.5,
                     "tokens": 7,
-                    "room": {"rows": 4, "positions": 9, "fitting": 9, "largest": 2},
+                    "budget": {"rows": 4, "positions": 9, "fitting": 9, "largest": 2},
                     "answers": {"a/1/x/1": _ANSWER},
                 },
                 {
                     "kind": "generate_until",
                     "seconds": 2.5,
                     "tokens": 9,
-                    "room": None,
+                    "budget": None,
                     "answers": {"a/2/y/1": {"rounds": [_ANSWER, _ANSWER]}},
                 },
             ]
@@ -565,7 +564,6 @@ OWN: dict[str, str] = {
     "harness.check.Packaged.settings": _OWN,
     "harness.check.read_recorded": _OWN,
     "harness.sweep._CellRun._save": _WRITTEN,
-    "harness.resume.free_merge_lock": "lmms-eval's lock: what does not say who owns it is judged by its age",
     "harness.sweep._is_json": _WRITTEN,
     "harness.sweep._prepare": "no file: a copy of a mapping",
     "harness.sweep._read_basis": "a sweep's own record, written in one step",

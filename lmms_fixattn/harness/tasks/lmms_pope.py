@@ -14,6 +14,7 @@ from typing import Any
 
 from lmms_fixattn.data import hub
 from lmms_fixattn.data.image_names import stated_id
+from lmms_fixattn.harness.tasks.tree import leaves
 from lmms_fixattn.scoring import pope
 
 _log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def answers_kept(tasks: Mapping[Any, Any]) -> Iterator[Rows]:
     """
     kept: Rows = {}
     with ExitStack() as stack:
-        for task in _leaves(tasks):
+        for task in leaves(tasks):
             if _asks_published_questions(task) and _has_rows(task):
                 kept[task.config.task] = []
                 task.process_results = _keeping(task.process_results, kept[task.config.task])
@@ -59,14 +60,6 @@ def in_words(figures: Mapping[str, Any]) -> str:
         f"answers {whole['yes_ratio']:.2f} (percent, n = {whole['n']}); lmms-eval's own figures take only the bare "
         "words yes and no for answers, and its yes_ratio is of the labels"
     )
-
-
-def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
-    for task in tasks.values():
-        if isinstance(task, Mapping):
-            yield from _leaves(task)
-        else:
-            yield task[1] if isinstance(task, tuple) else task
 
 
 def _asks_published_questions(task: Any) -> bool:
