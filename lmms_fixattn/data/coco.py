@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lmms_fixattn.data import DataError
-from lmms_fixattn.data.image_names import AmbiguousNameError, ImageNames, has_coco_name
 from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring.chair import Analyser, ground_truth
 from lmms_fixattn.scoring.files.entries import kind, read_object, text_of, whole_number
+from lmms_fixattn.scoring.files.image_names import ImageNames, has_coco_name
 
 DEMO_SCENES = Path(__file__).parent.parent / "demo" / "scenes"
 DEMO_CROWDED = DEMO_SCENES.with_name("crowded")
@@ -81,7 +81,7 @@ class CocoFolder:
         """Return the id of the image that a file name or path means, None when there is none.
 
         Raises:
-            AmbiguousNameError: several images have that name.
+            UserError: several images have that name.
         """
         folders = PurePosixPath(name.replace("\\", "/")).parts[:-1]
         splits = [split for split in self.splits if split in folders] or self.splits
@@ -93,7 +93,7 @@ class CocoFolder:
                 if has_coco_name(name):
                     break  # no other split has it, and the training annotations take a minute
         if len(found) > 1:
-            raise AmbiguousNameError(
+            raise UserError(
                 f"{name!r} may be an image of {len(found)} splits of {self.root}; write the split's folder before it"
             )
         return next(iter(found), None)

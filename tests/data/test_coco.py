@@ -13,7 +13,7 @@ from coco_folders import write_coco
 
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import CocoFolder
-from lmms_fixattn.data.image_names import AmbiguousNameError
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring import chair
 
 
@@ -72,7 +72,7 @@ def test_a_name_that_two_splits_have_needs_its_folder(tmp_path: Path) -> None:
     write_coco(tmp_path, {2: ["dog"]}, split="train", file_name="1.png")
     folder = CocoFolder(tmp_path)
     assert (folder.image_id("val/1.png"), folder.image_id("x/train/1.png"), folder.image_id("3.png")) == (1, 2, 3)
-    with pytest.raises(AmbiguousNameError, match=r"'1.png' may be an image of 2 splits"):
+    with pytest.raises(UserError, match=r"'1.png' may be an image of 2 splits"):
         folder.image_id("1.png")
 
 

@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from lmms_fixattn.data import hub
-from lmms_fixattn.data.image_names import stated_id
 from lmms_fixattn.harness.tasks.tree import leaves
 from lmms_fixattn.scoring import pope
+from lmms_fixattn.scoring.files.entries import image_number
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def _row(doc: Mapping[str, Any], results: Any) -> dict[str, Any]:
     answer = results[0][0] if isinstance(results[0], list) else results[0]
     text = str(answer).strip()
     return {
-        "image_id": stated_id(doc["image_source"]),
+        "image_id": image_number(doc["image_source"], "image_source"),
         "question_id": int(doc["question_id"]),
         "turn": 1,
         "question": doc["question"],

@@ -12,11 +12,11 @@ from typing import Any
 
 from lmms_fixattn.data import DataError, hub, image_lists, pope_questions
 from lmms_fixattn.data.coco import DEMO_CROWDED, CocoFolder
-from lmms_fixattn.data.image_names import stated_id
 from lmms_fixattn.data.pope_questions import PopeQuestion
 from lmms_fixattn.harness.tasks.documents import Documents, dataset_of
 from lmms_fixattn.harness.tasks.settings import Settings
 from lmms_fixattn.scoring import pope
+from lmms_fixattn.scoring.files.entries import image_number
 
 _SEED = 0
 _TURNS = 2 * pope_questions.PRESENT
@@ -106,7 +106,7 @@ class PopeDocuments(Documents):
         questions = [
             PopeQuestion(
                 question_id=int(row["question_id"]),
-                image_id=stated_id(row["image_source"]),
+                image_id=image_number(row["image_source"], "image_source"),
                 question=row["question"],
                 label=row["answer"].strip().lower(),
             )
