@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmms_fixattn.data import DataError
-from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring.files.questions import read_questions
 
 KINDS = ("random", "popular", "adversarial")
@@ -47,28 +46,20 @@ def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]
     `image_id_of` its name gives; no other image stands in where that is None.
 
     Raises:
-        DataError: the file is not there, or several may be meant; an entry is malformed or its image's name may mean
+        UserError: the file is not there, or several may be meant; an entry is malformed or its image's name may mean
             several images (with its place); a question is there twice; counts questions about images that there are
             not; two names mean one image.
     """
     path = _published(Path(folder).expanduser(), kind)
-    try:
-        asked = read_questions([path])
-    except UserError as error:
-        raise DataError(str(error)) from None
+    asked = read_questions([path])
     questions, unknown = [], []
     names: dict[int, str] = {}
     for one in asked:
-        number, label = one.number, one.label
-        if number is None or label is None or one.image is None:
-            lacking = "question_id" if number is None else "image"
+        if one.number is None or one.label is None or one.image is None:
+            lacking = "question_id" if one.number is None else "image"
             raise DataError(f"{one.place}: no key {lacking!r}; expected question_id, image, text and label")
         name = str(one.origin.get("image", one.image))
-        try:
-            known = image_id_of(name)
-        except ValueError as error:
-            raise DataError(f"{one.place}: {error}") from error
-        if known is None:
+        if (known := image_id_of(name)) is None:
             unknown.append((one.place, name))
             continue
         if (other := names.setdefault(known, name)) != name:
@@ -76,7 +67,7 @@ def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]
                 f"{one.place}: image {name!r} and, before it, {other!r} are both taken for image {known}; name an "
                 "image alike throughout"
             )
-        questions.append(PopeQuestion(number, known, one.text, label))
+        questions.append(PopeQuestion(one.number, known, one.text, one.label))
     if unknown:
         place, name = unknown[0]
         raise DataError(
