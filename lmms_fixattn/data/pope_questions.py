@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmms_fixattn.data import DataError
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring.files.questions import read_questions
 
 KINDS = ("random", "popular", "adversarial")
@@ -59,7 +60,11 @@ def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]
             lacking = "question_id" if one.number is None else "image"
             raise DataError(f"{one.place}: no key {lacking!r}; expected question_id, image, text and label")
         name = str(one.origin.get("image", one.image))
-        if (known := image_id_of(name)) is None:
+        try:
+            known = image_id_of(name)
+        except UserError as error:
+            raise DataError(f"{one.place}: {error}") from None
+        if known is None:
             unknown.append((one.place, name))
             continue
         if (other := names.setdefault(known, name)) != name:

@@ -14,6 +14,16 @@ from lmms_fixattn.engine.generation import GENERATION_NAMES, SAMPLING_NAMES, Set
 from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.harness.tasks.tree import leaves
 
+_REFUSED = {
+    "system_instruction": "prompts of this model take none; conversation=llava_v1 in --model_args writes LLaVA-1.5's "
+    "own system prompt, and a task's doc_to_messages may write another",
+    "apply_chat_template": "llava_fixattn always writes chat prompts, see conversation=; leave it out",
+    "fewshot_as_multiturn": "a task of pictures is asked without examples; leave it out",
+    "cache_requests": "lmms-eval drops from its cache of requests how a task writes its messages; leave it out "
+    "(--use_cache, which keeps answers, works)",
+}
+"""Flags that no answer would follow, and why."""
+
 
 def check_flags(lm: Any, task_dict: Mapping[Any, Any], flags: Mapping[str, Any], cli_args: Any) -> None:
     """Refuse what was asked of a run of this model and would change nothing.
@@ -26,20 +36,9 @@ def check_flags(lm: Any, task_dict: Mapping[Any, Any], flags: Mapping[str, Any],
     Raises:
         ValueError: names the flag, why it cannot be honoured, and what to do.
     """
-    if flags.get("system_instruction"):
-        raise ValueError(
-            "--system_instruction: prompts of this model take none; conversation=llava_v1 in --model_args writes "
-            "LLaVA-1.5's own system prompt, and a task's doc_to_messages may write another"
-        )
-    if flags.get("apply_chat_template"):
-        raise ValueError("llava_fixattn always writes chat prompts, see conversation=; leave out --apply_chat_template")
-    if flags.get("fewshot_as_multiturn"):
-        raise ValueError("--fewshot_as_multiturn: a task of pictures is asked without examples; leave it out")
-    if flags.get("cache_requests"):
-        raise ValueError(
-            "--cache_requests: lmms-eval drops from its cache of requests how a task writes its messages; leave it "
-            "out (--use_cache, which keeps answers, works)"
-        )
+    for name, why in _REFUSED.items():
+        if flags.get(name):
+            raise ValueError(f"--{name}: {why}")
     if getattr(cli_args, "max_tokens", None) is not None:
         raise ValueError("--max_tokens: lmms-eval counts tokens of models behind an API alone; use --limit")
     _check_examples(lm, task_dict, getattr(cli_args, "num_fewshot", None))

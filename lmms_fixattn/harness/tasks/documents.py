@@ -11,6 +11,7 @@ from typing import Any
 
 from lmms_fixattn import __version__
 from lmms_fixattn.data import DataError, images
+from lmms_fixattn.data.image_lists import ImageList
 from lmms_fixattn.errors import UserError
 from lmms_fixattn.plugin import after_import
 
@@ -54,16 +55,13 @@ class Documents(ABC):
         self.data_sha256 = _digest(dataset)
         return dataset
 
+    def record_images(self, images: ImageList, source: str) -> None:
+        """Say which images the documents are of, and where they were read."""
+        self.image_list, self.image_list_sha256, self.source = images.name, images.sha256, source
+
     @abstractmethod
     def load(self) -> Any:
         """Return the documents and fill in the fields that say what they are."""
-
-
-def dataset_of(rows: list[dict[str, Any]]) -> Any:
-    """Return documents whose images are paths: they are opened when a model asks for them."""
-    from datasets import Dataset
-
-    return Dataset.from_list(rows)
 
 
 def _digest(dataset: Any) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lmms_fixattn.data import DataError, hub, pope_questions
 from lmms_fixattn.harness.tasks import chair, pope_documents
@@ -29,10 +28,6 @@ class Need:
     where: str = ""
     size: int = 0
     lacking: str = ""
-
-    def record(self) -> dict[str, Any]:
-        """Return it ready for JSON."""
-        return asdict(self)
 
 
 def data(task: str) -> Need:

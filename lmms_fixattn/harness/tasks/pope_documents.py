@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
+
+from datasets import Dataset
 
 from lmms_fixattn.data import DataError, hub, image_lists, pope_questions
 from lmms_fixattn.data.coco import DEMO_CROWDED, CocoFolder
 from lmms_fixattn.data.pope_questions import PopeQuestion
-from lmms_fixattn.harness.tasks.documents import Documents, dataset_of
+from lmms_fixattn.harness.tasks.documents import Documents
 from lmms_fixattn.harness.tasks.settings import Settings
 from lmms_fixattn.scoring import pope
 from lmms_fixattn.scoring.files.entries import image_number
@@ -74,17 +77,10 @@ class PopeDocuments(Documents):
             return self._built(folder, _sample(folder) if choice == "sample" else image_lists.load("pope_coco"))
         return self._of_files(folder, Path(choice).expanduser())
 
-    def _record(self, images: image_lists.ImageList, source: str, questions: str) -> None:
-        self.image_list, self.image_list_sha256 = images.name, images.sha256
-        self.source, self.questions = source, questions
-
     def _built(self, folder: CocoFolder, chosen: image_lists.ImageList) -> Any:
         images = folder.images(chosen.ids)
-        self._record(
-            chosen,
-            "crowded demo scenes" if self.demo else f"folder {folder.root}",
-            f"built from the annotations, seed {_SEED}",
-        )
+        self.record_images(chosen, "crowded demo scenes" if self.demo else f"folder {folder.root}")
+        self.questions = f"built from the annotations, seed {_SEED}"
         questions = pope_questions.build({image.image_id: image.objects for image in images}, self.kind, _SEED)
         return self._dataset(questions, {image.image_id: str(image.path) for image in images})
 
@@ -93,7 +89,8 @@ class PopeDocuments(Documents):
             raise DataError(f"LMMS_FIXATTN_POPE={files} is neither a folder nor one of hub, build, sample")
         questions = pope_questions.read(files, self.kind, folder.image_id)
         images = folder.images(list(dict.fromkeys(question.image_id for question in questions)))
-        self._record(_images_of(questions), f"folder {folder.root}", f"files {files / f'coco_pope_{self.kind}.json'}")
+        self.record_images(_images_of(questions), f"folder {folder.root}")
+        self.questions = f"files {files / f'coco_pope_{self.kind}.json'}"
         return self._dataset(questions, {image.image_id: str(image.path) for image in images})
 
     def _of_hub(self) -> Any:
@@ -105,14 +102,15 @@ class PopeDocuments(Documents):
         dataset = every.select(rows)
         questions = [
             PopeQuestion(
-                question_id=int(row["question_id"]),
-                image_id=image_number(row["image_source"], "image_source"),
-                question=row["question"],
-                label=row["answer"].strip().lower(),
+                int(row["question_id"]),
+                image_number(row["image_source"], "image_source"),
+                row["question"],
+                row["answer"].strip().lower(),
             )
             for row in dataset.remove_columns("image")
         ]
-        self._record(_images_of(questions), f"hub {hub.POPE}", f"hub {hub.POPE}, category {self.kind}")
+        self.record_images(_images_of(questions), f"hub {hub.POPE}")
+        self.questions = f"hub {hub.POPE}, category {self.kind}"
         if not self.chat:
             return _columns(dataset.select_columns(["image"]), self._rows(questions))
         firsts = {question.image_id: index for index, question in reversed(list(enumerate(questions)))}
@@ -121,14 +119,14 @@ class PopeDocuments(Documents):
 
     def _dataset(self, questions: list[PopeQuestion], paths: dict[int, str]) -> Any:
         rows = self._chats(questions) if self.chat else self._rows(questions)
-        return dataset_of([{"image": paths[row["image_id"]]} | row for row in rows])
+        return Dataset.from_list([{"image": paths[row["image_id"]]} | row for row in rows])
 
     def _rows(self, questions: list[PopeQuestion]) -> list[dict[str, Any]]:
         return [asdict(question) | {"parser": self.parser} for question in questions]
 
     def _chats(self, questions: list[PopeQuestion]) -> list[dict[str, Any]]:
         chats = []
-        for image_id, group in groupby(sorted(questions, key=lambda question: question.image_id), _image_id):
+        for image_id, group in groupby(sorted(questions, key=attrgetter("image_id")), attrgetter("image_id")):
             turns = list(group)
             if len(turns) != _TURNS:
                 raise DataError(f"image {image_id} has {len(turns)} POPE questions of kind {self.kind}, not {_TURNS}")
@@ -169,10 +167,6 @@ def _hub_error() -> str | None:
     except DataError as error:
         return str(error).partition(";")[0]
     return None
-
-
-def _image_id(question: PopeQuestion) -> int:
-    return question.image_id
 
 
 def _images_of(questions: list[PopeQuestion]) -> image_lists.ImageList:
