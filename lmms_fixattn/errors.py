@@ -88,7 +88,8 @@ def readable_failures(log: Path | None = None) -> Iterator[None]:
 
 def is_told(error: BaseException) -> bool:
     """Say whether an error's own message is all that a user needs, so that its traceback may go unseen."""
-    return (_in_own_words(error) and not _names_versions(error)) or _of_the_system(error)
+    # An error that names the versions is of a library that is not as expected, and its traceback is wanted.
+    return (_in_own_words(error) and not getattr(error, "names_versions", False)) or _of_the_system(error)
 
 
 def explained(error: BaseException, where: str = "") -> str:
@@ -138,15 +139,15 @@ def write_down(error: BaseException, about: Mapping[str, str] | None = None) -> 
     heads = [f"{heading}: {text}" for heading, text in {**(about or {}), "versions": software}.items()]
     trace = "".join(traceback.format_exception(error))
     text = "\n".join([f"{now:%Y-%m-%d %H:%M:%S} an error stopped the run", *heads, trace])
-    place: int | str
     try:
         if _log is None:
             place, name = tempfile.mkstemp(".txt", f"lmms-fixattn-error-{now:%Y%m%d-%H%M%S}-")
+            os.close(place)
         else:
-            place = name = str(_log)
+            name = str(_log)
             _log.parent.mkdir(parents=True, exist_ok=True)
             sys.stderr.flush()  # which may be the same file
-        with open(place, "a", encoding="utf-8", errors="backslashreplace") as file:
+        with open(name, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as unwritten:
         from loguru import logger
@@ -166,11 +167,6 @@ def _in_own_words(error: BaseException) -> bool:
     code = trace.tb_frame.f_code
     raised = dis.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
     return raised and code.co_filename.startswith(_PACKAGE)
-
-
-def _names_versions(error: BaseException) -> bool:
-    """Say whether an error is of a library that is not as expected, which its message tells with the versions."""
-    return bool(getattr(error, "names_versions", False))
 
 
 def _of_the_system(error: BaseException) -> bool:

@@ -68,10 +68,7 @@ def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]
             unknown.append((one.place, name))
             continue
         if (other := names.setdefault(known, name)) != name:
-            raise DataError(
-                f"{one.place}: image {name!r} and, before it, {other!r} are both taken for image {known}; name an "
-                "image alike throughout"
-            )
+            raise DataError(f"{one.place}: image {known} is {name!r} and, before it, {other!r}; name it alike")
         questions.append(PopeQuestion(one.number, known, one.text, one.label))
     if unknown:
         place, name = unknown[0]
@@ -89,10 +86,8 @@ def _published(folder: Path, kind: str) -> Path:
         return path
     found = sorted(folder.glob(f"*pope*_{kind}.json"))
     if len(found) > 1:
-        raise DataError(
-            f"{folder}: {' and '.join(one.name for one in found[:2])} may each hold POPE's {kind} questions; keep "
-            "those of one data set in a folder"
-        )
+        either = " and ".join(one.name for one in found[:2])
+        raise DataError(f"{folder}: {either} may each hold POPE's {kind} questions; keep those of one data set there")
     if not found:
         raise DataError(
             f"missing POPE file {path}, and no other *pope*_{kind}.json is beside it; the published files are in "
@@ -120,8 +115,8 @@ def build(objects: Mapping[int, Sequence[str]], kind: str, seed: int = 0) -> lis
     few = [image_id for image_id, names in objects.items() if len(names) < PRESENT]
     if few:
         raise DataError(
-            f"{len(few)} of {len(objects)} images show fewer than {PRESENT} kinds of objects, the first is {few[0]}: "
-            "POPE asks for three that an image shows"
+            f"{len(few)} of {len(objects)} images show less than the {PRESENT} kinds of objects that POPE asks for, "
+            f"the first is {few[0]}"
         )
     frequency = Counter(name for names in objects.values() for name in names)
     together: dict[str, Counter[str]] = defaultdict(Counter)
@@ -142,10 +137,8 @@ def build(objects: Mapping[int, Sequence[str]], kind: str, seed: int = 0) -> lis
         for present in names[:PRESENT]:
             absent = [name for name in frequency if name not in used]
             if not absent:
-                raise DataError(
-                    f"image {image_id} leaves no object of the data set to ask for: it shows {len(names)} of "
-                    f"{len(frequency)} kinds, and POPE asks for {PRESENT} that it does not show"
-                )
+                shown = f"it shows {len(names)} of {len(frequency)} kinds"
+                raise DataError(f"image {image_id}: {shown}, and POPE asks for {PRESENT} that it does not show")
             ranked = {"random": [], "popular": popular, "adversarial": adversarial[present]}[kind]
             chosen = next((name for name in ranked if name not in used), None) or draw.choice(absent)
             used.add(chosen)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -135,22 +133,6 @@ class Journal:
         self._spent[batch["kind"]] = seconds + batch["seconds"], tokens + batch["tokens"]
         self._answers.update(batch["answers"])
         self.budget = batch["budget"]
-
-
-def keys_of(kind: str, requests: Iterable[tuple[Any, ...]]) -> list[str]:
-    """Return a key for each request: its task, document and digest, and how often the same was asked before it.
-
-    Args:
-        requests: (task, split, document id, ...) of each, with a repr that says all.
-    """
-    asked: Counter[str] = Counter()
-    keys = []
-    for request in requests:
-        task, _, doc_id, *_ = request
-        digest = hashlib.sha256(repr((kind, *request)).encode()).hexdigest()[:16]
-        asked[digest] += 1
-        keys.append(f"{task}/{doc_id}/{digest}/{asked[digest]}")
-    return keys
 
 
 def to_json(response: Any) -> dict[str, Any]:

@@ -91,21 +91,17 @@ def check_what_is_saved(cli_args: Any) -> None:
     output = getattr(cli_args, "output_path", None)
     if int(os.environ.get("RANK", 0)):
         return
+    if not (output and getattr(cli_args, "log_samples", False)):
+        missing = "--log_samples" if output else "--output_path DIR --log_samples"
+        logger.warning(
+            "llava_fixattn: captions and answers of this run, which lmms-fixattn compare needs, will not be saved: "
+            f"add {missing}"
+        )
     if not output:
-        logger.warning(
-            "llava_fixattn: captions and answers of this run will not be kept, only its table on the screen; "
-            "to keep them give --output_path DIR --log_samples"
-        )
         return
-    if not getattr(cli_args, "log_samples", False):
-        logger.warning(
-            f"llava_fixattn: figures go to {output}, captions and answers will not be kept; to keep them, as "
-            "lmms-fixattn compare needs, add --log_samples"
-        )
     try:
         Path(output).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
+        tempfile.TemporaryFile(dir=output).close()
     except OSError as error:
         raise ValueError(f"--output_path {output}: nothing can be written there ({error.strerror or error})") from error
 

@@ -66,14 +66,8 @@ def run_sweep(plan: Plan, output: Path, screen: TextIO | None = None) -> dict[st
     with _alone(output):
         sweep = _prepare(plan, output)
         # The rate is that of this process: answers of earlier ones are where the bar begins.
-        with tqdm(
-            total=sweep.asked * len(sweep.runs),
-            initial=sum(sweep.kept),
-            unit=" answers",
-            smoothing=0,
-            dynamic_ncols=True,
-            file=screen,
-        ) as bar:
+        whole, there = sweep.asked * len(sweep.runs), sum(sweep.kept)
+        with tqdm(total=whole, initial=there, unit=" answers", smoothing=0, dynamic_ncols=True, file=screen) as bar:
             for run in sweep.runs:
                 if not run.folder.is_dir():
                     bar.set_description_str(run.cell.name)
@@ -203,7 +197,9 @@ class _CellRun:
                         f"{folder} holds something but no {_BASIS}; choose another --output, or delete that folder"
                     )
                 continue
-            if changes := _changes(_read_basis(folder / _BASIS), self.basis):
+            if (before := _read_json(folder / _BASIS)) is None:
+                raise SweepError(f"{folder / _BASIS}: no JSON; choose another --output, or delete its folder")
+            if changes := _changes(before, self.basis):
                 raise SweepError(
                     f"cell {self.cell.name}: {folder} was made with {'; '.join(changes)}; choose another --output, "
                     "or delete that folder to have the cell run again"
@@ -259,20 +255,20 @@ class _CellRun:
         tracker.save_results_aggregated(results=results, samples=samples, datetime_str=now)
         for task in results["configs"]:
             tracker.save_results_samples(task_name=task, samples=samples[task])
-        # lmms-eval only warns of what it could not write.
-        missing = [name for name in (_BASIS, _ANSWERS) if not (self.unfinished / name).is_file()]
-        if missing:
+        if missing := [name for name in (_BASIS, _ANSWERS) if not (self.unfinished / name).is_file()]:
             raise SweepError(
                 f"{self.unfinished / missing[0]} was deleted while cell {self.cell.name} was run; the same command "
                 "runs the cell again"
             )
+        # lmms-eval only warns of what it could not write.
         written = {task: list(self.unfinished.rglob(f"*_samples_{task}.jsonl")) for task in counts}
         lines = {task: [path.read_bytes().count(b"\n") for path in paths] for task, paths in written.items()}
-        results_files = list(self.unfinished.rglob("*_results.json"))
-        if lines != {task: [count] for task, count in counts.items()} or [*map(_is_json, results_files)] != [True]:
+        read = [_read_json(path) for path in self.unfinished.rglob("*_results.json")]
+        if lines != {task: [count] for task, count in counts.items()} or len(read) != 1 or read[0] is None:
+            free = shutil.disk_usage(self.unfinished).free / 1e6
             raise SweepError(
-                f"the result of cell {self.cell.name} could not be written whole to {self.unfinished} "
-                f"({_free(self.unfinished)}); mend that, and the same command writes it from the answers that are kept"
+                f"the result of cell {self.cell.name} could not be written whole to {self.unfinished} ({free:.1f} MB "
+                "free there); mend that, and the same command writes it from the answers that are kept"
             )
 
 
@@ -293,10 +289,6 @@ def _alone(output: Path) -> Iterator[None]:
         lock.release()
 
 
-def _free(folder: Path) -> str:
-    return f"{shutil.disk_usage(folder).free / 1e6:.1f} MB free there"
-
-
 def _task_manager(names: Sequence[str]) -> Any:
     """Return lmms-eval's index of tasks; of this package's alone, which takes no seconds, where it has all of them."""
     manager = TaskManager(include_path=task_folder(), include_defaults=False)
@@ -309,22 +301,12 @@ def _task_manager(names: Sequence[str]) -> Any:
     return manager
 
 
-def _read_basis(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
+    """Return what a file holds, None where that is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        raise SweepError(
-            f"{path}: expected what the cell's answers depend on, as JSON; choose another --output, or delete its "
-            "folder to have the cell run again"
-        ) from None
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        return False
-    return True
+        return None
 
 
 def _changes(before: Any, now: Any, place: str = "") -> list[str]:

@@ -105,13 +105,13 @@ def test_a_seed_fixes_the_questions(kind: str) -> None:
 
 
 def test_an_image_with_fewer_than_three_objects_is_refused_and_counted() -> None:
-    with pytest.raises(UserError, match="2 of 3 images show fewer than 3 kinds of objects, the first is 5"):
+    with pytest.raises(UserError, match="2 of 3 images show less than the 3 kinds of objects .* the first is 5"):
         build({1: NAMES[:3], 5: NAMES[:2], 7: []}, "random")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_that_leaves_nothing_to_ask_for_is_refused(kind: str) -> None:
-    with pytest.raises(UserError, match="image 2 leaves no object"):
+    with pytest.raises(UserError, match="image 2: it shows 6 of 8 kinds"):
         build({1: NAMES[:4], 2: NAMES[:6], 3: NAMES[4:8]}, kind)
 
 
@@ -172,7 +172,9 @@ def test_questions_about_images_that_are_not_there_are_counted(tmp_path: Path) -
 def test_two_names_of_one_image_are_refused(tmp_path: Path) -> None:
     rows = [published(question_id=n, image=f"cam{n}/mine.jpg") for n in (1, 2)]
     (tmp_path / "coco_pope_random.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(UserError, match=r"line 2: image 'cam2/mine.jpg' and, before it, 'cam1/mine.jpg' are both"):
+    with pytest.raises(
+        UserError, match=r"line 2: image 8 is 'cam2/mine.jpg' and, before it, 'cam1/mine.jpg'; name it alike"
+    ):
         read(tmp_path, "random", lambda name: 8)
 
 

@@ -62,7 +62,7 @@ def test_a_run_says_at_its_start_what_it_will_not_keep(said: list[str], tmp_path
     results.check_what_is_saved(arguments(output_path=str(tmp_path / "b"), log_samples=True))
     without, figures_only = said
     assert without.startswith("WARNING: ")
-    assert "will not be kept" in without
+    assert "will not be saved" in without
     assert "--output_path DIR --log_samples" in without
     assert figures_only.startswith("WARNING: ")
     assert "add --log_samples" in figures_only

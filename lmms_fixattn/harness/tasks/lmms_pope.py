@@ -37,7 +37,7 @@ def answers_kept(tasks: Mapping[Any, Any]) -> Iterator[Rows]:
     kept: Rows = {}
     with ExitStack() as stack:
         for task in leaves(tasks):
-            if _asks_published_questions(task) and _has_rows(task):
+            if _is_readable(task):
                 kept[task.config.task] = []
                 task.process_results = _keeping(task.process_results, kept[task.config.task])
                 stack.callback(delattr, task, "process_results")  # the class's own shows again
@@ -62,22 +62,16 @@ def in_words(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _asks_published_questions(task: Any) -> bool:
-    return getattr(getattr(task, "config", None), "dataset_path", None) == hub.POPE
-
-
-def _has_rows(task: Any) -> bool:
-    """Whether every document makes a row: an answer must not be lost for a question of another form."""
+def _is_readable(task: Any) -> bool:
+    """Whether a task asks the published questions, and every one makes a row: no answer must be lost for its form."""
+    if getattr(task.config, "dataset_path", None) != hub.POPE:
+        return False
     try:
         for doc in task.eval_docs_no_media:
             _row(doc, [""])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        _log.warning(
-            "%s: its result has lmms-eval's figures only, since a question is of an unknown form (%s: %s)",
-            task.config.task,
-            type(error).__name__,
-            error,
-        )
+        cause = f"{type(error).__name__}: {error}"
+        _log.warning("%s: lmms-eval's figures only, as a question is of an unknown form (%s)", task.config.task, cause)
         return False
     return True
 

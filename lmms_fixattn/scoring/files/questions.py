@@ -64,10 +64,8 @@ def read_questions(paths: Sequence[Path]) -> list[Question]:
     for question in labelled:
         other = labels.setdefault((question.image, question.text), question)
         if question.image is not None and other.label != question.label:
-            raise UserError(
-                f"{question.place}: {question.text!r} has the label {question.label!r}, and {other.label!r} in "
-                f"{other.place}"
-            )
+            both = f"has the label {question.label!r}, and {other.label!r} in {other.place}"
+            raise UserError(f"{question.place}: {question.text!r} {both}")
     if not plain:
         return labelled
     if lacking_labels := [question for question in plain if (question.image, question.text) not in labels]:
@@ -187,19 +185,15 @@ def read_answers_to(path: Path, question_files: Sequence[Path]) -> list[dict[str
         position = _which(answer, questions, by_id.get(answer.number, ())) if numbered else order
         question = questions[position]
         if position in taken:
-            raise UserError(
-                f"{answer.place}: a second answer to the question of {question.place}, after {taken[position]}; keep "
-                "one"
-            )
+            after = f"the question of {question.place}, after {taken[position]}"
+            raise UserError(f"{answer.place}: a second answer to {after}; keep one")
         taken[position] = answer.place
         if misfit := answer.misfit(question):
             raise UserError(f"{answer.place}: {misfit}")
         rows.append(_row(question, answer.text))
     if unanswered := [question for position, question in enumerate(questions) if position not in taken]:
-        raise UserError(
-            f"{path}: {len(unanswered)} of {len(questions)} questions have no answer, the first is that of "
-            f"{unanswered[0].place}"
-        )
+        first = f"the first is that of {unanswered[0].place}"
+        raise UserError(f"{path}: {len(unanswered)} of {len(questions)} questions have no answer, {first}")
     return rows
 
 
