@@ -171,8 +171,8 @@ def _in_own_words(error: BaseException) -> bool:
 
 def _of_the_system(error: BaseException) -> bool:
     # Where nothing has loaded the module, nothing was put on a device.
-    room = sys.modules.get("lmms_fixattn.engine.memory")
-    return isinstance(error, OSError | MemoryError) or (room is not None and room.ran_out_of_memory(error))
+    memory = sys.modules.get("lmms_fixattn.engine.memory")
+    return isinstance(error, OSError | MemoryError) or (memory is not None and memory.ran_out_of_memory(error))
 
 
 def _owner(module: str) -> str:

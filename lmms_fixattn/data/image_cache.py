@@ -88,7 +88,7 @@ class ImageCache:
             )
         with self._alone():
             lacking = {image_id: images[image_id] for image_id in self.lacking(images)}  # another process may have been
-            self._check_room(len(lacking))
+            self._check_disk_space(len(lacking))
             self._download(lacking)
 
     def _has(self, image_id: int, size: tuple[int, int] | None) -> bool:
@@ -120,7 +120,7 @@ class ImageCache:
         finally:
             lock.release()
 
-    def _check_room(self, count: int) -> None:
+    def _check_disk_space(self, count: int) -> None:
         needed, free = count * _BYTES, shutil.disk_usage(self.root).free
         if needed > free:
             raise DataError(

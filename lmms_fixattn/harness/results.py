@@ -49,7 +49,7 @@ def _wrap_evaluate(evaluator: Any) -> None:
             evaluate_once = partial(_stopped_in_one_line, evaluate)
         if kwargs.get("response_cache") is not None:
             kwargs["response_cache"] = AnswerCache(kwargs["response_cache"], task_dict or {})
-        with lmms_pope.answers_kept(task_dict or {}) as answers:
+        with lmms_pope.rows_recorded(task_dict or {}) as answers:
             results = evaluate_once(lm, task_dict, *args, **kwargs)
         # Every process holds the answers that it gave, and results are those of the first one.
         official = {task: lmms_pope.figures(gather_object(rows)) for task, rows in answers.items()}

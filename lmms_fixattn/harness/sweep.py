@@ -64,16 +64,16 @@ def run_sweep(plan: Plan, output: Path, screen: TextIO | None = None) -> dict[st
         )
     output.mkdir(parents=True, exist_ok=True)
     with _alone(output):
-        sweep = _prepare(plan, output)
+        lm, manager, runs, asked = _prepare(plan, output)
         # The rate is that of this process: answers of earlier ones are where the bar begins.
-        whole, there = sweep.asked * len(sweep.runs), sum(sweep.kept)
+        whole, there = asked * len(runs), sum(run.check(asked) for run in runs)
         with tqdm(total=whole, initial=there, unit=" answers", smoothing=0, dynamic_ncols=True, file=screen) as bar:
-            for run in sweep.runs:
+            for run in runs:
                 if not run.folder.is_dir():
                     bar.set_description_str(run.cell.name)
-                    run.perform(sweep.lm, plan, sweep.manager, bar)
-        sweep.lm.clean()
-    return {run.cell.name: run.folder for run in sweep.runs}
+                    run.perform(lm, plan, manager, bar)
+        lm.clean()
+    return {run.cell.name: run.folder for run in runs}
 
 
 def rehearse(plan: Plan, output: Path) -> list[tuple[Cell, int, int]]:
@@ -86,28 +86,16 @@ def rehearse(plan: Plan, output: Path) -> list[tuple[Cell, int, int]]:
         SweepError, ValueError: as run_sweep.
     """
     with _alone(output) if output.is_dir() else nullcontext():
-        sweep = _prepare(plan, output)
-    return [(run.cell, kept, sweep.asked) for run, kept in zip(sweep.runs, sweep.kept, strict=True)]
+        *_, runs, asked = _prepare(plan, output)
+        return [(run.cell, run.check(asked), asked) for run in runs]
 
 
-@dataclass(frozen=True)
-class _Sweep:
-    """A sweep that may begin.
+def _prepare(plan: Plan, output: Path) -> tuple[LlavaFixattn, Any, list[_CellRun], int]:
+    """Load tasks and data, and see that every method fits the model.
 
-    Attributes:
-        asked: answers of each cell.
-        kept: those that are there, by cell.
+    Returns:
+        The model, lmms-eval's index of tasks, the cells, and how many answers each of them has.
     """
-
-    lm: LlavaFixattn
-    manager: Any
-    runs: list[_CellRun]
-    asked: int
-    kept: list[int]
-
-
-def _prepare(plan: Plan, output: Path) -> _Sweep:
-    """Load tasks and data, and see that every method fits the model and every cell what is there of it."""
     manager = _task_manager(plan.tasks)
     lm = LlavaFixattn(**plan.model, method="vanilla")
     nested = get_task_dict(list(plan.tasks), manager, "chat")
@@ -121,7 +109,7 @@ def _prepare(plan: Plan, output: Path) -> _Sweep:
         basis = {"model": lm.identity(), "limit": plan.limit, "prompt_settings_and_data": versions}
         runs.append(_CellRun(cell, output, json.loads(json.dumps(basis))))
     asked = sum(min(plan.limit or len(task.eval_docs), len(task.eval_docs)) * task.config.repeats for task in tasks)
-    return _Sweep(lm, manager, runs, asked, [run.check(asked) for run in runs])
+    return lm, manager, runs, asked
 
 
 @contextmanager
@@ -131,13 +119,9 @@ def chatter_in(log: Path) -> Iterator[TextIO]:
     lmms-eval logs every step of a cell and draws a bar for each. Warnings of its log are shown all the same.
     """
     screen = sys.stderr
-    try:
+    with _writing(log, "choose another --output"):
         log.parent.mkdir(parents=True, exist_ok=True)
-        file = io.TextIOWrapper(io.BufferedWriter(_AsRoomAllows(log, "a")), encoding="utf-8", line_buffering=True)
-    except OSError as error:
-        raise SweepError(
-            f"{log}: nothing can be written there ({error.strerror or error}); choose another --output"
-        ) from error
+        file = io.TextIOWrapper(io.BufferedWriter(_ForgivingLog(log, "a")), encoding="utf-8", line_buffering=True)
     with file, redirect_stderr(file):
         logger.remove()
         sinks = [
@@ -157,7 +141,7 @@ def chatter_in(log: Path) -> Iterator[TextIO]:
             logger.add(screen)
 
 
-class _AsRoomAllows(io.FileIO):
+class _ForgivingLog(io.FileIO):
     """A log, for which a disk without room is no reason to end a sweep: the answers themselves will say so."""
 
     def write(self, data: Any) -> int:
@@ -213,15 +197,10 @@ class _CellRun:
     def perform(self, lm: LlavaFixattn, plan: Plan, manager: Any, bar: Any) -> None:
         """Run the cell, or the rest of it."""
         whole = self.output / f".{_BASIS}"
-        try:
+        with _writing(self.unfinished / _BASIS, "mend that, and the same command goes on"):
             self.unfinished.mkdir(parents=True, exist_ok=True)
             whole.write_text(json.dumps(self.basis, indent=1))
             whole.replace(self.unfinished / _BASIS)
-        except OSError as error:
-            raise SweepError(
-                f"{self.unfinished / _BASIS} could not be written: {error.strerror or error}; mend that, and the same "
-                "command goes on"
-            ) from error
         for leftover in self.unfinished.iterdir():
             if leftover.is_dir():  # results that were being written
                 shutil.rmtree(leftover)
@@ -274,19 +253,21 @@ class _CellRun:
 
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
-    lock = FileLock(output / ".lock", timeout=0)  # the system's, gone with the process that held it
-    try:
-        lock.acquire()
-    except Timeout:
-        raise SweepError(f"another sweep is at work in {output}; wait for it, or choose another --output") from None
-    except OSError as error:
-        raise SweepError(
-            f"{output}: nothing can be written there ({error.strerror or error}); choose another --output"
-        ) from error
+    with _writing(output, "choose another --output"):
+        try:
+            lock = FileLock(output / ".lock").acquire(timeout=0)  # the system's, gone with the process that held it
+        except Timeout:
+            raise SweepError(f"another sweep is at work in {output}; wait for it, or choose another --output") from None
+    with lock:
+        yield
+
+
+@contextmanager
+def _writing(place: Path, advice: str) -> Iterator[None]:
     try:
         yield
-    finally:
-        lock.release()
+    except OSError as error:
+        raise SweepError(f"{place}: nothing can be written there ({error.strerror or error}); {advice}") from error
 
 
 def _task_manager(names: Sequence[str]) -> Any:

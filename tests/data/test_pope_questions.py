@@ -105,7 +105,7 @@ def test_a_seed_fixes_the_questions(kind: str) -> None:
 
 
 def test_an_image_with_fewer_than_three_objects_is_refused_and_counted() -> None:
-    with pytest.raises(UserError, match="2 of 3 images show less than the 3 kinds of objects .* the first is 5"):
+    with pytest.raises(UserError, match=r"2 of 3 images show less than the 3 kinds of objects .* the first is 5"):
         build({1: NAMES[:3], 5: NAMES[:2], 7: []}, "random")
 
 
@@ -172,9 +172,7 @@ def test_questions_about_images_that_are_not_there_are_counted(tmp_path: Path) -
 def test_two_names_of_one_image_are_refused(tmp_path: Path) -> None:
     rows = [published(question_id=n, image=f"cam{n}/mine.jpg") for n in (1, 2)]
     (tmp_path / "coco_pope_random.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(
-        UserError, match=r"line 2: image 8 is 'cam2/mine.jpg' and, before it, 'cam1/mine.jpg'; name it alike"
-    ):
+    with pytest.raises(UserError, match=r"line 2: image 8 is 'cam2/mine.jpg' and, before it, 'cam1/mine.jpg'"):
         read(tmp_path, "random", lambda name: 8)
 
 

@@ -122,8 +122,8 @@ def test_a_disk_without_any_room_is_said_with_the_file(
     with small_disk(400):
         assert sweep(tmp_path) == 1
     assert one_error(capsys) == (
-        f"lmms-fixattn sweep: error: {tmp_path}/out/unfinished/original/cell.json could not be written: File too "
-        "large; mend that, and the same command goes on"
+        f"lmms-fixattn sweep: error: {tmp_path}/out/unfinished/original/cell.json: nothing can be written there "
+        "(File too large); mend that, and the same command goes on"
     )
     goes_on(tmp_path, whole, capsys)
 

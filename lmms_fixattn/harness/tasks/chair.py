@@ -15,7 +15,7 @@ from lmms_fixattn.data import DataError, hub, image_lists, known_images
 from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
 from lmms_fixattn.data.image_cache import ImageCache
 from lmms_fixattn.harness.tasks.documents import Documents
-from lmms_fixattn.harness.tasks.settings import Settings
+from lmms_fixattn.harness.tasks.settings import TaskSettings
 from lmms_fixattn.scoring import chair
 from lmms_fixattn.scoring.figures import CAPTION_FIGURES, means
 from lmms_fixattn.scoring.objects.coco_objects import NODE_WORD
@@ -44,7 +44,7 @@ class ChairDocuments(Documents):
 
     def load(self) -> Any:
         """Return the documents of the setting's images: from the COCO folder, else one by one, or the hub's own."""
-        settings = Settings.of_environment()
+        settings = TaskSettings.of_environment()
         self.analyser = settings.analyser
         try:
             # An unknown name, or one whose data is not there, stops here and not after the run.

@@ -25,7 +25,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 @contextmanager
-def answers_kept(tasks: Mapping[Any, Any]) -> Iterator[Rows]:
+def rows_recorded(tasks: Mapping[Any, Any]) -> Iterator[Rows]:
     """Let tasks on the published POPE add `n` to what process_results returns, inside the block.
 
     Args:
@@ -34,14 +34,14 @@ def answers_kept(tasks: Mapping[Any, Any]) -> Iterator[Rows]:
     Yields:
         A row each answer that this process scored, filled in as they are scored; every such task has its key at once.
     """
-    kept: Rows = {}
+    recorded: Rows = {}
     with ExitStack() as stack:
         for task in leaves(tasks):
             if _is_readable(task):
-                kept[task.config.task] = []
-                task.process_results = _keeping(task.process_results, kept[task.config.task])
+                recorded[task.config.task] = []
+                task.process_results = _recording(task.process_results, recorded[task.config.task])
                 stack.callback(delattr, task, "process_results")  # the class's own shows again
-        yield kept
+        yield recorded
 
 
 def figures(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -76,19 +76,19 @@ def _is_readable(task: Any) -> bool:
     return True
 
 
-def _keeping(process_results: Any, kept: list[dict[str, Any]]) -> Any:
+def _recording(process_results: Any, recorded: list[dict[str, Any]]) -> Any:
     seen = set()
 
-    def process_and_keep(doc: Mapping[str, Any], results: Any, *others: Any, **named: Any) -> dict[str, Any]:
+    def process_and_record(doc: Mapping[str, Any], results: Any, *others: Any, **named: Any) -> dict[str, Any]:
         metrics = process_results(doc, results, *others, **named)
         row = _row(doc, results)
         key = row["category"], row["question_id"], row["question"]
         if key not in seen:  # lmms-eval scores repeats of a question once more each
             seen.add(key)
-            kept.append(row)
+            recorded.append(row)
         return {**metrics, "n": [row]}
 
-    return process_and_keep
+    return process_and_record
 
 
 def _row(doc: Mapping[str, Any], results: Any) -> dict[str, Any]:

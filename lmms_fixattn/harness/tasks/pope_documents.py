@@ -17,7 +17,7 @@ from lmms_fixattn.data import DataError, hub, image_lists, pope_questions
 from lmms_fixattn.data.coco import DEMO_CROWDED, CocoFolder
 from lmms_fixattn.data.pope_questions import PopeQuestion
 from lmms_fixattn.harness.tasks.documents import Documents
-from lmms_fixattn.harness.tasks.settings import Settings
+from lmms_fixattn.harness.tasks.settings import TaskSettings
 from lmms_fixattn.scoring import pope
 from lmms_fixattn.scoring.files.entries import image_number
 
@@ -49,7 +49,7 @@ class PopeDocuments(Documents):
 
     def load(self) -> Any:
         """Return the questions: from the setting's source, else from the hub, else built from the annotations."""
-        settings = Settings.of_environment()
+        settings = TaskSettings.of_environment()
         self.parser = settings.pope_parser
         pope.parse_answer("yes", self.parser, "yes")  # an unknown parser stops here and not after the run
         if self.demo:
@@ -95,11 +95,11 @@ class PopeDocuments(Documents):
 
     def _of_hub(self) -> Any:
         every = _hub_questions()
-        rows = [row for row, category in enumerate(every["category"]) if category == self.kind]
-        if not rows:
+        asked = [row for row, category in enumerate(every["category"]) if category == self.kind]
+        if not asked:
             found = ", ".join(sorted(set(every["category"])))
             raise DataError(f"hub data set {hub.POPE} has no question of category {self.kind}, only of {found}")
-        dataset = every.select(rows)
+        dataset = every.select(asked)
         questions = [
             PopeQuestion(
                 int(row["question_id"]),
@@ -111,20 +111,22 @@ class PopeDocuments(Documents):
         ]
         self.record_images(_images_of(questions), f"hub {hub.POPE}")
         self.questions = f"hub {hub.POPE}, category {self.kind}"
-        if not self.chat:
-            return _columns(dataset.select_columns(["image"]), self._rows(questions))
+        rows = self._rows(questions)
         firsts = {question.image_id: index for index, question in reversed(list(enumerate(questions)))}
-        chats = self._chats(questions)
-        return _columns(dataset.select_columns(["image"]).select([firsts[chat["image_id"]] for chat in chats]), chats)
+        documents = dataset.select_columns(["image"])
+        if self.chat:
+            documents = documents.select([firsts[row["image_id"]] for row in rows])
+        for name in rows[0]:
+            documents = documents.add_column(name, [row[name] for row in rows])
+        return documents
 
     def _dataset(self, questions: list[PopeQuestion], paths: dict[int, str]) -> Any:
-        rows = self._chats(questions) if self.chat else self._rows(questions)
-        return Dataset.from_list([{"image": paths[row["image_id"]]} | row for row in rows])
+        return Dataset.from_list([{"image": paths[row["image_id"]]} | row for row in self._rows(questions)])
 
     def _rows(self, questions: list[PopeQuestion]) -> list[dict[str, Any]]:
-        return [asdict(question) | {"parser": self.parser} for question in questions]
-
-    def _chats(self, questions: list[PopeQuestion]) -> list[dict[str, Any]]:
+        """Return the documents without their images: a question each, or of a chat an image each."""
+        if not self.chat:
+            return [asdict(question) | {"parser": self.parser} for question in questions]
         chats = []
         for image_id, group in groupby(sorted(questions, key=attrgetter("image_id")), attrgetter("image_id")):
             turns = list(group)
@@ -173,12 +175,6 @@ def _images_of(questions: list[PopeQuestion]) -> image_lists.ImageList:
     ids = tuple(sorted({question.image_id for question in questions}))
     frozen = image_lists.load("pope_coco")
     return frozen if ids == frozen.ids else image_lists.ImageList("as in the questions", ids)
-
-
-def _columns(images: Any, rows: list[dict[str, Any]]) -> Any:
-    for name in rows[0]:
-        images = images.add_column(name, [row[name] for row in rows])
-    return images
 
 
 _DOCUMENTS: dict[str, Callable[[], PopeDocuments]] = {

@@ -12,7 +12,7 @@ from lmms_fixattn.data import image_host
 
 
 @dataclass(frozen=True)
-class Settings:
+class TaskSettings:
     """Hold the settings of one load of a task.
 
     Attributes:
@@ -39,7 +39,7 @@ class Settings:
     analyser: str
 
     @classmethod
-    def of_environment(cls) -> Settings:
+    def of_environment(cls) -> TaskSettings:
         """Read the settings; an empty variable counts as unset."""
         return cls(
             coco=os.environ.get("LMMS_FIXATTN_COCO") or None,
