@@ -12,7 +12,7 @@ from lmms_fixattn.errors import readable_failures, stop_signal
 from lmms_fixattn.report import terminal
 
 if TYPE_CHECKING:
-    from lmms_fixattn.harness.sweep_config import Cell, Plan
+    from lmms_fixattn.harness.sweep_config import Cell, SweepPlan
 
 
 def add(commands: Any) -> None:
@@ -58,7 +58,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
         raise
 
 
-def _rehearse(plan: Plan, output: Path) -> None:
+def _rehearse(plan: SweepPlan, output: Path) -> None:
     from tempfile import TemporaryDirectory
 
     from lmms_fixattn.harness.sweep import chatter_in, rehearse
@@ -77,7 +77,7 @@ def _written(cell: Cell) -> str:
     return ", ".join([cell.method.name, *settings])
 
 
-def _run(plan: Plan, output: Path, log: Path, full: bool) -> None:
+def _run(plan: SweepPlan, output: Path, log: Path, full: bool) -> None:
     from lmms_fixattn.cli.sweep_report import compare_cells, paper_tables
     from lmms_fixattn.harness.sweep import chatter_in, run_sweep
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lmms_fixattn.harness.sweep_config import Cell, Plan
+from lmms_fixattn.harness.sweep_config import Cell, SweepPlan
 from lmms_fixattn.report.compare import Comparison, Progress, compare
 from lmms_fixattn.report.paper_tables import FORMATS, LAYOUTS, PaperRow, paper_table
 from lmms_fixattn.report.runs import read_run
 from lmms_fixattn.scoring.chair import make_analyser
 
 
-def compare_cells(plan: Plan, folders: Mapping[str, Path], progress: Progress) -> Comparison:
+def compare_cells(plan: SweepPlan, folders: Mapping[str, Path], progress: Progress) -> Comparison:
     """Compare the cells of a sweep with its baseline, scored as the runs themselves were.
 
     Args:
@@ -30,7 +30,7 @@ def compare_cells(plan: Plan, folders: Mapping[str, Path], progress: Progress) -
     return compare(runs, plan.baseline, None, analyser, parser=parser, progress=progress)
 
 
-def paper_tables(plan: Plan, comparison: Comparison) -> dict[str, tuple[str, str]]:
+def paper_tables(plan: SweepPlan, comparison: Comparison) -> dict[str, tuple[str, str]]:
     """Return the sweep's table in its paper's layout: {form: (suffix of its file, text)}, {} without a layout."""
     if plan.layout is None:
         return {}

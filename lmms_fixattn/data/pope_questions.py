@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmms_fixattn.data import DataError
+from lmms_fixattn.data import DataError, image_lists
 from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring.files.questions import read_questions
 
@@ -156,4 +156,4 @@ def choose_images(objects: Mapping[int, Sequence[str]], count: int = 500, seed: 
     able = sorted(image_id for image_id, names in objects.items() if len(names) >= PRESENT)
     if not able:
         raise DataError(f"none of {len(objects)} images shows {PRESENT} kinds of objects, which POPE needs")
-    return tuple(sorted(random.Random(seed).sample(able, min(count, len(able)))))
+    return image_lists.sample("", able, count, seed).ids

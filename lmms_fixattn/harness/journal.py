@@ -137,27 +137,18 @@ class Journal:
 
 def to_json(response: Any) -> dict[str, Any]:
     """Return an answer, or the answers of a conversation, as JSON can hold it: text, how it ended, token counts."""
-    if isinstance(response, list):
-        return {"rounds": [_answer_to_json(answer) for answer in response]}
-    counts = response.token_counts
+    counts = None if isinstance(response, list) else response.token_counts
+    rounds = response if counts is None else [response.text]
     return {
-        **_answer_to_json(response.text),
-        "input_tokens": counts.input_tokens,
-        "output_tokens": counts.output_tokens,
+        "rounds": [{"text": str(one), "terminated": one.terminated, "tokens": one.tokens} for one in rounds],
+        "counts": counts and {"input_tokens": counts.input_tokens, "output_tokens": counts.output_tokens},
     }
 
 
 def from_json(stored: dict[str, Any]) -> Any:
     """Return what :func:`to_json` was given."""
-    if "rounds" in stored:
-        return [_answer_from_json(answer) for answer in stored["rounds"]]
-    counts = TokenCounts(input_tokens=stored["input_tokens"], output_tokens=stored["output_tokens"])
-    return GenerationResult(text=_answer_from_json(stored), token_counts=counts)
-
-
-def _answer_to_json(answer: Answer) -> dict[str, Any]:
-    return {"text": str(answer), "terminated": answer.terminated, "tokens": answer.tokens}
-
-
-def _answer_from_json(stored: dict[str, Any]) -> Answer:
-    return Answer(stored["text"], stored["terminated"], stored["tokens"])
+    rounds = [Answer(**answer) for answer in stored["rounds"]]
+    if stored["counts"] is None:
+        return rounds
+    (answer,) = rounds
+    return GenerationResult(text=answer, token_counts=TokenCounts(**stored["counts"]))

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.harness.journal import Journal
 from lmms_fixattn.harness.model import LlavaFixattn
-from lmms_fixattn.harness.sweep_config import Cell, Plan
+from lmms_fixattn.harness.sweep_config import Cell, SweepPlan
 from lmms_fixattn.harness.tasks.tree import digests, leaves
 from lmms_fixattn.plugin import task_folder
 
@@ -41,7 +41,7 @@ class SweepError(RuntimeError):
     """A sweep cannot be run as asked. The message says why and what to do."""
 
 
-def run_sweep(plan: Plan, output: Path, screen: TextIO | None = None) -> dict[str, Path]:
+def run_sweep(plan: SweepPlan, output: Path, screen: TextIO | None = None) -> dict[str, Path]:
     """Run what is not finished of a sweep; return {name: folder} of all its cells, in the plan's order.
 
     Tasks and methods are checked before the first cell runs. A process killed at any moment loses the batch that it
@@ -76,7 +76,7 @@ def run_sweep(plan: Plan, output: Path, screen: TextIO | None = None) -> dict[st
     return {run.cell.name: run.folder for run in runs}
 
 
-def rehearse(plan: Plan, output: Path) -> list[tuple[Cell, int, int]]:
+def rehearse(plan: SweepPlan, output: Path) -> list[tuple[Cell, int, int]]:
     """Check all that :func:`run_sweep` checks before its first cell, without loading weights or making the folder.
 
     Returns:
@@ -90,7 +90,7 @@ def rehearse(plan: Plan, output: Path) -> list[tuple[Cell, int, int]]:
         return [(run.cell, run.check(asked), asked) for run in runs]
 
 
-def _prepare(plan: Plan, output: Path) -> tuple[LlavaFixattn, Any, list[_CellRun], int]:
+def _prepare(plan: SweepPlan, output: Path) -> tuple[LlavaFixattn, Any, list[_CellRun], int]:
     """Load tasks and data, and see that every method fits the model.
 
     Returns:
@@ -194,7 +194,7 @@ class _CellRun:
                 return len(journal)
         return 0
 
-    def perform(self, lm: LlavaFixattn, plan: Plan, manager: Any, bar: Any) -> None:
+    def perform(self, lm: LlavaFixattn, plan: SweepPlan, manager: Any, bar: Any) -> None:
         """Run the cell, or the rest of it."""
         whole = self.output / f".{_BASIS}"
         with _writing(self.unfinished / _BASIS, "mend that, and the same command goes on"):

@@ -47,7 +47,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """A sweep, checked.
 
     Attributes:
@@ -72,7 +72,7 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
 
 
-def read_plan(config: str, limit: int | None = None) -> Plan:
+def read_plan(config: str, limit: int | None = None) -> SweepPlan:
     """Read a configuration.
 
     Args:
@@ -106,7 +106,7 @@ def _find(config: str) -> Path:
     return _SHIPPED / f"{config}.yaml"
 
 
-def _plan(name: str, given: Any, limit: int | None) -> Plan:
+def _plan(name: str, given: Any, limit: int | None) -> SweepPlan:
     _check_mapping("the configuration", given, _KEYS, required=("model", "tasks"))
     model = given["model"]
     _check_mapping("model", model, MODEL_ARGS, required=("pretrained",))
@@ -127,7 +127,7 @@ def _plan(name: str, given: Any, limit: int | None) -> Plan:
     limit = given.get("limit") if limit is None else limit
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ValueError(f"limit: expected a whole number of documents of at least 1, got {limit!r}")
-    return Plan(name, dict(model), tasks, limit, baseline, layout, tuple(cells))
+    return SweepPlan(name, dict(model), tasks, limit, baseline, layout, tuple(cells))
 
 
 def _tasks(given: Any) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import torch
 
 from lmms_fixattn import METHODS, make_method
 from lmms_fixattn.errors import UserError
-from lmms_fixattn.harness.sweep_config import MODEL_ARGS, Cell, Plan, read_plan, shipped
+from lmms_fixattn.harness.sweep_config import MODEL_ARGS, Cell, SweepPlan, read_plan, shipped
 from lmms_fixattn.methods import Method
 from lmms_fixattn.methods.fixattn import FixAttn
 from lmms_fixattn.report.paper_tables import LAYOUTS
@@ -24,7 +24,7 @@ from lmms_fixattn.scoring.files.reading import read_captions, read_ground_truth
 HEAD = "model: {pretrained: demo}\ntasks: [chair_demo]\n"
 
 
-def read(tmp_path: Path, text: str, limit: int | None = None) -> Plan:
+def read(tmp_path: Path, text: str, limit: int | None = None) -> SweepPlan:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     return read_plan(str(path), limit)

@@ -335,7 +335,7 @@ def _read_statistics(path: Path) -> object:
     return statistics.true.tolist(), statistics.hallucinated.tolist(), statistics.text_model, statistics.about, digest
 
 
-_ANSWER = {"text": "A dog.", "terminated": True, "tokens": 3, "input_tokens": 9, "output_tokens": 3}
+_ANSWER = {"text": "A dog.", "terminated": True, "tokens": 3}
 
 
 def _read_journal(path: Path) -> object:
@@ -514,14 +514,14 @@ READERS: dict[str, Reader] = {
                     "seconds": 1.5,
                     "tokens": 7,
                     "budget": {"rows": 4, "positions": 9, "fitting": 9, "largest": 2},
-                    "answers": {"a/1/x/1": _ANSWER},
+                    "answers": {"a/1/x/1": {"rounds": [_ANSWER], "counts": {"input_tokens": 9, "output_tokens": 3}}},
                 },
                 {
                     "kind": "generate_until",
                     "seconds": 2.5,
                     "tokens": 9,
                     "budget": None,
-                    "answers": {"a/2/y/1": {"rounds": [_ANSWER, _ANSWER]}},
+                    "answers": {"a/2/y/1": {"rounds": [_ANSWER, _ANSWER], "counts": None}},
                 },
             ]
         ),
