@@ -103,6 +103,5 @@ def _not_had(what: str, error: Exception, instead: str) -> str:
             f"{what} is not in this machine's cache of the hub; nothing is fetched under HF_HUB_OFFLINE: run "
             f"lmms-fixattn data --fetch where there is a network and copy its HF_HOME, or {instead}"
         )
-    reason = (str(error).strip() or "no message").splitlines()[0]
-    failure = f"{type(error).__name__}: {reason}"
-    return f"{what} could not be loaded ({failure}); give this machine access to the hub, or {instead}"
+    reason = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+    return f"{what} could not be loaded ({reason}); give this machine access to the hub, or {instead}"

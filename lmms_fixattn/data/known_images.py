@@ -58,8 +58,5 @@ def loads(content: bytes) -> dict[int, Known]:
 def _load(path: Path) -> dict[int, Known]:
     content = path.read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != SHA256:
-        raise DataError(
-            f"{path} was changed: its sha256 is {found[:12]}..., not {SHA256[:12]}...; install lmms-fixattn again, or "
-            "set LMMS_FIXATTN_COCO to a COCO folder"
-        )
+        raise DataError(f"{path} was changed: its sha256 is {found[:12]}...; install lmms-fixattn again")
     return loads(content)

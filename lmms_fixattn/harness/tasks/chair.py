@@ -46,11 +46,7 @@ class ChairDocuments(Documents):
         """Return the documents of the setting's images: from the COCO folder, else one by one, or the hub's own."""
         settings = TaskSettings.of_environment()
         self.analyser = settings.analyser
-        try:
-            # An unknown name, or one whose data is not there, stops here and not after the run.
-            _analyser(self.analyser)
-        except LookupError as error:
-            raise DataError(str(error)) from error
+        _analyser(self.analyser)  # an unknown name, or one whose data is not there, stops here and not after the run
         if self.demo:
             folder = CocoFolder(DEMO_SCENES)
             return self._of_folder(folder, image_lists.ImageList(f"demo, {self.demo}", folder.image_ids(self.demo)))
@@ -96,9 +92,7 @@ class ChairDocuments(Documents):
         dataset = hub.load(hub.CHAIR, None, "test", hub.CHAIR_COLUMNS)
         row_of = {int(question_id): row for row, question_id in enumerate(dataset["question_id"])}
         if len(row_of) < len(dataset):
-            raise DataError(
-                f"hub data set {hub.CHAIR} has {len(dataset)} rows of {len(row_of)} images; expected one each"
-            )
+            raise DataError(f"hub data set {hub.CHAIR}: expected a row an image, not {len(dataset)} of {len(row_of)}")
         images = image_lists.ImageList("hub", tuple(sorted(row_of)))
         self.record_images(images, f"hub {hub.CHAIR}")
         self.truth = self.source

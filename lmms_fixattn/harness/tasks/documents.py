@@ -50,7 +50,7 @@ class Documents(ABC):
             dataset = self.load()
         except UserError:
             raise
-        except (ValueError, ImportError, OSError) as error:
+        except (ValueError, ImportError, LookupError, OSError) as error:
             raise DataError(str(error)) from error
         self.data_sha256 = _digest(dataset)
         return dataset

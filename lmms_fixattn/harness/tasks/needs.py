@@ -7,7 +7,6 @@ from pathlib import Path
 
 from lmms_fixattn.data import DataError, hub, pope_questions
 from lmms_fixattn.harness.tasks import chair, pope_documents
-from lmms_fixattn.harness.tasks.documents import Documents
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def data(task: str) -> Need:
     """
     try:
         return _loaded(task)
-    except (ValueError, OSError) as error:
+    except (ValueError, ImportError, LookupError, OSError) as error:
         return Need(task, lacking=_one_line(error))
 
 
@@ -53,20 +52,15 @@ def checkpoint(name: str, revision: str) -> Need:
     return Need(name, f"checkpoint, {len(files)} files", str(folder), sum(path.stat().st_size for path in files))
 
 
-def _documents(task: str) -> list[Documents]:
-    if task == "chair_coco":
-        return [chair.coco_documents]
-    form = "_chat" if task.endswith("chat") else ""
-    return [getattr(pope_documents, f"coco_{kind}{form}") for kind in pope_questions.KINDS]
-
-
 def _loaded(task: str) -> Need:
     count, files = 0, set()
     if task == "pope":  # lmms-eval's own
         loaded = [hub.load(hub.POPE, hub.POPE_CONFIGURATION, "test", hub.POPE_COLUMNS)]
         about = f"hub {hub.POPE}"
     else:
-        parts = _documents(task)
+        form = "_chat" if task.endswith("chat") else ""
+        kinds = [getattr(pope_documents, f"coco_{kind}{form}") for kind in pope_questions.KINDS]
+        parts = [chair.coco_documents] if task == "chair_coco" else kinds
         loaded = [documents.load() for documents in parts]
         about = f"images {parts[0].image_list}, {parts[0].source}"
     for dataset in loaded:
