@@ -61,9 +61,9 @@ def _sweep(arguments: argparse.Namespace) -> None:
 def _rehearse(plan: SweepPlan, output: Path) -> None:
     from tempfile import TemporaryDirectory
 
-    from lmms_fixattn.harness.sweep import chatter_in, rehearse
+    from lmms_fixattn.harness.sweep import stderr_to, rehearse
 
-    with TemporaryDirectory() as folder, chatter_in(Path(folder) / "log.txt"):
+    with TemporaryDirectory() as folder, stderr_to(Path(folder) / "log.txt"):
         cells = rehearse(plan, output)
     lines = [(cell.name, _written(cell), f"{kept} of {asked}") for cell, kept, asked in cells]
     print(terminal.table(("cell", "method", "answers there"), lines, (24, 56, None)))
@@ -79,9 +79,9 @@ def _written(cell: Cell) -> str:
 
 def _run(plan: SweepPlan, output: Path, log: Path, full: bool) -> None:
     from lmms_fixattn.cli.sweep_report import compare_cells, paper_tables
-    from lmms_fixattn.harness.sweep import chatter_in, run_sweep
+    from lmms_fixattn.harness.sweep import stderr_to, run_sweep
 
-    with chatter_in(log) as screen:
+    with stderr_to(log) as screen:
         folders = run_sweep(plan, output, screen)
     if len(folders) < 2:
         remark(f"one cell, so nothing to compare; its result is {next(iter(folders.values()))}")

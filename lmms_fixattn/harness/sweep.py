@@ -113,7 +113,7 @@ def _prepare(plan: SweepPlan, output: Path) -> tuple[LlavaFixattn, Any, list[_Ce
 
 
 @contextmanager
-def chatter_in(log: Path) -> Iterator[TextIO]:
+def stderr_to(log: Path) -> Iterator[TextIO]:
     """Let what is written to standard error go to a file instead; yield the real one, for a progress bar.
 
     lmms-eval logs every step of a cell and draws a bar for each. Warnings of its log are shown all the same.
