@@ -176,19 +176,15 @@ def _of_the_system(error: BaseException) -> bool:
 
 
 def _owner(module: str) -> str:
-    """Say which package a module is of, and its version."""
+    """Say which packages a module's top-level name is of, and their versions."""
+    top = module.partition(".")[0]
     # Not packages_distributions, which in Python 3.10 knows few packages.
-    files = {found: found.read_text("RECORD") or "" for found in distributions()}
-    parts = module.split(".")
-    for depth in range(len(parts), 0, -1):
-        start = "/".join(parts[:depth])
-        lines = re.compile(rf"^{re.escape(start)}(/|\.py,)", re.MULTILINE)
-        if owners := {found.name for found, record in files.items() if lines.search(record)}:
-            return f"{', '.join(f'{name} {version(name)}' for name in sorted(owners))} is installed"
+    start = re.compile(rf"^{re.escape(top)}(/|\.py,)", re.MULTILINE)
+    owners = {found.name for found in distributions() if start.search(found.read_text("RECORD") or "")} or {top}
     try:
-        return f"{parts[0]} {version(parts[0])} is installed"
+        return f"{', '.join(f'{name} {version(name)}' for name in sorted(owners))} is installed"
     except PackageNotFoundError:
-        return f"{parts[0]} is not installed"
+        return f"{top} is not installed"
 
 
 def _line(error: BaseException) -> str:

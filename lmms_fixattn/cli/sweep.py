@@ -61,7 +61,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
 def _rehearse(plan: SweepPlan, output: Path) -> None:
     from tempfile import TemporaryDirectory
 
-    from lmms_fixattn.harness.sweep import stderr_to, rehearse
+    from lmms_fixattn.harness.sweep import rehearse, stderr_to
 
     with TemporaryDirectory() as folder, stderr_to(Path(folder) / "log.txt"):
         cells = rehearse(plan, output)
@@ -79,7 +79,7 @@ def _written(cell: Cell) -> str:
 
 def _run(plan: SweepPlan, output: Path, log: Path, full: bool) -> None:
     from lmms_fixattn.cli.sweep_report import compare_cells, paper_tables
-    from lmms_fixattn.harness.sweep import stderr_to, run_sweep
+    from lmms_fixattn.harness.sweep import run_sweep, stderr_to
 
     with stderr_to(log) as screen:
         folders = run_sweep(plan, output, screen)

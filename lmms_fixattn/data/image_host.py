@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from contextlib import suppress
 from typing import Any
 
 from lmms_fixattn.data.images import PictureError, read_rgb
@@ -112,10 +113,8 @@ def _wait(state: Any) -> float:
 
     after = getattr(state.outcome.exception(), "after", None)
     if after is not None:
-        try:
+        with suppress(InvalidHeader):
             return min(float(Retry().parse_retry_after(after)), _LONGEST_WAIT)
-        except InvalidHeader:
-            pass
     backoff = wait_exponential(multiplier=_BACKOFF, max=_LONGEST_WAIT) + wait_random(0, _BACKOFF)
     return float(backoff(state))
 
