@@ -275,16 +275,16 @@ def test_a_torn_last_line_is_generated_again(
     goes_on(tmp_path, whole, capsys)
 
 
-@pytest.mark.parametrize("of", ["answers as bare texts", "a batch without its room", "another form", "zeros"])
+@pytest.mark.parametrize("of", ["answers as bare texts", "a batch without its budget", "another form", "zeros"])
 def test_a_journal_of_another_version_is_refused_and_left_alone(
     tmp_path: Path, of: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = journal_of_half_a_cell(tmp_path, monkeypatch)
     batch: Any = json.loads(journal.read_text())
     if of == "answers as bare texts":
-        batch["answers"] = {key: answer["rounds"] for key, answer in batch["answers"].items()}
-    elif of == "a batch without its room":
-        batch["room"] = {"rows": 2}
+        batch["answers"] = {key: answer["rounds"][0]["text"] for key, answer in batch["answers"].items()}
+    elif of == "a batch without its budget":
+        batch["budget"] = {"rows": 2}
     elif of == "another form":
         batch = {"version": 2, "batches": [batch]}
     changed = b"\0\0\0\n" if of == "zeros" else json.dumps(batch).encode() + b"\n"
