@@ -39,7 +39,7 @@ def installed() -> dict[str, str]:
 
     Where a run was insisted on outside the bounds, ``outside_bounds`` names the libraries that lie outside.
     """
-    libraries = ("lmms-fixattn", *TRIED, "accelerate", "tokenizers", "pillow", "numpy")
+    libraries = ("lmms-fixattn", *TRIED, "accelerate", "pycocotools", "tokenizers", "pillow", "numpy")
     found = {"python": ".".join(map(str, sys.version_info[:3])), **{name: version(name) for name in libraries}}
     outside = [library for library in TRIED if not _inside_bounds(library)]
     return {**found, "outside_bounds": ", ".join(outside)} if outside else found

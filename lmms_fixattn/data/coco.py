@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -231,7 +233,7 @@ def _by_id(path: Path, content: dict[str, Any], key: str) -> dict[int, tuple[str
     """Return {id: (where it stands, entry)} of one of a file's lists."""
     found: dict[int, tuple[str, dict[str, Any]]] = {}
     for place, entry in _list(path, content, key):
-        number = _number(place, entry, "id")
+        entry["id"] = number = _number(place, entry, "id")
         if number in found:
             raise DataError(f"{place}: 'id' {number} a second time, after {found[number][0]}; keep one")
         found[number] = place, entry
@@ -251,6 +253,17 @@ def _reference(place: str, entry: dict[str, Any], key: str, known: Collection[in
     return number
 
 
+def _by_image(content: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
+    """Return a file's annotations by image, as pycocotools indexes them."""
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = content
+    with redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco.imgToAnns  # type: ignore[no-any-return]
+
+
 # Several tasks of a run read the same folder; what is kept is a small part of what a file holds.
 @lru_cache(maxsize=4)
 def _read_instances(path: Path, _mtime: int, _size: int) -> _Instances:
@@ -263,18 +276,19 @@ def _read_instances(path: Path, _mtime: int, _size: int) -> _Instances:
     file_names = {
         number: text_of(entry.get("file_name"), place, "'file_name'") for number, (place, entry) in images.items()
     }
-    objects: dict[int, list[str]] = {}
-    for place, entry in _list(path, content, "annotations"):
-        image_id = _reference(place, entry, "image_id", images)
-        objects.setdefault(image_id, []).append(names[_reference(place, entry, "category_id", names)])
+    for number, (place, entry) in enumerate(_list(path, content, "annotations")):
+        entry["image_id"] = _reference(place, entry, "image_id", images)
+        entry["category_id"] = _reference(place, entry, "category_id", names)
+        entry["id"] = number  # the index needs one each, whatever the file has; nothing here reads it
+    objects = {
+        image_id: tuple(names[one["category_id"]] for one in found) for image_id, found in _by_image(content).items()
+    }
     sizes = {
         number: (_number(*image, "width"), _number(*image, "height"))
         for number, image in images.items()
         if image[1].get("width") is not None and image[1].get("height") is not None
     }
-    return _Instances(
-        file_names, ImageNames(file_names.items()), {number: tuple(found) for number, found in objects.items()}, sizes
-    )
+    return _Instances(file_names, ImageNames(file_names.items()), objects, sizes)
 
 
 @lru_cache(maxsize=4)
@@ -282,8 +296,11 @@ def _read_captions(path: Path, _mtime: int, _size: int) -> tuple[dict[int, tuple
     """Return a file's captions by image, and whether it lists its images."""
     content = read_object(path, _FORM)
     images = _by_id(path, content, "images") if "images" in content else None
-    captions: dict[int, list[str]] = {}
-    for place, entry in _list(path, content, "annotations"):
-        image_id = _reference(place, entry, "image_id", images)
-        captions.setdefault(image_id, []).append(text_of(entry.get("caption"), place, "'caption'"))
-    return {image_id: tuple(found) for image_id, found in captions.items()}, images is not None
+    for number, (place, entry) in enumerate(_list(path, content, "annotations")):
+        entry["image_id"] = _reference(place, entry, "image_id", images)
+        entry["caption"] = text_of(entry.get("caption"), place, "'caption'")
+        entry["id"] = number
+    found = _by_image(content)
+    return {
+        image_id: tuple(one["caption"] for one in of_image) for image_id, of_image in found.items()
+    }, images is not None
