@@ -31,6 +31,7 @@ from lmms_fixattn.models.transformers_api import (
     cache_among,
     cache_name,
     check_cache,
+    full_attention,
     length_of,
     new_cache,
 )
@@ -354,7 +355,7 @@ class _Intervention:
             name = self.guiding[0].name
             off = " or turn that off (gamma=1)" if hasattr(self.guiding[0], "gamma") else ""
             raise ValueError(f"{name} guides the choice of tokens inside generate; call model.generate{off}")
-        ids, mask = self.inputs
+        ids, mask = self.inputs[0], full_attention(self.inputs[1])
         if ids is None or ids.shape[1] == 0:
             raise ValueError("expected input_ids, got inputs_embeds: the image tokens cannot be found without ids")
         if ids.shape[1] != new or (mask is not None and mask.dim() == 2 and mask.shape[1] != new):

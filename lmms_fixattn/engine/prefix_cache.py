@@ -15,7 +15,7 @@ from lmms_fixattn.engine.attention import EDIT, UNEDITED, kept_keys
 from lmms_fixattn.engine.edit import Edit
 from lmms_fixattn.lru import LRUCache
 from lmms_fixattn.models.family import family_of_model
-from lmms_fixattn.models.transformers_api import cache_of, with_cache
+from lmms_fixattn.models.transformers_api import cache_of, full_attention, with_cache
 
 _States = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of one beginning in each layer, [tokens, key heads, head size]."""
@@ -137,7 +137,7 @@ class PrefixPrefill:
         self.past: Any = cache_of(text, kwargs)
         self._positions: torch.Tensor | None = kwargs.get("position_ids")
         edit: Edit | None = kwargs.get(EDIT)
-        mask = kwargs.get("attention_mask")
+        mask = full_attention(kwargs.get("attention_mask"))
         rows, width = self.embeds.shape[:2]
         self.keys = [key for key, _ in prefixes for _ in range(rows // len(prefixes))]
         self.lengths = dict(prefixes)
@@ -188,12 +188,19 @@ class PrefixPrefill:
         for number, layers in enumerate(zip(*(states[key] for key in self.lengths), strict=True)):
             keys, values = (pad_sequence(list(each), batch_first=True) for each in zip(*layers, strict=True))
             self.past.update(self._laid_out(keys).transpose(1, 2), self._laid_out(values).transpose(1, 2), number)
-        rest = {"inputs_embeds": self.embeds[:, self.split :]}
+        rest: dict[str, Any] = {"inputs_embeds": self.embeds[:, self.split :]}
         if kwargs.get("position_ids") is not None:
             rest["position_ids"] = kwargs["position_ids"][..., self.split :]
-        if (mask := kwargs.get("attention_mask")) is not None and mask.dim() == 4:  # made for a cache of fixed length
-            rest["attention_mask"] = mask[:, :, self.split :]
+        mask = kwargs.get("attention_mask")
+        if isinstance(mask, dict):
+            rest["attention_mask"] = {kind: self._of_rest(one) for kind, one in mask.items()}
+        elif mask is not None:
+            rest["attention_mask"] = self._of_rest(mask)
         return {**kwargs, **rest}
+
+    def _of_rest(self, mask: Any) -> Any:
+        """Return the query positions of a mask behind the prefixes; one of two dimensions has none."""
+        return mask[:, :, self.split :] if mask is not None and mask.dim() == 4 else mask
 
     def whole_input(self, layer: int, rest: torch.Tensor) -> torch.Tensor:
         """Return the states that enter a layer in all columns of the prompts, given those of the last columns."""

@@ -63,8 +63,13 @@ class LlavaNext(Llava):
         }
 
     def noise(self, pictures: Mapping[str, Any], draw: torch.Generator) -> torch.Tensor:
-        _, tiles, *shape = pictures["pixel_values"].shape
-        return torch.stack([torch.randn(shape, generator=draw) for _ in range(tiles)])
+        _, most, *shape = pictures["pixel_values"].shape
+        seed, noises = draw.initial_seed(), []
+        for tiles, _ in self._images(pictures):
+            count = tiles.stop - tiles.start
+            noise = torch.randn(count, *shape, generator=draw.manual_seed(seed))
+            noises.append(pad(noise, (0,) * 6 + (0, most - count)))
+        return torch.stack(noises)
 
     def per_token(self, per_patch: torch.Tensor, pictures: Mapping[str, Any]) -> torch.Tensor:
         found = []

@@ -107,6 +107,19 @@ def length_of(cache: Cache) -> int | None:
     return int(cache.layers[0].max_cache_len) if cache.is_compileable else None
 
 
+def full_attention(mask: Any) -> Any:
+    """Return the mask of full attention; ``generate`` prepares one a kind of layer for text models that name kinds.
+
+    Raises:
+        EngineError: there are several, and none is of that kind.
+    """
+    if not isinstance(mask, dict):
+        return mask
+    if "full_attention" not in mask:
+        raise EngineError(f"expected an attention mask for full_attention layers, got some for {', '.join(mask)}")
+    return mask["full_attention"]
+
+
 class CausalMask:
     """transformers' own mask function for a text model; a compiled step can be traced through a call of it."""
 

@@ -19,19 +19,20 @@ def read(model, ids, pictures):
     return in_a_row(rows)
 
 
-def select(model, picture, fix):
-    """Gains of one image's patches, from the tower's attention as transformers' eager code returns it."""
+def select(model, picture, fix, real=None):
+    """Gains of one image's real patches, from the tower's attention as transformers' eager code returns it."""
     tower = model.model.vision_tower
     before = tower.config._attn_implementation
     model.set_attn_implementation({"vision_config": "eager"})
     attentions = tower(picture["pixel_values"], output_attentions=True).attentions
     model.set_attn_implementation({"vision_config": before})
     first, second_last = attentions[0][0].numpy(), attentions[-2][0].numpy()
-    n = first.shape[-1] - 1
-    local = set(np.argsort(-first[:, 0, 1:].sum(0), kind="stable")[: int(fix.local * n)].tolist())
-    received = first.mean(0).sum(0)[1:]
+    real = list(range(first.shape[-1] - 1)) if real is None else real
+    n = len(real)
+    local = set(np.argsort(-first[:, 0, 1:].sum(0)[real], kind="stable")[: int(fix.local * n)].tolist())
+    received = first.mean(0).sum(0)[1:][real]
     local |= set(np.argsort(-received, kind="stable")[: int(fix.spatial * n)].tolist())
-    cls = second_last[:, 0, 1:].sum(0)
+    cls = second_last[:, 0, 1:].sum(0)[real]
     q1, q3 = np.percentile(cls, [25, 75])
     summary = {i for i in range(n) if cls[i] > q3 + 1.5 * (q3 - q1)}
     return [fix.beta if i in summary else fix.alpha if i in local else 0.0 for i in range(n)]

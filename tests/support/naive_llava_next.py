@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import naive_llava
 import torch
 from naive_text import in_a_row, numbers, words
 
@@ -80,3 +81,16 @@ def together(pictures):
         padded.append(torch.cat([tiles, tiles.new_zeros(most - len(tiles), *tiles.shape[1:])]))
     sizes = torch.cat([picture["image_sizes"] for picture in pictures])
     return {"pixel_values": torch.stack(padded), "image_sizes": sizes}
+
+
+def select(model, picture, fix):
+    """Gains of one image's tokens: of each tile as of an image by itself, among its patches that are tokens."""
+    config = model.config
+    side = config.vision_config.image_size // config.vision_config.patch_size
+    tokens = layout(config, *picture["image_sizes"][0].tolist())
+    gains = {}
+    for index, tile in enumerate(picture["pixel_values"][0]):
+        real = sorted(what[1] * side + what[2] for what in tokens if what is not None and what[0] == index)
+        for place, gain in zip(real, naive_llava.select(model, {"pixel_values": tile[None]}, fix, real), strict=True):
+            gains[index, place // side, place % side] = gain
+    return [0.0 if what is None else gains[what] for what in tokens]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import torch
-from naive_text import Fix, log_softmax, read, softmax
+from naive_text import Fix, log_softmax, read, softmax, without_pictures
 
 
 def columns(row, *kinds):
@@ -146,6 +146,8 @@ def noised(pictures, step, seed):
 def icd(alpha, cutoff, words):
     def branch(model, ids, pictures):
         start = int(ids[0] == model.config.get_text_config().bos_token_id)
+        if model.config.model_type.startswith("qwen"):
+            start = 3  # behind a turn's header: <|im_start|>, the role, a newline
         return read(model, [*ids[:start], *words, *ids[start:]], pictures)
 
     return contrasted(lambda index: alpha, cutoff, branch)
@@ -153,7 +155,7 @@ def icd(alpha, cutoff, words):
 
 def m3id(rate, cutoff):
     def branch(model, ids, pictures):
-        return read(model, [token for token in ids if token != model.config.image_token_id], [])
+        return read(model, without_pictures(model, ids), [])
 
     def weight(index):
         g = math.exp(-rate * (index + 1))

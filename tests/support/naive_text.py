@@ -269,6 +269,12 @@ def read(model, ids, pictures):
     return family_of(model).read(model, ids, as_pictures(pictures))
 
 
+def without_pictures(model, ids):
+    """The tokens that are no image's, nor what stands around one."""
+    marks = ("image_token_id", "vision_start_token_id", "vision_end_token_id")
+    return [token for token in ids if token not in [getattr(model.config, mark, None) for mark in marks]]
+
+
 def words(model, ids):
     """The embeddings of tokens."""
     return numbers(model.get_input_embeddings()(torch.tensor(ids, dtype=torch.long)))
@@ -303,7 +309,7 @@ def generate(model, ids, pictures, fix, steps, forced=None):
         flat = [gain for picture in pictures for gain in family_of(model).select(model, picture, fix)]
     flat = iter(flat)
     gains = {"image": is_image, "gain": [next(flat) if image else 0.0 for image in is_image]}
-    text_ids = [token for token in ids if token != image_token]
+    text_ids = without_pictures(model, ids)
     main, branch = Decoder(model), Decoder(model)
     nothing, no_gain = {"image": [], "gain": []}, replace(fix, layers=(0, 0))
     refine = fix.gamma != 1 and any(is_image)
