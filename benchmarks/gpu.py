@@ -36,7 +36,7 @@ from lmms_fixattn.bench.limit import synchronize
 from lmms_fixattn.bench.measure import Timing, answer_greedily, measure
 from lmms_fixattn.bench.workload import Workload, load
 from lmms_fixattn.methods import Method
-from lmms_fixattn.methods.text_model import TextModel
+from lmms_fixattn.models.family import family_of_model
 
 EDIT, REFINED = "fixattn, gamma=1", "fixattn"
 """FixAttn's edit of the attention alone, and with the logits refine of its published row."""
@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.perf_counter()
     workload = load(size.model, size.dtype, device)
     with tempfile.TemporaryDirectory() as folder:
-        text = TextModel.of(workload.model.config.text_config)
+        text = family_of_model(workload.model).text_model
         methods = make_methods(["fixattn", "fixattn,gamma=1"], text, Path(folder))
         stated = record.about(workload, device)
         print(record.headline(stated), flush=True)

@@ -362,7 +362,7 @@ def main() -> None:
     # What the forks share; none of it is on disk.
     import torch
 
-    for module in ("lmms_fixattn.cli.sweep_report", "lmms_fixattn.harness.sweep"):
+    for module in ("lmms_fixattn.report.forms", "lmms_fixattn.harness.sweep"):
         importlib.import_module(module)
     torch.set_num_threads(1)
     draw = random.Random(given.seed)

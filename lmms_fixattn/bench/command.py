@@ -15,8 +15,8 @@ from lmms_fixattn.bench.clock import Turn, Turns
 from lmms_fixattn.bench.contenders import make_methods
 from lmms_fixattn.bench.measure import Timing, measure
 from lmms_fixattn.bench.workload import load
-from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models import arguments
+from lmms_fixattn.models.family import family_of_model
 
 Progress = Callable[[Sequence[Turn], str], Iterable[Turn]]
 
@@ -51,7 +51,7 @@ def bench(
     kind = arguments.dtype(dtype, place, torch.float16)
     workload = load(model, kind, place, arguments.attention(attention))
     with tempfile.TemporaryDirectory() as folder:
-        text = TextModel.of(workload.model.config.get_text_config())
+        text = family_of_model(workload.model).text_model
         made = make_methods(methods, text, Path(folder))
         stated = record.about(workload, place) | {"plan": dataclasses.asdict(plan)}
         yield f"{record.headline(stated)}\n{plan}", []

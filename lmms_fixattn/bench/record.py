@@ -13,8 +13,7 @@ import torch
 from lmms_fixattn.bench.limit import measure_bandwidth
 from lmms_fixattn.bench.machine import describe
 from lmms_fixattn.bench.workload import Workload
-from lmms_fixattn.methods.text_model import TextModel
-from lmms_fixattn.models.family import text_model
+from lmms_fixattn.models.family import family_of_model, text_model
 from lmms_fixattn.models.transformers_api import attention_in_use
 from lmms_fixattn.report import terminal
 
@@ -30,7 +29,7 @@ def about(workload: Workload, device: torch.device) -> dict[str, Any]:
         "bandwidth": measure_bandwidth(device),
         "model": {
             "name": workload.name,
-            "text_model": dataclasses.asdict(TextModel.of(config.get_text_config())),
+            "text_model": dataclasses.asdict(family_of_model(workload.model).text_model),
             "parameters": sum(parameter.numel() for parameter in workload.model.parameters()),
             "dtype": str(workload.model.dtype).removeprefix("torch."),
             "attention": attention_in_use(text_model(workload.model)),

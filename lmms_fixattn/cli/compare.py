@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmms_fixattn.cli.console import add_command, add_questions, natural, positive, progress, remark
-from lmms_fixattn.cli.truth import add_analyser, add_truth, make_analyser, read_truth
+from lmms_fixattn.cli.console import add_command, add_draws, add_questions, progress, remark
+from lmms_fixattn.cli.truth import add_analyser, add_truth, make_analyser, read_truth_of
 from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring import pope
 
@@ -39,8 +39,7 @@ def add(commands: Any) -> None:
     add_truth(command)
     add_analyser(command)
     command.add_argument("--parser", choices=pope.PARSERS, default="official", help="as for `pope`")
-    command.add_argument("--draws", type=positive, default=5000, metavar="N", help="of the bootstrap (default: 5000)")
-    command.add_argument("--seed", type=natural, default=0, help="of the draws (default: 0)")
+    add_draws(command)
     command.add_argument(
         "--allow-differences",
         action="store_true",
@@ -57,7 +56,7 @@ def add(commands: Any) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from lmms_fixattn.report import recorded, table
+    from lmms_fixattn.report import forms, recorded
     from lmms_fixattn.report.compare import compare
     from lmms_fixattn.report.runs import read_runs
 
@@ -66,9 +65,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     read = read_runs(arguments.runs, arguments.questions)
     runs = [run for of_one in read for run in of_one]
     analyser = make_analyser(arguments.analyser)
-    captions = [entry for run in runs for entries in run.captions.values() for entry in entries]
-    named = {entry.image_id: entry.file_name for entry in captions if entry.file_name is not None}
-    truth = read_truth(arguments, {entry.image_id for entry in captions}, analyser, named)
+    truth = read_truth_of(arguments, runs, analyser)
     # A baseline may be given as it stands among the runs.
     given = {text: of_one[0].name for text, of_one in zip(arguments.runs, read, strict=True) if len(of_one) == 1}
     comparison = compare(
@@ -84,16 +81,13 @@ def _compare(arguments: argparse.Namespace) -> None:
     )
     for warning in recorded.misnamed(runs):
         remark(warning)
-    if arguments.ground_truth is not None and truth and comparison.curve and len(truth) > comparison.n:
-        unused = len(truth) - comparison.n
-        remark(f"{unused} of {len(truth)} images of {arguments.ground_truth} are not compared; n is {comparison.n}")
     if arguments.output is not None:
         write_comparison(comparison, arguments.output)
     if arguments.format == "html":
         print(arguments.output / "page.html")
     else:
         form = "full" if arguments.full and arguments.format == "table" else arguments.format
-        print(table.render(comparison, form), end="", flush=True)
+        print(forms.render(comparison, form), end="", flush=True)
         if arguments.output is not None:
             say_what_to_open(arguments.output, arguments.full)
 
@@ -112,10 +106,10 @@ def say_what_to_open(directory: Path, full: bool) -> None:
 
 def write_comparison(comparison: Comparison, directory: Path) -> None:
     """Write a comparison in every form, with its page and its plots."""
-    from lmms_fixattn.report import plots, table
+    from lmms_fixattn.report import forms, plots
     from lmms_fixattn.report.html import write_page
 
-    table.write(comparison, directory)
+    forms.write(comparison, directory)
     drawn = plots.figures(comparison)
     write_page(comparison, directory / "page.html", drawn)
-    plots.write_plots(comparison, directory, drawn)
+    plots.write_plots(drawn, directory)

@@ -50,6 +50,12 @@ def add_questions(command: Any) -> None:
     )
 
 
+def add_draws(command: Any) -> None:
+    """Let a command choose how the bootstrap draws."""
+    command.add_argument("--draws", type=positive, default=5000, metavar="N", help="of the bootstrap (default: 5000)")
+    command.add_argument("--seed", type=natural, default=0, help="of the draws (default: 0)")
+
+
 def one_file(path: Path, command: str) -> Path:
     """Return the path of a file; UserError for a folder, which says what reads those."""
     if path.is_dir():

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lmms_fixattn.cli.console import add_command, natural, positive, progress
-from lmms_fixattn.cli.truth import add_analyser, add_truth, make_analyser, read_truth
+from lmms_fixattn.cli.console import add_command, add_draws, progress
+from lmms_fixattn.cli.truth import add_analyser, add_truth, make_analyser, read_truth_of
 
 
 def add(commands: Any) -> None:
@@ -29,8 +29,7 @@ def add(commands: Any) -> None:
     )
     add_truth(command)
     add_analyser(command)
-    command.add_argument("--draws", type=positive, default=5000, metavar="N", help="of the bootstrap (default: 5000)")
-    command.add_argument("--seed", type=natural, default=0, help="of the draws (default: 0)")
+    add_draws(command)
     command.add_argument(
         "--output", type=Path, metavar="DIR", help="write evidence.md, .json, .png and .svg into this folder"
     )
@@ -49,13 +48,11 @@ def _evidence(arguments: argparse.Namespace) -> None:
     if arguments.commands:
         print("\n".join(fetch_commands(entries, folder)))
         return
-    from lmms_fixattn.report.evidence_table import text, write
+    from lmms_fixattn.report.evidence_tables import text, write
 
     runs = read_files(entries, folder)
     analyser = make_analyser(arguments.analyser)
-    captions = [entry for run in runs for of_task in run.captions.values() for entry in of_task]
-    named = {entry.image_id: entry.file_name for entry in captions if entry.file_name is not None}
-    truth = read_truth(arguments, {entry.image_id for entry in captions}, analyser, named)
+    truth = read_truth_of(arguments, runs, analyser)
     evidence = gather(entries, runs, truth, analyser, arguments.draws, arguments.seed, progress)
     print(text(evidence), end="")
     if arguments.output is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lmms_fixattn.cli.console import add_command
-from lmms_fixattn.cli.truth import add_truth, make_analyser, read_truth
+from lmms_fixattn.cli.truth import add_truth, make_analyser, read_truth_of
 
 
 def add(commands: Any) -> None:
@@ -17,9 +17,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--to",
         required=True,
-        choices=("captions", "pope", "amber", "lmms-eval"),
-        help="captions: JSON lines for CHAIR scorers. pope: JSON lines of answers, a file a split. amber: AMBER's "
-        "responses. lmms-eval: results and samples as lmms-eval writes them",
+        choices=("captions", "pope"),
+        help="captions: JSON lines for CHAIR scorers. pope: JSON lines of answers, a file a split",
     )
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the files are written")
     add_truth(command)
@@ -30,8 +29,6 @@ def _export(arguments: argparse.Namespace) -> None:
     from lmms_fixattn.report.runs import read_run
 
     run = read_run(arguments.a_run)
-    captions = [entry for entries in run.captions.values() for entry in entries]
-    named = {entry.image_id: entry.file_name for entry in captions if entry.file_name is not None}
-    truth = read_truth(arguments, {entry.image_id for entry in captions}, make_analyser("lexicon"), named)
+    truth = read_truth_of(arguments, [run], make_analyser("lexicon"))
     for path in export(run, arguments.to, arguments.output, truth):
         print(path)

@@ -11,22 +11,14 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from lmms_fixattn.cli.console import add_command, add_format, remark
+from lmms_fixattn.report import terminal
 
 if TYPE_CHECKING:
     from lmms_fixattn.methods import Method
 
 HOOKS = (
-    "for_model",
-    "select",
-    "observe_input",
-    "edit_scores",
-    "edit_weights",
-    "branch",
-    "early_layers",
-    "guide",
-    "generation",
-    "ask",
-    "ends",
+    *("for_model", "select", "observe_input", "edit_scores", "edit_weights"),
+    *("branch", "early_layers", "guide", "generation", "ask", "ends"),
 )
 """The hooks by which a method acts, in the order in which they do."""
 
@@ -106,9 +98,7 @@ def _described(method: type[Method], entry: dict[str, Any]) -> str:
     ]
     rows = [(row["name"], _written(row["default"]), row["expected"], row["meaning"]) for row in entry["parameters"]]
     if rows:
-        headed = [("parameter", "default", "expected", "meaning"), *rows]
-        widths = [max(map(len, column)) for column in zip(*headed, strict=True)]
-        lines += ["", *("  ".join(map(str.ljust, row, widths)).rstrip() for row in headed)]
+        lines += ["", terminal.table(("parameter", "default", "expected", "meaning"), rows)]
     if entry["cite"]:
         lines += ["", _references().get(entry["cite"], f"cite: {entry['cite']}")]
     return "\n".join(lines)

@@ -56,8 +56,4 @@ def _pope(arguments: argparse.Namespace) -> None:
         own = pope.figures([row for row in rows if row.get("split", "") == split], arguments.parser)
         of_splits |= {f"{key}_{split or 'unnamed'}": own[key] for key in ("accuracy", "f1", "yes_ratio", "n")}
     otherwise = {f"otherwise_{name}": count for name, count in pope.read_otherwise(rows, arguments.parser).items()}
-    show(
-        arguments,
-        {**figures, **of_splits, **otherwise, "parser": arguments.parser},
-        _MEANINGS,
-    )
+    show(arguments, {**figures, **of_splits, **otherwise, "parser": arguments.parser}, _MEANINGS)

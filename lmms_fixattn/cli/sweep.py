@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmms_fixattn.cli.compare import add_full, say_what_to_open, write_comparison
 from lmms_fixattn.cli.console import add_command, positive, progress, remark
+from lmms_fixattn.cli.truth import make_analyser
 from lmms_fixattn.errors import readable_failures, stop_signal
 from lmms_fixattn.report import terminal
 
 if TYPE_CHECKING:
     from lmms_fixattn.harness.sweep_config import Cell, Plan
+    from lmms_fixattn.report.compare import Comparison
+    from lmms_fixattn.report.tables import Table
 
 
 def add(commands: Any) -> None:
@@ -78,21 +82,48 @@ def _written(cell: Cell) -> str:
 
 
 def _run(plan: Plan, output: Path, log: Path, full: bool) -> None:
-    from lmms_fixattn.cli.sweep_report import compare_cells, paper_tables
     from lmms_fixattn.harness.sweep import chatter_in, run_sweep
+    from lmms_fixattn.report import forms
 
     with chatter_in(log) as screen:
         folders = run_sweep(plan, output, screen)
     if len(folders) < 2:
         remark(f"one cell, so nothing to compare; its result is {next(iter(folders.values()))}")
         return
-    comparison = compare_cells(plan, folders, progress)
+    comparison = _compared(plan, folders)
     write_comparison(comparison, output)
-    for form, (suffix, text) in paper_tables(plan, comparison).items():
-        (output / f"paper_{plan.layout}.{suffix}").write_text(text, encoding="utf-8")
-        if form == "text":
-            print(text)
-    from lmms_fixattn.report import table
-
-    print(table.render(comparison, "full" if full else "table"), end="", flush=True)
+    if plan.layout is not None:
+        table = _paper_table(plan, plan.layout, comparison)
+        for suffix, text in (("txt", table.text()), ("md", table.markdown), ("tex", table.latex)):
+            (output / f"paper_{plan.layout}.{suffix}").write_text(f"{text}\n", encoding="utf-8")
+        print(f"{table.text()}\n")
+    print(forms.render(comparison, "full" if full else "table"), end="", flush=True)
     say_what_to_open(output, full)
+
+
+def _compared(plan: Plan, folders: Mapping[str, Path]) -> Comparison:
+    """Compare the cells with the sweep's baseline, scored as the runs themselves were: all by the same tasks."""
+    from lmms_fixattn.report.compare import compare
+    from lmms_fixattn.report.runs import read_run
+
+    runs = [read_run(f"{name}={folder}") for name, folder in folders.items()]
+    stated: dict[str, str] = {"analyser": "lexicon", "parser": "official"}
+    for run in runs:
+        for task in run.record.get("tasks", {}).values():
+            stated |= {key: task[key] for key in stated if key in task}
+    analyser = make_analyser(stated["analyser"])
+    return compare(runs, plan.baseline, None, analyser, parser=stated["parser"], progress=progress)
+
+
+def _paper_table(plan: Plan, layout: str, comparison: Comparison) -> Table:
+    from lmms_fixattn.report.paper_tables import LAYOUTS, PaperRow, paper_table
+
+    rows = {row.name: row for row in comparison.rows}
+    lines = []
+    for cell in plan.cells:
+        value = getattr(cell.method, LAYOUTS[layout].parameter or "", None)
+        row = rows[cell.name]
+        label = cell.name if value is None else f"{value:g}"
+        lines.append(PaperRow(label, row.columns, len(row.captions), cell.published))
+    part = f", the first {plan.limit} documents of each task" if plan.limit else ""
+    return paper_table(layout, lines, f"{plan.model['pretrained']} on {', '.join(plan.tasks)}{part}")

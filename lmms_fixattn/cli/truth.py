@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring import chair
 from lmms_fixattn.scoring.files.entries import same_image
 from lmms_fixattn.scoring.files.reading import read_ground_truth
+
+if TYPE_CHECKING:
+    from lmms_fixattn.report.runs import Run
 
 
 def add_truth(command: Any, required: bool = False) -> None:
@@ -48,6 +51,15 @@ def read_truth(
     if arguments.ground_truth is not None:
         return read_ground_truth(arguments.ground_truth)
     return None if arguments.coco is None else _of_coco(arguments.coco, image_ids, analyser, named or {})
+
+
+def read_truth_of(
+    arguments: argparse.Namespace, runs: Iterable[Run], analyser: chair.Analyser
+) -> dict[int, frozenset[str]] | None:
+    """Return what read_truth does, for the captions of runs."""
+    captions = [entry for run in runs for entries in run.captions.values() for entry in entries]
+    named = {entry.image_id: entry.file_name for entry in captions if entry.file_name is not None}
+    return read_truth(arguments, {entry.image_id for entry in captions}, analyser, named)
 
 
 def make_analyser(name: str) -> chair.Analyser:

@@ -22,7 +22,6 @@ from lmms_fixattn.engine.finite import FiniteScores, NoTokenError, traced
 from lmms_fixattn.engine.witness import Witness, check_calls, check_pass, must_happen
 from lmms_fixattn.methods.base import Layers, Method
 from lmms_fixattn.methods.formulas.branches import Inputs, Prefill, counted
-from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.methods.views import Columns, Step
 from lmms_fixattn.models.family import family_of_model
 from lmms_fixattn.models.transformers_api import (
@@ -136,7 +135,7 @@ class _Intervention:
         self.text = self.family.text(model)
         self.cache_name = cache_name(type(self.text).forward)
         self.name = method.name
-        self.methods = method.for_model(TextModel.of(self.family.text_config)).parts
+        self.methods = method.for_model(self.family.text_model).parts
         depth = len(self.text.layers)
         self.layers = {part: frozenset(_layers_in(depth, part.name, part.edited_layers)) for part in self.methods}
         self.edits_attention = any(self.layers.values())
@@ -376,7 +375,7 @@ class _Intervention:
         parts = []
         for method in self.methods:
             gains = None
-            if method.has("select") and is_image.any():
+            if method.vision_parts and is_image.any():
                 if vision is None or self.pictures is None:
                     raise ValueError(
                         f"{method.name} selects image tokens in the vision tower, which did not run; pass pixel_values"

@@ -32,7 +32,6 @@ from lmms_fixattn.harness.requests import Dialogue, DocumentError, Request, as_c
 from lmms_fixattn.harness.results import record_runs
 from lmms_fixattn.harness.schedule import RequestShape, pictures_of, plan, prefetch, with_encoded_images
 from lmms_fixattn.methods import PROVIDERS, Method
-from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models import DEFAULT_CHECKPOINT, arguments
 from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.encoding import Encoded, PromptEncoder, whole_pictures
@@ -158,7 +157,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     def _fit(self, method: Method) -> None:
         with intervene(self._outline, method, self.tokenizer):
             pass  # what does not fit is an error now, not once data and weights are there
-        self.method = method.for_model(TextModel.of(self._checkpoint.family.text_config))
+        self.method = method.for_model(self._checkpoint.family.text_model)
         self._changed = method.changed()
         self._largest = 0
         self._compiled.restart()

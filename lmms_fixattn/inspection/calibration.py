@@ -19,7 +19,6 @@ from lmms_fixattn.engine.intervention import intervene
 from lmms_fixattn.inspection.session import Session
 from lmms_fixattn.methods.base import Layers, Method
 from lmms_fixattn.methods.statistics import AttentionStatistics
-from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.methods.views import Rows
 from lmms_fixattn.scoring.chair import Analyser
 
@@ -78,7 +77,7 @@ def calibrate(
     Raises:
         ValueError: all mentions are true, or none is: one of the two averages is of nothing.
     """
-    text = TextModel.of(session.encoder.family.text_config)
+    text = session.encoder.family.text_model
     sums = {there: torch.zeros(text.layers, text.heads, dtype=torch.float64) for there in (True, False)}
     counts = {True: 0, False: 0}
     for batch in progress([asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]):

@@ -27,7 +27,6 @@ from lmms_fixattn.inspection.session import Session, read_methods
 from lmms_fixattn.inspection.tokens import measure_tokens
 from lmms_fixattn.inspection.truth import read_truth, truth_beside
 from lmms_fixattn.methods import Method
-from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models.encoding import whole_pictures
 from lmms_fixattn.scoring.chair import make_analyser
 
@@ -85,7 +84,7 @@ def inspect(
     if kind in _AGAINST_VANILLA and "vanilla" not in chosen:
         chosen = {**read_methods(["vanilla"]), **chosen}
     session = Session(pretrained, conversation)
-    text = TextModel.of(session.encoder.family.text_config)
+    text = session.encoder.family.text_model
     chosen = {label: method.for_model(text) for label, method in chosen.items()}
     asked = Asked(session, image, questions, chosen, truth, new_tokens)
     with whole_pictures():

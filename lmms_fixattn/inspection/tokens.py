@@ -39,6 +39,8 @@ def measure_tokens(session: Session, prompt: Encoded, label: str, method: Method
     """
     if not isinstance(method, FixAttn):
         raise ValueError(f"method {label} selects no image tokens; choose fixattn")
+    if not method.vision_parts:
+        raise ValueError(f"method {label} selects image tokens in each layer of the text model, not in the tower")
     vision = session.vision(prompt, method.vision_parts)
     picture = session.picture(prompt)
     rows, columns = session.grid(prompt)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from torch.nn.functional import pad
+
 from lmms_fixattn.methods.base import Layers, choice, count, layer_range, number, switch
 from lmms_fixattn.methods.formulas.heads import proportional_gains, top_gains
 from lmms_fixattn.methods.formulas.selection import TokenSets, random_tokens, select_tokens
@@ -33,7 +35,10 @@ class FixAttn(Refined):
     or 1 for the ``share`` of heads of the layer with the largest r and 0 for the others ("top").
 
     ``selection="random"`` is the control that says whether it matters which tokens these are: of each image as many
-    local (with the spatial) and as many summary tokens, drawn at random.
+    local (with the spatial) and as many summary tokens, drawn at random. ``selection="prompt"`` is our substitute, not
+    FixAttn's own, for vision towers without a class token: in each layer, before it is amplified, local tokens are the
+    ``local_ratio`` of image tokens that the last query position of the prompt attends to most, averaged over heads, and
+    summary tokens the outliers of the same measure; there are no spatial ones.
 
     Heads are weighed without a change of the mean gain over the heads of a layer by "proportional" with ``g_max`` at
     least their number, and by "top" with alpha and beta divided by ``share``.
@@ -60,7 +65,9 @@ class FixAttn(Refined):
         ("received", "released"),
     )
     selection: str = choice(
-        "vision", "tokens by the vision tower's attention, or a control: as many, at random", ("vision", "random")
+        "vision",
+        "tokens by the vision tower's attention; a control: as many, at random; or by the prompt's attention",
+        ("vision", "random", "prompt"),
     )
     draw: int = count(0, "seed of the random tokens (selection=random)")
     layers: Layers = layer_range((2, None), "decoder layers to edit, end excluded")
@@ -71,6 +78,8 @@ class FixAttn(Refined):
 
     @property
     def vision_parts(self) -> frozenset[str]:
+        if self.selection == "prompt":
+            return frozenset()
         parts = {"cls_first", "cls_second_last"}
         parts |= {f"{self.spatial}_first"} if self.spatial_ratio else set()
         return frozenset(parts | ({"fingerprint"} if self.selection == "random" else set()))
@@ -80,7 +89,7 @@ class FixAttn(Refined):
         return self.layers
 
     def needs_row(self, prefill: bool) -> bool:
-        return self.amplifies(prefill) or self.head_modulation != "off"
+        return self.amplifies(prefill) or self.head_modulation != "off" or self.selection == "prompt"
 
     def token_sets(self, vision: VisionAttention) -> TokenSets:
         """Return the local (with the spatial) and the summary tokens of each image."""
@@ -96,8 +105,12 @@ class FixAttn(Refined):
 
     def edit_scores(self, rows: Rows) -> None:
         gain = rows.columns.gain
-        if self.head_modulation != "off":
-            gain = gain * rows.once_at_prefill(self._head_gains)
+        if self.head_modulation != "off" or self.selection == "prompt":
+            of_prompt = rows.once_at_prefill(self._of_prompt)
+            if self.selection == "prompt":  # a cache of fixed length has columns behind those that the prompt had
+                gain = pad(of_prompt, (0, rows.prompt - of_prompt.shape[-1]))
+            else:
+                gain = gain * of_prompt
         if self.amplifies(rows.prefill):
             rows.amplify(gain)
 
@@ -107,5 +120,12 @@ class FixAttn(Refined):
             return top_gains(sensitivity, self.share)
         return proportional_gains(sensitivity, self.g_max)
 
-    def _head_gains(self, rows: Rows) -> torch.Tensor:
-        return self.head_gains(rows.image_mass())[:, :, None]
+    def _of_prompt(self, rows: Rows) -> torch.Tensor:
+        """Return the gains of heads, [rows, heads, 1], or those of columns, [rows, 1 or heads, prompt]."""
+        heads = self.head_gains(rows.image_mass())[:, :, None] if self.head_modulation != "off" else None
+        if self.selection != "prompt":
+            return heads  # type: ignore[return-value]
+        seen = rows.weights()[..., : rows.prompt].mean(dim=1)
+        tokens = select_tokens(seen, seen, None, self.local_ratio, 0, rows.columns.image[:, 0])
+        gain = (self.alpha * tokens.local + self.beta * tokens.summary)[:, None]
+        return gain if heads is None else gain * heads

@@ -13,7 +13,8 @@ T = TypeVar("T")
 class TextModel:
     """What tells text models apart that others' constants were found on.
 
-    The number of layers and heads does not: BakLLaVA and LLaVA on Llama 3 have 32 of each, as LLaVA-1.5-7B has.
+    The number of layers and heads does not: BakLLaVA and LLaVA on Llama 3 have 32 of each, as LLaVA-1.5-7B has. Nor do
+    all sizes: LLaVA-NeXT on Vicuna has those of LLaVA-1.5, and other weights.
     """
 
     family: str
@@ -21,12 +22,14 @@ class TextModel:
     layers: int
     heads: int
     key_heads: int
+    within: str = "llava"
+    """The ``model_type`` of the vision-language model around it."""
 
     @classmethod
-    def of(cls, config: Any) -> TextModel:
+    def of(cls, config: Any, within: str = "llava") -> TextModel:
         """Read a transformers text configuration."""
         shape = config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.num_key_value_heads
-        return cls(config.model_type, *shape)
+        return cls(config.model_type, *shape, within)
 
     def published(self, constants: Mapping[TextModel, T], what: str, instead: str) -> T:
         """Return the constants published for this model.
@@ -46,7 +49,8 @@ class TextModel:
     def __str__(self) -> str:
         known = _NAMES.get(self)
         shape = f"{self.family}, {self.layers} layers, {self.heads} heads, {self.key_heads} key heads"
-        return known or f"another ({shape}, hidden size {self.hidden_size})"
+        place = "" if self.within == "llava" else f" of a {self.within}"
+        return known or f"another{place} ({shape}, hidden size {self.hidden_size})"
 
 
 LLAVA_7B = TextModel("llama", 4096, 32, 32, 32)

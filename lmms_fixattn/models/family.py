@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models.transformers_api import EngineError, attention_in_use, check_transformers, inside
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class Family:
     def text_config(self) -> Any:
         """The configuration of the text model."""
         return self.config.get_text_config()
+
+    @property
+    def text_model(self) -> TextModel:
+        """What constants are published for."""
+        return TextModel.of(self.text_config, self.config.model_type)
 
     @property
     def image_token_id(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from lmms_fixattn.errors import UserError
 from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
 
 _Key = TypeVar("_Key")
+_Entry = TypeVar("_Entry")
 CaptionKey = tuple[str, int]
 """(task, image id): demo scenes and COCO images may have equal ids."""
 
@@ -23,7 +24,8 @@ _MUST_AGREE = {
     "max_new_tokens": "token cap",
 }
 _NOTED_OF_TASKS = {"data_sha256": "data", "generation_kwargs": "generation settings"}
-_NOTED_OF_MODELS = ("pretrained", "commit", "dtype", "attention", "device", "batch_size", "processes", "versions")
+_NOTED_OF_MODELS = ("pretrained", "commit", "dtype", "attention", "device", "batch_size", "processes")
+_ALLOW = "`compare --allow-differences` compares those"
 
 
 @dataclass
@@ -61,7 +63,8 @@ def agree(runs: Sequence[Run], allow_differences: bool = False) -> Agreement:
         files = f"plain files, whose prompt and settings are not known and were not compared: {who}"
         agreement.notes.append("a plain file, whose prompt and settings are not known" if len(runs) == 1 else files)
     captions = _captions(runs)
-    agreement.captions = _intersect(captions, "images", "caption", allow_differences, agreement.notes)
+    remedy = f"LMMS_FIXATTN_IMAGES runs chair_coco on a list of yours; {_ALLOW}"
+    agreement.captions = _intersect(captions, "images", "caption", allow_differences, agreement.notes, remedy)
     _match_answers(runs, allow_differences, agreement)
     return agreement
 
@@ -69,7 +72,11 @@ def agree(runs: Sequence[Run], allow_differences: bool = False) -> Agreement:
 def _compare_protocols(runs: Sequence[Run], allow_differences: bool, notes: list[str]) -> None:
     recorded = [run for run in runs if run.record]
     for task in dict.fromkeys(task for run in recorded for task in run.record["tasks"]):
-        having = {run.name: _stated(run, task) for run in recorded if task in run.record["tasks"]}
+        having = {
+            run.name: {**run.record["tasks"][task], "conversation": run.record["lmms_fixattn"].get("conversation")}
+            for run in recorded
+            if task in run.record["tasks"]
+        }
         for (first, stated), (second, other) in combinations(having.items(), 2):
             for key, what in (_MUST_AGREE | _NOTED_OF_TASKS).items():
                 if stated.get(key) == other.get(key):
@@ -87,17 +94,11 @@ def _compare_protocols(runs: Sequence[Run], allow_differences: bool, notes: list
             notes.append(f"{key} differs: {', '.join(f'{name} {value}' for name, value in told.items())}")
 
 
-def _stated(run: Run, task: str) -> dict[str, Any]:
-    return {**run.record["tasks"][task], "conversation": run.record["lmms_fixattn"].get("conversation")}
-
-
 def _settings(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is noted of a model's record, {"versions": {"torch": ...}} as "versions.torch"."""
-    found: dict[str, Any] = {}
-    for key in _NOTED_OF_MODELS:
-        value = model.get(key)
-        found |= {f"{key}.{part}": one for part, one in value.items()} if isinstance(value, dict) else {key: value}
-    return found
+    versions = model.get("versions")
+    parts = versions.items() if isinstance(versions, Mapping) else ()
+    return {key: model.get(key) for key in _NOTED_OF_MODELS} | {f"versions.{name}": one for name, one in parts}
 
 
 def _written(value: Any) -> str:
@@ -133,16 +134,13 @@ def _captions(runs: Sequence[Run]) -> dict[str, dict[CaptionKey, CaptionEntry]]:
     return found
 
 
-_Entry = TypeVar("_Entry")
-
-
 def _intersect(
     found: Mapping[str, Mapping[_Key, _Entry]],
     things: str,
     verb: str,
     allow_differences: bool,
     notes: list[str],
-    order: Callable[[_Key], Any] | None = None,
+    remedy: str,
 ) -> dict[str, dict[_Key, _Entry]]:
     """Return every run's entries of the keys that all runs have, in one order; refuse where keys differ."""
     if not found:
@@ -152,17 +150,16 @@ def _intersect(
     for name, theirs in others:
         if entries.keys() != theirs.keys() and not allow_differences:
             both = len(entries.keys() & theirs.keys())
-            remedy = "LMMS_FIXATTN_IMAGES runs chair_coco on a list of yours; " if things == "images" else ""
             raise UserError(
                 f"{first} and {name} {verb} different {things}: {len(entries)} and {len(theirs)}, of which {both} are "
-                f"shared; {remedy}--allow-differences compares those"
+                f"shared; {remedy}"
             )
     if not shared:
         raise UserError(f"{', '.join(found)} {verb} no {things} in common")
     if any(len(theirs) != len(shared) for theirs in found.values()):
         sizes = ", ".join(f"{name} {len(theirs)}" for name, theirs in found.items())
         notes.append(f"only the {len(shared)} {things} that all {verb} are compared (of {sizes})")
-    keys = sorted(shared, key=order)  # type: ignore[type-var, arg-type]
+    keys = sorted(shared)  # type: ignore[type-var]
     return {name: {key: theirs[key] for key in keys} for name, theirs in found.items()}
 
 
@@ -175,13 +172,11 @@ def _match_answers(runs: Sequence[Run], allow_differences: bool, agreement: Agre
         }
         having = {name: entries for name, entries in having.items() if entries}
         what = f"questions of POPE {split}" if split else "POPE questions"
-        if all(entry.image_id is not None for entries in having.values() for entry in entries):
-            keyed = {name: _by_question(name, entries) for name, entries in having.items()}
-            shared = _intersect(keyed, what, "answer", allow_differences, agreement.notes)
-            matched = {name: tuple(entries.values()) for name, entries in shared.items()}
-        else:
-            _check_order(having, what)
-            matched = {name: tuple(entries) for name, entries in having.items()}
+        known = all(entry.image_id is not None for entries in having.values() for entry in entries)
+        keyed = {name: (_by_question if known else _by_line)(name, entries) for name, entries in having.items()}
+        remedy = _ALLOW if known else "without image ids, only the same questions in the same order can be compared"
+        shared = _intersect(keyed, what, "answer", allow_differences and known, agreement.notes, remedy)
+        matched = {name: tuple(entries.values()) for name, entries in shared.items()}
         _check_labels(matched)
         agreement.answers[split] = matched
         agreement.clusters[split] = _clusters(matched, what, agreement.notes)
@@ -213,20 +208,9 @@ def _by_question(name: str, entries: Sequence[AnswerEntry]) -> dict[tuple[int | 
     }
 
 
-def _check_order(having: Mapping[str, Sequence[AnswerEntry]], what: str) -> None:
-    (first, entries), *others = having.items()
-    for name, theirs in others:
-        if len(entries) != len(theirs):
-            raise UserError(
-                f"{first} and {name} answer {len(entries)} and {len(theirs)} {what}, and without image ids they can "
-                "only be compared line by line"
-            )
-        for number, (ours, other) in enumerate(zip(entries, theirs, strict=True), start=1):
-            if ours.question != other.question:
-                raise UserError(
-                    f"{first} and {name} differ in question {number} of the {what} ({ours.question!r} and "
-                    f"{other.question!r}), and without image ids they can only be compared line by line"
-                )
+def _by_line(_name: str, entries: Sequence[AnswerEntry]) -> dict[tuple[int | None, str, int], AnswerEntry]:
+    """Return answers by question and line: without image ids one question is asked of many images."""
+    return {(number, entry.question, 0): entry for number, entry in enumerate(entries)}
 
 
 def _check_labels(matched: Mapping[str, Sequence[AnswerEntry]]) -> None:

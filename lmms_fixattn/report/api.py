@@ -107,16 +107,9 @@ def to_frame(comparison: Comparison) -> pandas.DataFrame:
     minus_low and minus_high; "chair_s_beyond_brevity" is the distance from the baseline cut short. A table with a row a
     run is ``to_frame(comparison)["value"].unstack()``.
     """
-    import pandas
+    from lmms_fixattn.report.forms import frame
 
-    rows = []
-    for row in comparison.rows:
-        beyond = {} if row.vs_truncation is None else {"chair_s_beyond_brevity": row.vs_truncation.chair_s}
-        for figure, found in {**row.columns, **beyond}.items():
-            minus = row.differences.get(figure, bootstrap.Interval(None))
-            rows.append((row.name, figure, found.value, found.low, found.high, minus.value, minus.low, minus.high))
-    names = ["run", "figure", "value", "low", "high", "minus", "minus_low", "minus_high"]
-    return pandas.DataFrame(rows, columns=names).set_index(names[:2]).astype(float)
+    return frame(comparison).xs("", level="task")
 
 
 def _run(name: str | None, run: Captions | str | Path) -> Run:

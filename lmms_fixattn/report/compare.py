@@ -14,9 +14,9 @@ from typing import Any
 from lmms_fixattn.errors import UserError, did_you_mean
 from lmms_fixattn.report import recorded
 from lmms_fixattn.report.agreement import Agreement, CaptionKey, agree
-from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, pope_column, times
+from lmms_fixattn.report.columns import Figures, answer_figures, caption_figures, times
 from lmms_fixattn.report.controls import BESIDE, BaselineControls, control_runs
-from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
+from lmms_fixattn.report.runs import AnswerEntry, Run
 from lmms_fixattn.report.verdict import Kind, kinds, verdict
 from lmms_fixattn.scoring import bootstrap, chair, pope
 from lmms_fixattn.scoring.bootstrap import Interval
@@ -123,13 +123,10 @@ def compare(
     if own := scored.get(runs[0].name):
         captions = [(row["caption"], frozenset(row["truth"])) for row in own]
         prefixes = count_prefixes(progress(captions, "captions cut short"), analyser)
-    drawn = _Draws(draws, seed, frozenset(control_runs(runs) if controls is None else controls))
-    rows, held = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), drawn)
-    # Answers and times are of a whole run, not of a caption task.
-    rows = tuple(
-        replace(row, columns=row.columns | _counts(run.name, agreement) | times(run))
-        for row, run in zip(rows, runs, strict=True)
-    )
+    controls = control_runs(runs) if controls is None else controls
+    rows, held = _rows(runs, scored, prefixes, _answers(agreement, parser, draws, seed), draws, seed, controls)
+    # Times are of a whole run, not of a caption task.
+    rows = tuple(replace(row, columns=row.columns | times(run)) for row, run in zip(rows, runs, strict=True))
     by_task: dict[str, tuple[Row, ...]] = {}
     of_row = [row["task"] for row in next(iter(scored.values()), [])]
     for task in dict.fromkeys(of_row) if own and len(set(of_row)) > 1 else ():
@@ -137,7 +134,7 @@ def compare(
         cut_short = prefixes and prefixes.of(places)
         chosen = {name: [captions[place] for place in places] for name, captions in scored.items()}
         having = [run for run in runs if run.name in scored]
-        by_task[task], _ = _rows(having, chosen, cut_short, {}, drawn)
+        by_task[task], _ = _rows(having, chosen, cut_short, {}, draws, seed, controls)
     notes = [*recorded.misnamed(runs), *recorded.methods(runs), *recorded.alike(runs), *agreement.notes]
     notes += _remarks(runs, scored, agreement, analyser, parser)
     if longer := [row.name for row in rows if row.vs_truncation and row.length_matched is None]:
@@ -156,13 +153,7 @@ def compare(
         curve=None if held is None else held.cuts.curve(),
         notes=tuple(notes),
         n=len(of_row) or sum(map(len, agreement.clusters.values())),
-        settings={
-            "analyser": analyser.name,
-            "parser": parser,
-            "draws": draws,
-            "seed": seed,
-            "level": bootstrap.LEVEL,
-        },
+        settings={"analyser": analyser.name, "parser": parser, "draws": draws, "seed": seed, "level": bootstrap.LEVEL},
         records={run.name: run.record for run in runs if run.record},
         answers=agreement.answers,
         staircase=None if held is None else held.staircase,
@@ -209,44 +200,31 @@ def _baseline_first(runs: Sequence[Run], baseline: str | None) -> list[Run]:
     elif baseline in names:
         chosen = names.index(baseline)
     else:
-        hint = did_you_mean(baseline, names)
-        raise UserError(f"baseline {baseline!r} is none of the runs {', '.join(names)}{hint}")
+        raise UserError(f"baseline {baseline!r} is none of the runs {', '.join(names)}{did_you_mean(baseline, names)}")
     return [runs[chosen], *runs[:chosen], *runs[chosen + 1 :]]
 
 
 def _check_shares(runs: Sequence[Run], agreement: Agreement) -> None:
     """Refuse a run that has neither captions nor a POPE split that the baseline has as well."""
-
-    def parts(run: Run) -> set[str]:
-        splits = {
-            f"answers of POPE {split}".strip() for split, having in agreement.answers.items() if run.name in having
-        }
-        return splits | ({"captions"} if run.name in agreement.captions else set())
-
-    ours = parts(runs[0])
-    for run in runs[1:]:
-        theirs = parts(run)
+    data = {f"answers of POPE {split}".strip(): set(having) for split, having in agreement.answers.items()}
+    data["captions"] = set(agreement.captions)
+    parts = {run.name: {what for what, having in data.items() if run.name in having} for run in runs}
+    (first, ours), *others = parts.items()
+    for name, theirs in others:
         if not ours & theirs:
             raise UserError(
-                f"{run.name} has {' and '.join(sorted(theirs))}, the baseline {runs[0].name} has "
-                f"{' and '.join(sorted(ours))}: nothing to compare"
+                f"{name} has {' and '.join(sorted(theirs))}, the baseline {first} has {' and '.join(sorted(ours))}: "
+                "nothing to compare"
             )
         if ours != theirs:
-            which = sorted(ours ^ theirs)
-            agreement.notes.append(f"{run.name} and {runs[0].name} do not both have {', '.join(which)}")
+            agreement.notes.append(f"{name} and {first} do not both have {', '.join(sorted(ours ^ theirs))}")
 
 
 def _truths(agreement: Agreement, truth: Mapping[int, frozenset[str]] | None) -> dict[CaptionKey, frozenset[str]]:
     keys = next(iter(agreement.captions.values()), {})
-    if truth is not None:
-        if lacking := [image_id for _, image_id in keys if image_id not in truth]:
-            raise UserError(
-                f"{len(lacking)} of {len(keys)} captioned images have no truth, the first is image {lacking[0]}"
-            )
-        return {key: truth[key[1]] for key in keys}
-    found: dict[CaptionKey, frozenset[str]] = {}
+    found = {key: truth[key[1]] for key in keys if key[1] in truth} if truth is not None else {}
     source: dict[CaptionKey, str] = {}
-    for name, entries in agreement.captions.items():
+    for name, entries in agreement.captions.items() if truth is None else ():
         for key, entry in entries.items():
             if entry.truth is None:
                 continue
@@ -256,9 +234,9 @@ def _truths(agreement: Agreement, truth: Mapping[int, frozenset[str]] | None) ->
                     f"{sorted(entry.truth)}; give the truth with --ground-truth or --coco"
                 )
             source.setdefault(key, name)
-    if lacking := [image_id for task, image_id in keys if (task, image_id) not in found]:
+    if lacking := [key[1] for key in keys if key not in found]:
         raise UserError(
-            f"no run says what {len(lacking)} of {len(keys)} captioned images show, the first is image {lacking[0]}; "
+            f"{len(lacking)} of {len(keys)} captioned images have no known truth, the first is image {lacking[0]}; "
             "give the truth with --ground-truth or --coco"
         )
     return found
@@ -267,15 +245,12 @@ def _truths(agreement: Agreement, truth: Mapping[int, frozenset[str]] | None) ->
 def _score(
     agreement: Agreement, truth: Mapping[CaptionKey, frozenset[str]], analyser: chair.Analyser, progress: Progress
 ) -> dict[str, list[Scored]]:
-    def score(key: CaptionKey, entry: CaptionEntry) -> Scored:
-        row = chair.score_caption(entry.image_id, entry.text, truth[key], analyser, entry.terminated)
-        image = None if entry.image is None else str(entry.image)
-        return row | {"task": key[0], "image": image, "tokens": entry.tokens}
-
     every = [(name, *item) for name, entries in agreement.captions.items() for item in entries.items()]
     scored: dict[str, list[Scored]] = {name: [] for name in agreement.captions}
     for name, key, entry in progress(every, "captions"):
-        scored[name].append(score(key, entry))
+        row = chair.score_caption(entry.image_id, entry.text, truth[key], analyser, entry.terminated)
+        image = None if entry.image is None else str(entry.image)
+        scored[name].append(row | {"task": key[0], "image": image, "tokens": entry.tokens})
     return scored
 
 
@@ -290,76 +265,63 @@ def _answers(agreement: Agreement, parser: str, draws: int, seed: int) -> dict[s
     return found
 
 
-def _counts(name: str, agreement: Agreement) -> dict[str, Interval]:
-    splits = {split: having[name] for split, having in agreement.answers.items() if name in having}
-    return {pope_column(split, "n"): Interval(len(answers)) for split, answers in splits.items()}
-
-
-@dataclass(frozen=True)
-class _Draws:
-    count: int
-    seed: int
-    controls: frozenset[str]
-
-
 def _rows(
     runs: Sequence[Run],
     scored: Mapping[str, Sequence[Scored]],
     prefixes: PrefixCounts | None,
     answers: Mapping[str, Sequence[Figures]],
-    draws: _Draws,
+    draws: int,
+    seed: int,
+    control_names: Collection[str],
 ) -> tuple[tuple[Row, ...], BaselineControls | None]:
     """Return the runs' rows in order, and the controls of the first one's captions, whose prefixes are counted."""
     first = runs[0].name
     figures: dict[str, list[Figures]] = {run.name: list(answers.get(run.name, ())) for run in runs}
     controls = None
     if scored:
-        weights = bootstrap.draw_weights(len(next(iter(scored.values()))), draws.count, draws.seed)
+        weights = bootstrap.draw_weights(len(next(iter(scored.values()))), draws, seed)
         of_captions = {name: caption_figures(captions, weights) for name, captions in scored.items()}
         for name, found in of_captions.items():
             figures[name].insert(0, found)
         if prefixes is not None:
-            controls = BaselineControls(first, prefixes, scored, of_captions, weights, draws.controls)
-    rows = []
+            controls = BaselineControls(first, prefixes, scored, of_captions, weights, control_names)
+    rows: list[Row] = []
+    images: dict[str, dict[str, int]] = {}
     p_values: dict[str, dict[str, float]] = {"chair_s": {}, "beyond": {}}
     for run in runs:
-        parts = figures[run.name]
-        captions = tuple(scored.get(run.name, ()))
-        columns: dict[str, Interval] = {"n": Interval(len(captions) or sum(part.entries for part in parts))}
+        parts, captions = figures[run.name], tuple(scored.get(run.name, ()))
+        row = Row(run.name, {"n": Interval(len(captions) or sum(part.entries for part in parts))}, captions=captions)
         for part in parts:
-            columns |= part.intervals()
-        row = Row(run.name, columns, captions=captions)
-        shared = [(part, other) for part in parts for other in figures[first] if part.names == other.names]
+            row.columns.update({part.counted: Interval(part.entries), **part.intervals()})
         if run.name != first:
-            for part, other in shared:
-                row.differences.update(part.minus(other))
+            pairs = [(part, other) for part in parts for other in figures[first]]
+            minus = [part.minus(other) for part, other in pairs if part.columns.keys() == other.columns.keys()]
+            images[run.name] = {name: part.images for part in minus for name in part.columns}
+            for part in minus:
+                row.differences.update(part.intervals())
             if controls is not None and captions:
                 held = controls.hold(run.name)
                 row = replace(row, **held)
                 p_values["beyond"][run.name] = held["vs_truncation"].p
-                p_values["chair_s"][run.name] = parts[0].p_minus(figures[first][0], "chair_s")
-        images = {name: part.images for part, _ in shared for name in part.names}
-        rows.append((row, images))
-    adjusted = {
-        claim: dict(zip(of_run, bootstrap.holm(list(of_run.values())), strict=True))
-        for claim, of_run in p_values.items()
-    }
+                p_values["chair_s"][run.name] = bootstrap.p_value(minus[0].columns["chair_s"][1])
+        rows.append(row)
+    for claim, of_run in p_values.items():
+        for name, p in zip(of_run, bootstrap.holm(list(of_run.values())), strict=True):
+            next(row for row in rows if row.name == name).holm[claim] = p
+    tests = len(p_values["beyond"])
+    judged = [_judged(row, images[row.name], tests, _withheld(row.name, first, scored)) for row in rows[1:]]
+    return (replace(rows[0], verdict="the baseline"), *judged), controls
 
-    def judged(row: Row, images: Mapping[str, int]) -> Row:
-        holm = {claim: of_run[row.name] for claim, of_run in adjusted.items() if row.name in of_run}
-        tests = len(p_values["beyond"])
-        if row.name == first:
-            return replace(row, holm=holm, verdict="the baseline")
-        withheld = _withheld(row.name, first, scored)
-        compared = row.differences
-        if withheld:
-            compared = {name: found for name, found in compared.items() if name.startswith("pope_")}
-        beyond = None if withheld else row.vs_truncation
-        said = "; ".join(filter(None, [withheld, verdict(row.columns, compared, beyond, images, holm, tests)]))
-        told: dict[str, Kind] = {"captions": "withheld"} if withheld else {}
-        return replace(row, holm=holm, verdict=said, kinds=told | kinds(compared, beyond, images, holm))
 
-    return tuple(judged(row, images) for row, images in rows), controls
+def _judged(row: Row, images: Mapping[str, int], tests: int, withheld: str) -> Row:
+    """Return a row with its verdict; withheld: why there is none on its captions, "" where there is one."""
+    compared, beyond = row.differences, row.vs_truncation
+    if withheld:
+        compared = {name: found for name, found in compared.items() if name.startswith("pope_")}
+        beyond = None
+    said = "; ".join(filter(None, [withheld, verdict(row.columns, compared, beyond, images, row.holm, tests)]))
+    told: dict[str, Kind] = {"captions": "withheld"} if withheld else {}
+    return replace(row, verdict=said, kinds=told | kinds(compared, beyond, images, row.holm))
 
 
 def _withheld(name: str, first: str, scored: Mapping[str, Sequence[Scored]]) -> str:

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
-from lmms_fixattn.report.columns import Figures
+from lmms_fixattn.report.columns import Display, Figures
 from lmms_fixattn.report.runs import Run
-from lmms_fixattn.scoring.bootstrap import Floats, Interval, ratios
+from lmms_fixattn.scoring.bootstrap import Floats, ratios
 from lmms_fixattn.scoring.count_model import rate_ratio
 from lmms_fixattn.scoring.staircase import Staircase, StaircaseControl
-from lmms_fixattn.scoring.truncation import PrefixCounts, Truncation, TruncationControl
+from lmms_fixattn.scoring.truncation import PrefixCounts, TruncationControl
 
 CONTROLS = ("vanilla", "truncate", "brief", "beam", "nucleus", "repetition_penalty", "no_repeat_ngram")
 """Methods of this package that change neither attention nor logits by what the model sees: they ask, choose tokens or
 stop. What they achieve is to be had without a fix."""
 
 BESIDE = {
-    "length_matched": "CHAIR_s minus that of the best of the baseline's cuts with as many words",
-    "rate_ratio": "objects hallucinated for one of the baseline's at equal words, by a count model: 1 is none more",
-    "vs_controls": "CHAIR_s minus the staircase of the control runs at its recall",
+    "length_matched": Display("length-matched", "lower"),
+    "rate_ratio": Display("rate ratio", "lower"),
+    "vs_controls": Display("vs control runs", "lower"),
 }
-"""Further controls of a row (report.compare.Row), none of which decides its verdict, with what they are."""
-
-
-class Held(TypedDict):
-    """What a run's row says of the controls: see report.compare.Row."""
-
-    vs_truncation: Truncation
-    length_matched: Interval | None
-    rate_ratio: Interval
-    vs_controls: Interval | None
+"""Further controls of a row (report.compare.Row), none of which decides its verdict."""
 
 
 def control_runs(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -72,8 +63,8 @@ class BaselineControls:
         """The steps of the control runs and the baseline; None where there is no control run."""
         return None if self._steps is None else self._steps.staircase()
 
-    def hold(self, name: str) -> Held:
-        """Return what a run, which is not the baseline, does beside the controls."""
+    def hold(self, name: str) -> dict[str, Any]:
+        """Return what a run, which is not the baseline, does beside the controls: fields of report.compare.Row."""
         own = _columns(self._figures[name])
         counts, base = _counts(self._captions[name]), _counts(self._captions[self._baseline])
         one = np.ones(len(counts[1]))
@@ -88,7 +79,7 @@ class BaselineControls:
 
 
 def _columns(figures: Figures) -> dict[str, tuple[float, Floats]]:
-    return {name: figures.column(name) for name in ("recall", "chair_s", "chair_i", "chair_i_unique")}
+    return {name: figures.columns[name] for name in ("recall", "chair_s", "chair_i", "chair_i_unique")}
 
 
 def _counts(captions: Sequence[Mapping[str, Any]]) -> tuple[Floats, Floats]:

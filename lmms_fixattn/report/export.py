@@ -1,10 +1,8 @@
-"""Write a run for others' scorers, with a card that says what made it.
+"""Write a run for others' scorers, with a method card: what made it, on what, and its figures with intervals.
 
     captions    TASK.jsonl, a line {"image_id", "caption", ...} a caption: what CHAIR scorers read; beside it, where the
                 truth is known, TASK.truth.json, {image id: [node words]}
     pope        TASK.jsonl, a line {"question", "label", "answer", ...} a question: what POPE's and PAI's scorers read
-    amber       TASK.json, a list of {"id", "response"}: what AMBER's scorer reads (junyangwang0410/AMBER)
-    lmms-eval   a results file and the samples of each task, as lmms-eval --log_samples writes them
 
 Further keys, which those scorers ignore, keep what would be lost: how a caption ended, its tokens. `chair`, `pope` and
 `compare` read each file back to the figures of the run.
@@ -13,191 +11,131 @@ Further keys, which those scorers ignore, keep what would be lost: how a caption
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lmms_fixattn import __version__
 from lmms_fixattn.errors import UserError
-from lmms_fixattn.report.card import card, written_card
-from lmms_fixattn.report.runs import AnswerEntry, CaptionEntry, Run
-from lmms_fixattn.scoring import chair, pope
+from lmms_fixattn.report.compare import compare
+from lmms_fixattn.report.forms import write_files
+from lmms_fixattn.report.recorded import written
+from lmms_fixattn.report.runs import Run
+from lmms_fixattn.report.tables import Table
+from lmms_fixattn.scoring import chair
 
+FORMS = ("captions", "pope")
 Truth = Mapping[int, frozenset[str]]
 
+_UNKNOWN = "not recorded"
+_MODEL = ("pretrained", "revision", "commit", "conversation", "dtype", "device", "attention", "batch_size", "processes")
 
-def export(run: Run, form: str, folder: Path, truth: Truth | None = None, analyser: str | None = None) -> list[Path]:
+
+def export(run: Run, form: str, folder: Path, truth: Truth | None = None) -> list[Path]:
     """Write a run's files in one of FORMS and its method card to a folder; return their paths.
 
     Args:
         run: what report.runs.read_run returned.
         truth: image id -> node words; wins over what the run logged.
-        analyser: how captions become objects; by default as in the run.
 
     Raises:
         UserError: the run holds nothing of that form, or the folder cannot be written.
     """
-    content = card(run, truth, analyser)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = FORMS[form](run, folder, truth, content["protocol"]["analyser"], content["protocol"]["parser"])
-        for name, text in (
-            ("method_card.json", json.dumps(content, indent=2) + "\n"),
-            ("METHOD_CARD.md", written_card(content)),
-        ):
-            paths.append(_write(folder / name, [text]))
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror or error}") from error
-    return paths
-
-
-def _captions(run: Run, folder: Path, truth: Truth | None, analyser: str, parser: str) -> list[Path]:
-    if not run.captions:
-        raise UserError(f"{run.path}: no captions to export, only answers; use --to pope")
-    paths = []
-    for task, entries in run.captions.items():
-        name = task or "captions"
-        paths.append(_lines(folder / f"{name}.jsonl", (_caption(entry) for entry in entries)))
-        known = {entry.image_id: _truth_of(entry, truth) for entry in entries}
-        if all(words is not None for words in known.values()):
-            content = {str(image_id): sorted(words or ()) for image_id, words in known.items()}
-            paths.append(_write(folder / f"{name}.truth.json", [json.dumps(content, indent=0), "\n"]))
-    return paths
-
-
-def _pope(run: Run, folder: Path, truth: Truth | None, analyser: str, parser: str) -> list[Path]:
-    if not run.answers:
-        raise UserError(f"{run.path}: no yes/no answers to export, only captions; use --to captions")
-    return [
-        _lines(folder / f"{task or 'answers'}.jsonl", (_answer(entry, task) for entry in entries))
-        for task, entries in run.answers.items()
-    ]
-
-
-def _amber(run: Run, folder: Path, truth: Truth | None, analyser: str, parser: str) -> list[Path]:
-    if not run.captions:
-        raise UserError(f"{run.path}: no captions to export as AMBER responses, only answers; use --to pope")
-    return [
-        _write(
-            folder / f"{task or 'responses'}.json",
-            [
-                json.dumps(
-                    [
-                        {"id": entry.image_id, "response": entry.text, "terminated": entry.terminated}
-                        | {"tokens": entry.tokens}
-                        for entry in entries
-                    ],
-                    indent=1,
-                    ensure_ascii=False,
-                ),
-                "\n",
-            ],
-        )
-        for task, entries in run.captions.items()
-    ]
-
-
-def _lmms_eval(run: Run, folder: Path, truth: Truth | None, analyser: str, parser: str) -> list[Path]:
-    reader = chair.make_analyser(analyser)
-    tasks = run.record.get("tasks", {})
-    date = run.record.get("date") or "exported"
-    samples: dict[str, list[dict[str, Any]]] = {}
-    results: dict[str, dict[str, Any]] = {}
-    for task, captions in run.captions.items():
-        name = task or "captions"
-        rows = []
-        for entry in captions:
-            words = _truth_of(entry, truth)
-            if words is None:
-                raise UserError(f"{run.path}: no truth of image {entry.image_id}; give --ground-truth or --coco")
-            row = chair.score_caption(entry.image_id, entry.text, words, reader, entry.terminated)
-            rows.append(row | {"tokens": entry.tokens})
-        samples[name] = [
-            {"doc_id": number, "target": row["truth"], "filtered_resps": row["caption"], "n": row}
-            | ({"input_media": [str(entry.image)]} if entry.image else {})
-            for number, (entry, row) in enumerate(zip(captions, rows, strict=True))
-        ]
-        results[name] = dict(chair.corpus_figures(rows))
-    for task, answers in run.answers.items():
-        name = task or "answers"
-        documents: dict[Any, list[dict[str, Any]]] = {}
-        for number, answer in enumerate(answers):
-            # A conversation is one document of several turns, any other question a document of its own.
-            key = ("chat", answer.image_id) if "_chat" in task else ("question", number)
-            predicted = pope.parse_answer(answer.answer, parser, answer.label)
-            asked = _answer(answer, "") | {"predicted": predicted, "parser": parser}
-            documents.setdefault(key, []).append(asked)
-        samples[name] = [
-            {"doc_id": number, "filtered_resps": [row["answer"] for row in rows], "n": rows}
-            for number, rows in enumerate(documents.values())
-        ]
-        results[name] = dict(pope.figures(({"label": a.label, "answer": a.answer} for a in answers), parser))
-    requests = sum(map(len, samples.values()))
-    content = {
-        "results": {task: {f"{key},none": value for key, value in row.items()} for task, row in results.items()},
-        "configs": {name: _config(name, tasks.get(name, {}), analyser, parser) for name in samples},
-        "versions": {name: tasks.get(name, {}).get("version") for name in samples},
-        "n-samples": {name: {"original": len(rows), "effective": len(rows)} for name, rows in samples.items()},
-        "lmms_fixattn": run.record.get("lmms_fixattn") or None,
-        "date": date,
-    }
-    if run.seconds is not None:
-        content["throughput"] = {
-            "total_gen_tokens": run.generated_tokens,
-            "total_elapsed_time": run.seconds,
-            "avg_latency": run.seconds / requests,
-        }
-    paths = [_write(folder / f"{date}_results.json", [json.dumps(content, indent=2, default=str), "\n"])]
-    return paths + [_lines(folder / f"{date}_samples_{name}.jsonl", rows) for name, rows in samples.items()]
-
-
-FORMS: dict[str, Callable[[Run, Path, Truth | None, str, str], list[Path]]] = {
-    "captions": _captions,
-    "pope": _pope,
-    "amber": _amber,
-    "lmms-eval": _lmms_eval,
-}
-
-
-def _config(name: str, protocol: Mapping[str, Any], analyser: str, parser: str) -> dict[str, Any]:
-    aside = {"version", "prompt", "max_new_tokens", "generation_kwargs"}
-    data = {key: value for key, value in protocol.items() if key not in aside}
-    return {
-        "task": name,
-        "process_docs": data or {"analyser": analyser, "parser": parser},
-        "doc_to_text": protocol.get("prompt", ""),
-        "generation_kwargs": protocol.get("generation_kwargs", {}),
-    }
-
-
-def _truth_of(entry: CaptionEntry, truth: Truth | None) -> frozenset[str] | None:
-    return entry.truth if truth is None else truth.get(entry.image_id)
-
-
-def _caption(entry: CaptionEntry) -> dict[str, Any]:
-    return {
-        "image_id": entry.image_id,
-        "caption": entry.text,
-        "terminated": entry.terminated,
-        "tokens": entry.tokens,
-    }
-
-
-def _answer(entry: AnswerEntry, task: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"question_id": entry.question_id, "image_id": entry.image_id, "turn": entry.turn}
-    known = {key: value for key, value in row.items() if value is not None}
-    return (
-        known
-        | {"question": entry.question, "label": entry.label, "answer": entry.answer}
-        | ({"split": task} if task else {})
-    )
-
-
-def _lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    return _write(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _write(path: Path, pieces: Iterable[str]) -> Path:
+    if not (run.captions if form == "captions" else run.answers):
+        what, other = ("captions", "pope") if form == "captions" else ("yes/no answers", "captions")
+        raise UserError(f"{run.path}: no {what} to export; use --to {other}")
+    files = dict(_captions(run, truth) if form == "captions" else _answers(run))
+    content = card(run, truth)
+    files |= {"method_card.json": json.dumps(content, indent=2) + "\n", "METHOD_CARD.md": written_card(content)}
     # Half a surrogate pair, which JSON can hold and UTF-8 cannot, is written as JSON's escape for it.
-    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.writelines(pieces)
-    return path
+    return write_files(folder, {name: text.encode(errors="backslashreplace") for name, text in files.items()})
+
+
+def card(run: Run, truth: Truth | None = None) -> dict[str, Any]:
+    """Return what a run states of itself and its figures, ready for JSON.
+
+    method, model, versions and tasks are as recorded, "not recorded" for anybody's file; protocol holds the run's own
+    analyser and parser, the bootstrap's draws and seed; figures hold value, low and high of every column of
+    report.compare. Captions without truth have no figures, and "unscored" says so.
+    """
+    record, tasks = run.record.get("lmms_fixattn") or {}, run.record.get("tasks", {})
+    unscored = truth is None and any(entry.truth is None for entries in run.captions.values() for entry in entries)
+    scored = Run(run.name, run.path, {} if unscored else run.captions, run.answers, run.record)
+    protocol = {"analyser": _stated(tasks, "analyser", "lexicon"), "parser": _stated(tasks, "parser", "official")}
+    figures: dict[str, Any] = {}
+    if scored.captions or scored.answers:
+        analyser = chair.make_analyser(protocol["analyser"])
+        comparison = compare([scored], None, truth, analyser, parser=protocol["parser"])
+        protocol = comparison.settings
+        figures = {name: asdict(column) for name, column in comparison.rows[0].columns.items()}
+    method = dict(record.get("method", {}))
+    return {
+        "run": run.name,
+        "method": method.pop("name", _UNKNOWN),
+        "hyper_parameters": method,
+        "model": {key: record.get(key, _UNKNOWN) for key in _MODEL},
+        "versions": record.get("versions", {}),
+        "tasks": {
+            task or "captions": {"n": len(entries), **tasks.get(task, {})}
+            for task, entries in {**run.captions, **run.answers}.items()
+        },
+        "protocol": protocol,
+        "figures": figures,
+        "unscored": "captions, because their truth is not known" if unscored else None,
+        "written_by": f"lmms-fixattn {__version__}",
+    }
+
+
+def written_card(content: Mapping[str, Any]) -> str:
+    """Return a card as Markdown."""
+    settings = written(content["hyper_parameters"]) or "No hyper-parameters recorded."
+    parts = [f"# {content['run']}: {content['method']}", settings, "## Figures"]
+    if content["unscored"]:
+        parts.append(f"Not scored: {content['unscored']}.")
+    if content["figures"]:
+        bounds = ("value", "low", "high")
+        rows = [(name, *(_number(found[key]) for key in bounds)) for name, found in content["figures"].items()]
+        parts.append(Table("", ("figure", *bounds), rows).markdown)
+        parts.append("Percentages but for n, words and times; 95% bootstrap intervals over images.")
+    sections = {key.capitalize(): content[key] for key in ("model", "versions", "protocol")}
+    sections |= {f"Task {name}": protocol for name, protocol in content["tasks"].items()}
+    for title, values in sections.items():
+        if values:
+            parts += [f"## {title}", "\n".join(f"- {name}: {written(value)}" for name, value in values.items())]
+    return "\n\n".join([*parts, f"Written by {content['written_by']}."]) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _stated(tasks: Mapping[str, Any], key: str, default: str) -> str:
+    found = {protocol[key] for protocol in tasks.values() if protocol.get(key)}
+    return str(found.pop()) if len(found) == 1 else default
+
+
+def _captions(run: Run, truth: Truth | None) -> Iterable[tuple[str, str]]:
+    """Yield the name and text of each task's captions, and of their truth where all of it is known."""
+    for task, entries in run.captions.items():
+        rows = [
+            {"image_id": one.image_id, "caption": one.text, "terminated": one.terminated, "tokens": one.tokens}
+            for one in entries
+        ]
+        yield f"{task or 'captions'}.jsonl", _lines(rows)
+        known = {entry.image_id: entry.truth if truth is None else truth.get(entry.image_id) for entry in entries}
+        if all(words is not None for words in known.values()):
+            shown = {str(image_id): sorted(words or ()) for image_id, words in known.items()}
+            yield f"{task or 'captions'}.truth.json", json.dumps(shown, indent=0) + "\n"
+
+
+def _answers(run: Run) -> Iterable[tuple[str, str]]:
+    """Yield the name and text of each split's answers, without the keys that are not known."""
+    for task, entries in run.answers.items():
+        rows = (asdict(entry) | {"split": task or None} for entry in entries)
+        known = ({key: value for key, value in row.items() if value is not None} for row in rows)
+        yield f"{task or 'answers'}.jsonl", _lines(known)
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,4 +1,4 @@
-"""The page's tables: figures with their intervals, and under each its difference to the baseline."""
+"""Every figure of a comparison in tables: with its interval, and its paired difference to the baseline."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lmms_fixattn.report.columns import POPE_FIGURES
+from lmms_fixattn.report.columns import POPE_FIGURES, Display, display, split_name
 from lmms_fixattn.report.compare import Comparison, Row
-from lmms_fixattn.report.display_names import Display, display
-from lmms_fixattn.report.signed import bounds, figure, signed
+from lmms_fixattn.report.controls import BESIDE
+from lmms_fixattn.report.tables import Table
 from lmms_fixattn.scoring.bootstrap import Interval
+from lmms_fixattn.scoring.figures import Better
 
 _OBJECTS = ("chair_s", "chair_i", "chair_i_unique", "recall", "precision", "f1")
 _MANNER = ("words", "rep_4", "looped", "unterminated", "seconds", "tokens_per_second")
 # Below this a figure is printed as 0.0.
-_NOUGHT = 0.05
+_ZERO = 0.05
 
 Mark = Literal["", "better", "worse", "differs"]
 
@@ -25,20 +26,17 @@ class Cell:
     """A figure and its difference to the baseline, as text; mark: what the difference's interval says where it does."""
 
     value: str
-    bounds: str = ""
     change: str = ""
-    change_bounds: str = ""
     mark: Mark = ""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A run's cells; part: of what they are, where a table has several; baseline: whether the run is that one."""
+    """A run's cells; baseline: whether the run is that one."""
 
     name: str
     cells: tuple[Cell, ...]
     baseline: bool = False
-    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,120 +50,113 @@ class Grid:
 
 
 def grids(comparison: Comparison, rows: Sequence[Row] | None = None) -> list[Grid]:
-    """Return the tables of a comparison's rows: objects, manner and time, POPE by split, and beyond brevity.
+    """Return the tables of a comparison's rows: objects, manner and time, POPE by split, beyond brevity, controls.
 
-    rows: those of one task; None for the whole comparison's. A column that is 0 in every run is left out and named.
+    rows: those of one task; None for the whole comparison's. A column that is 0 in every run is left out and named,
+    unless all of a table are.
     """
     rows = comparison.rows if rows is None else rows
-    known = {*_OBJECTS, *_MANNER, "n"}
-    others = dict.fromkeys(name for row in rows for name in row.columns if name not in known and not _is_pope(name))
+    others = dict.fromkeys(name for row in rows for name in row.columns if name != "n" and not name.startswith("pope_"))
+    manner = dict.fromkeys([*_MANNER, *(name for name in others if name not in _OBJECTS)])
     found = []
-    for title, names in (("Objects", _OBJECTS), ("Manner and time", (*_MANNER, *others))):
+    for title, names in (("Objects", _OBJECTS), ("Manner and time", manner)):
         present = [name for name in names if any(name in row.columns for row in rows)]
-        empty = [name for name in present if _is_nought(rows, name)]
-        if shown := [name for name in present if name not in empty]:
+        empty = [name for name in present if _is_zero(rows, name)]
+        if len(empty) == len(present):
+            empty = []
+        shown = [name for name in present if name not in empty]
+        remark = f"0 throughout, and left out: {', '.join(display(name).name for name in empty)}." if empty else ""
+        if shown:
             lines = tuple(_line(comparison, row, shown) for row in rows)
-            found.append(Grid(title, tuple(map(display, shown)), lines, _said_of(empty, len(rows))))
-        elif empty:
-            found.append(Grid(title, (), (), _said_of(empty, len(rows))))
-    if answered := _of_pope(comparison, rows):
-        found.append(answered)
+            found.append(Grid(title, tuple(map(display, shown)), lines, remark))
+    columns = ("n", *POPE_FIGURES)
+    answered = [
+        replace(line, name=f"{split}: {row.name}" if split else row.name)
+        for split, column in pope_splits(rows)
+        for row in rows
+        if f"{column}_accuracy" in row.columns
+        for line in [_line(comparison, row, [f"{column}_{name}" for name in columns])]
+    ]
+    if answered:
+        found.append(Grid("POPE", tuple(display(f"pope_{name}") for name in columns), tuple(answered)))
+    return found + _of_controls(comparison, [row for row in rows if row.vs_truncation is not None])
+
+
+def pope_splits(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return (name, what its columns begin with) of the POPE splits that any row has answers of."""
+    names = dict.fromkeys(name for row in rows for name in row.columns if name.startswith("pope_"))
+    return [(split_name(name), name.removesuffix("_accuracy")) for name in names if name.endswith("_accuracy")]
+
+
+def tables(comparison: Comparison, rows: Sequence[Row] | None = None, where: str = "") -> list[Table]:
+    """Return the grids as text: each has a table of figures, and one of the differences to the baseline if any."""
+    found = []
+    for grid in grids(comparison, rows):
+        header = ("run", *(column.header for column in grid.header))
+        figures = [(line.name, *(cell.value for cell in line.cells)) for line in grid.lines]
+        found.append(Table(f"{grid.title}{where}", header, figures, grid.remark))
+        changes = [(line.name, *(cell.change for cell in line.cells)) for line in grid.lines]
+        known = [place for place in range(len(header)) if any(line[place] for line in changes)]
+        lines = [[line[place] for place in known] for line in changes if any(line[1:])]
+        if lines:
+            title = f"{grid.title}{where}, minus {comparison.baseline}"
+            found.append(Table(title, [header[place] for place in known], lines))
+    return found
+
+
+def _of_controls(comparison: Comparison, rows: Sequence[Row]) -> list[Grid]:
+    """Return what runs with captions do beside the controls: the one that decides the verdict, and the others."""
     beyond = [(row, row.vs_truncation) for row in rows if row.vs_truncation is not None]
-    if beyond:
-        header = (
-            Display("best cut in CHAIR_s"),
-            display("chair_s"),
-            Display("p after Holm"),
-            Display("shown from"),
-            display("chair_i"),
-            display("chair_i_unique"),
+    if not beyond:
+        return []
+    header = [Display("best cut in CHAIR_s"), display("chair_s"), Display("Holm p"), Display("shown from")]
+    lines = [
+        Line(
+            row.name,
+            (
+                Cell(control.cut),
+                _beside(control.chair_s),
+                Cell(f"{row.holm['beyond']:.3f}" if "beyond" in row.holm else ""),
+                Cell(f"{control.chair_s.smallest_fall or 0.0:.1f}"),
+                _beside(control.chair_i),
+                _beside(control.chair_i_unique),
+            ),
         )
-        lines = tuple(
-            Line(
-                row.name,
-                (
-                    Cell(control.cut),
-                    _beyond(control.chair_s),
-                    Cell(f"{row.holm['beyond']:.3f}" if "beyond" in row.holm else ""),
-                    Cell("" if control.chair_s.smallest_fall is None else figure(control.chair_s.smallest_fall)),
-                    _beyond(control.chair_i),
-                    _beyond(control.chair_i_unique),
-                ),
-            )
-            for row, control in beyond
+        for row, control in beyond
+    ]
+    title = f"Beyond brevity: minus the best cut of {comparison.baseline} at the same recall"
+    remark = "Shown from: the gain in CHAIR_s that these images would show in 8 of 10 samples."
+    columns = (*header, display("chair_i"), display("chair_i_unique"))
+    found = [Grid(title, columns, tuple(lines), remark)]
+    held = {name: [getattr(row, name) for row in rows] for name in BESIDE}
+    if shown := [name for name, of_rows in held.items() if any(one and one.value is not None for one in of_rows)]:
+        lines = [Line(row.name, tuple(_control(row, name) for name in shown)) for row in rows]
+        remark = (
+            "None of these decides the verdict. Length-matched: CHAIR_s minus that of the baseline cut to as many "
+            "words; rate ratio: unsupported objects for one of the baseline's, at equal length; vs control runs: "
+            "CHAIR_s minus the best control run's at the same recall."
         )
-        remark = "Shown from: the gain in CHAIR_s that these images would show in 8 of 10 samples."
-        found.append(Grid(f"Beyond brevity: minus the best cut of {comparison.baseline}", header, lines, remark))
-    return [*found, *_of_other_controls(rows)]
-
-
-def _of_other_controls(rows: Sequence[Row]) -> list[Grid]:
-    """Return the table of what stands beside the verdict, of the controls that some run has."""
-    others = [row for row in rows if row.vs_truncation is not None]
-    columns = {
-        "length_matched": Display("CHAIR_s, at as many words", "lower"),
-        "rate_ratio": Display("unsupported objects a word, × baseline", "lower"),
-        "vs_controls": Display("CHAIR_s, beside control runs", "lower"),
-    }
-    shown = [name for name in columns if any(_held(row, name) is not None for row in others)]
-    lines = [Line(row.name, tuple(_control(row, name) for name in shown)) for row in others]
-    remark = "None of these decides the verdict. At as many words: minus the baseline cut to the run's mean length."
-    return [Grid("Other controls", tuple(columns[name] for name in shown), tuple(lines), remark)] if shown else []
-
-
-def _held(row: Row, name: str) -> Interval | None:
-    found: Interval | None = getattr(row, name)
-    return None if found is None or found.value is None else found
+        found.append(Grid("Further controls", tuple(BESIDE[name] for name in shown), tuple(lines), remark))
+    return found
 
 
 def _control(row: Row, name: str) -> Cell:
-    found = _held(row, name)
+    return _beside(getattr(row, name), *((".2f", 1.0) if name == "rate_ratio" else ("+.1f", 0.0)))
+
+
+def _beside(found: Interval | None, form: str = "+.1f", same: float = 0.0) -> Cell:
+    """Return a distance from a control. Above it is not worse: captions of unequal lengths alone lie there."""
     if found is None or found.value is None:
-        return Cell("")
-    if name != "rate_ratio":
-        return _beyond(found)
-    if found.low is None or found.high is None:
-        return Cell(f"{found.value:.2f}")
-    mark: Mark = "better" if found.high < 1 else "worse" if found.low > 1 else ""
-    return Cell(f"{found.value:.2f}", f"[{found.low:.2f}, {found.high:.2f}]", mark=mark)
+        return Cell("-")
+    below, above = found.high is not None and found.high < same, found.low is not None and found.low > same
+    return Cell(format(found, form), mark="better" if below else "differs" if above else "")
 
 
-def _of_pope(comparison: Comparison, rows: Sequence[Row]) -> Grid | None:
-    """Return the table of POPE, a line a split and run."""
-    figures = ("n", *POPE_FIGURES)
-    names = dict.fromkeys(name for row in rows for name in row.columns if _is_pope(name))
-    lines = []
-    for stem in [name.removesuffix("_accuracy") for name in names if name.endswith("_accuracy")]:
-        columns = [f"{stem}_{name}" for name in figures]
-        split = stem.removeprefix("pope").strip("_").replace("_", " ")
-        lines += [
-            replace(_line(comparison, row, columns), part=split) for row in rows if f"{stem}_accuracy" in row.columns
-        ]
-    return Grid("POPE", tuple(display(f"pope_{name}") for name in figures), tuple(lines)) if lines else None
-
-
-def _is_pope(column: str) -> bool:
-    return column.startswith("pope_")
-
-
-def _is_nought(rows: Sequence[Row], name: str) -> bool:
+def _is_zero(rows: Sequence[Row], name: str) -> bool:
     """Return whether a column and its differences are printed as 0.0 in every run; a time never is."""
-    if any(name in row.columns and row.columns[name].low is None for row in rows):
-        return False
-    ends = [
-        bound
-        for row in rows
-        for column in (row.columns.get(name), row.differences.get(name))
-        if column is not None
-        for bound in (column.value, column.low, column.high)
-        if bound is not None
-    ]
-    return all(abs(bound) < _NOUGHT for bound in ends)
-
-
-def _said_of(empty: Sequence[str], runs: int) -> str:
-    names = ", ".join(display(name).name for name in empty)
-    return f"0 in {'every run' if runs > 1 else 'all captions'}, and left out: {names}." if empty else ""
+    found = [column for row in rows for column in (row.columns.get(name), row.differences.get(name)) if column]
+    ends = [end for column in found for end in (column.value, column.low, column.high)]
+    return None not in ends and all(abs(end or 0.0) < _ZERO for end in ends)
 
 
 def _line(comparison: Comparison, row: Row, names: Sequence[str]) -> Line:
@@ -173,33 +164,18 @@ def _line(comparison: Comparison, row: Row, names: Sequence[str]) -> Line:
 
 
 def _cell(row: Row, name: str) -> Cell:
-    column = row.columns.get(name)
+    column, change = row.columns.get(name), row.differences.get(name)
     if column is None or column.value is None:
         return Cell("")
-    if name == "n" or name.endswith("_n"):
-        return Cell(f"{column.value:.0f}")
-    if column.low is None or column.high is None:
+    if column.low is None:  # a count or a time
         return Cell(f"{column.value:.0f}" if column.value >= 100 else f"{column.value:.3g}")
-    change = row.differences.get(name)
     if change is None or change.value is None:
-        return Cell(figure(column.value), bounds(column))
-    if change.value == change.low == change.high == 0:
-        return Cell(figure(column.value), bounds(column), "the same")
-    told = _difference(change, name)
-    return Cell(figure(column.value), bounds(column), told.value, told.bounds, told.mark)
+        return Cell(f"{column:.1f}")
+    return Cell(f"{column:.1f}", f"{change:+.1f}", mark(change, display(name).better))
 
 
-def _beyond(distance: Interval) -> Cell:
-    """Return a distance from what saying less gives: above 0 it is not worse, for unequal lengths alone lie there."""
-    cell = _difference(distance, "chair_s")
-    return replace(cell, mark="differs") if cell.mark == "worse" else cell
-
-
-def _difference(change: Interval, name: str) -> Cell:
-    if change.value is None:
-        return Cell("")
-    mark: Mark = ""
-    if change.above_zero or change.below_zero:
-        better = display(name).better
-        mark = "differs" if better is None else "better" if change.below_zero == (better == "lower") else "worse"
-    return Cell(signed(change.value), bounds(change, sign=True), mark=mark)
+def mark(change: Interval, better: Better | None) -> Mark:
+    """Return what a difference's interval says: "" where it holds 0, "differs" where neither way is good by itself."""
+    if not (change.above_zero or change.below_zero):
+        return ""
+    return "differs" if better is None else "better" if change.below_zero == (better == "lower") else "worse"

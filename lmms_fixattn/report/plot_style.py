@@ -1,10 +1,12 @@
-"""What the plots of a comparison share: style, a look for every run, and names that fit."""
+"""What the plots share: style, a look for every run, names that fit, and how they become files."""
 
 from __future__ import annotations
 
+import io
 import math
-from typing import Any
+from typing import Any, Literal
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from lmms_fixattn.report.compare import Comparison
@@ -24,8 +26,8 @@ STYLE = {
     "svg.hashsalt": "lmms-fixattn",
     "text.parse_math": False,
 }
-NARROW = 3.6
-"""Inches: the width of a plot for a telephone, which is about 400 of a page's pixels."""
+Form = Literal["png", "svg"]
+FORMS: tuple[Form, ...] = ("png", "svg")
 _LONGEST_NAME = 36
 
 
@@ -54,7 +56,18 @@ def short(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 13]}…{name[-12:]}"
 
 
-def settle(figure: Figure) -> None:
+def settle(figure: Figure) -> Figure:
     """Lay a figure out once, rather than in every file that it is written to."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    return figure
+
+
+def file_of(figure: Figure, form: Form, background: str = "white", dpi: int = 160, **metadata: str) -> bytes:
+    """Return a figure as a file, the same bytes for the same figure."""
+    out = io.BytesIO()
+    undated: dict[str, str | None] = {"Software" if form == "png" else "Date": None}
+    more: dict[str, Any] = {"pil_kwargs": {"optimize": True}} if form == "png" else {}
+    with mpl.rc_context(STYLE):
+        figure.savefig(out, format=form, dpi=dpi, metadata=undated | metadata, facecolor=background, **more)
+    return out.getvalue()

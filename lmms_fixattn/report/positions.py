@@ -1,89 +1,49 @@
-"""How hallucination depends on the place in the caption: the share of hallucinated mentions, place by place."""
+"""How hallucination depends on the place in the caption: the share of hallucinated mentions, tenth by tenth."""
 
 from __future__ import annotations
 
 import bisect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lmms_fixattn.scoring.bootstrap import Floats, Interval, draw_weights, interval
+from lmms_fixattn.scoring.bootstrap import NO_INTERVAL, Interval, draw_weights, interval
 from lmms_fixattn.scoring.chair import Analyser
 
-Ints: TypeAlias = NDArray[np.int64]
-
 TENTHS = 10
-WORDS_A_BIN = 20
 FEWEST = 10
 """A place in which fewer captions than this mention an object has no rate: a few captions that loop would make it."""
 
 _WORD = re.compile(r"\S+")
 
 
-@dataclass(frozen=True)
-class Rate:
-    """The rate of one place, from start to end (end excluded): percent of a caption, or words.
-
-    Attributes:
-        mentions: in this place, over all captions.
-        rate: percent of them that are hallucinated; without value where fewer than FEWEST captions have one.
-    """
-
-    start: int
-    end: int
-    mentions: int
-    rate: Interval
-
-
-@dataclass(frozen=True)
-class Positions:
-    """Rates by tenths of the caption, and by word in bins of WORDS_A_BIN words."""
-
-    tenths: tuple[Rate, ...]
-    words: tuple[Rate, ...]
-
-
-def positions(rows: Sequence[Mapping[str, Any]], analyser: Analyser, draws: int, seed: int) -> Positions:
-    """Return the rates of a run's captions (rows of chair.score_caption; at least one).
+def positions(rows: Sequence[Mapping[str, Any]], analyser: Analyser, draws: int, seed: int) -> tuple[Interval, ...]:
+    """Return the percent of mentions that are hallucinated, of each tenth of a run's captions, and its interval.
 
     A mention is where its first word is, counted between blanks: word i of w (from 0) is in tenth floor(10 i / w).
     Intervals are percentiles over draws of whole captions, the same draws for runs over the same images; draws in which
-    a place holds no mention are left out.
+    a place holds no mention are left out. NO_INTERVAL where fewer than FEWEST captions mention an object.
+
+    rows: of chair.score_caption; at least one.
     """
-    placed: list[tuple[int, int, int, bool]] = []
+    mentioned = np.zeros((len(rows), TENTHS))
+    hallucinated = np.zeros_like(mentioned)
     for number, row in enumerate(rows):
         starts = [word.start() for word in _WORD.finditer(row["caption"])]
-        truth = frozenset(row["truth"])
         for name, start, _ in analyser.located(row["caption"]):
-            word = bisect.bisect_right(starts, start) - 1
-            placed.append((number, TENTHS * word // len(starts), word // WORDS_A_BIN, name not in truth))
-    captions, tenths, bins, wrong = np.array(placed, dtype=np.int64).reshape(-1, 4).T
+            place = TENTHS * (bisect.bisect_right(starts, start) - 1) // len(starts)
+            mentioned[number, place] += 1
+            hallucinated[number, place] += name not in row["truth"]
     weights = draw_weights(len(rows), draws, seed)
-    longest = int(bins.max(initial=-1)) + 1
-    return Positions(
-        _rates(captions, tenths, wrong, TENTHS, 100 // TENTHS, weights),
-        _rates(captions, bins, wrong, longest, WORDS_A_BIN, weights),
-    )
-
-
-def _rates(captions: Ints, places: Ints, wrong: Ints, count: int, width: int, weights: Floats) -> tuple[Rate, ...]:
-    mentioned = np.zeros((weights.shape[1], count))
-    hallucinated = np.zeros_like(mentioned)
-    np.add.at(mentioned, (captions, places), 1)
-    np.add.at(hallucinated, (captions, places), wrong)
-    drawn_mentions = weights @ mentioned
-    drawn = np.full(drawn_mentions.shape, np.nan)
-    np.divide(100 * (weights @ hallucinated), drawn_mentions, out=drawn, where=drawn_mentions > 0)
+    drawn_mentions, drawn_hallucinated = weights @ mentioned, weights @ hallucinated
     found = []
-    for place in range(count):
-        total = int(mentioned[:, place].sum())
-        rate = Interval(None)
-        if np.count_nonzero(mentioned[:, place]) >= FEWEST:
-            kept = drawn[~np.isnan(drawn[:, place]), place]
-            rate = interval(100 * float(hallucinated[:, place].sum()) / total, kept)
-        found.append(Rate(place * width, (place + 1) * width, total, rate))
+    for place in range(TENTHS):
+        if np.count_nonzero(mentioned[:, place]) < FEWEST:
+            found.append(NO_INTERVAL)
+            continue
+        some = drawn_mentions[:, place] > 0
+        drawn = 100 * drawn_hallucinated[some, place] / drawn_mentions[some, place]
+        found.append(interval(100 * hallucinated[:, place].sum() / mentioned[:, place].sum(), drawn))
     return tuple(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def methods(runs: Sequence[Run]) -> list[str]:
 
     Of a result that does not say which these are, all settings are given.
     """
-    return [f"{run.name} ran {_written(_model(run))}" for run in runs if _model(run).get("method")]
+    return [f"{run.name} ran {_method(_model(run))}" for run in runs if _model(run).get("method")]
 
 
 def misnamed(runs: Sequence[Run]) -> list[str]:
@@ -50,19 +50,23 @@ def alike(runs: Sequence[Run]) -> list[str]:
     ]
 
 
+def written(value: Any) -> str:
+    """Return a setting as a reader would write it: nested settings as name=value."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={written(inner)}" for key, inner in value.items())
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _model(run: Run) -> dict[str, Any]:
     return run.record.get("lmms_fixattn") or {}
 
 
-def _written(model: dict[str, Any]) -> str:
+def _method(model: dict[str, Any]) -> str:
     method = dict(model["method"])
     name = method.pop("name", "unknown")
     default = " (default)" if model.get("method_is_default") else ""
     settings = model.get("changed_settings", method)
-    written = ", ".join(
-        f"{key}={json.dumps(value) if isinstance(value, list) else value}" for key, value in settings.items()
-    )
-    return f"method={name}{default}" + (f" with {written}" if written else "")
+    return f"method={name}{default}" + (f" with {written(settings)}" if settings else "")
 
 
 def _identity(run: Run, other: Run) -> list[Any]:

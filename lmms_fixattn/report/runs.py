@@ -51,14 +51,13 @@ class CaptionEntry:
 
 @dataclass(frozen=True)
 class AnswerEntry:
-    """One answer of a run to a yes/no question; label is "yes" or "no", ids and turn are None where not recorded."""
+    """One answer of a run to a yes/no question; label is "yes" or "no", ids are None where not recorded."""
 
     image_id: int | None
     question: str
     label: str
     answer: str
     question_id: int | None = None
-    turn: int | None = None
 
 
 @dataclass(frozen=True)
@@ -228,6 +227,7 @@ def _read_result(name: str, path: Path) -> Run:
             f"{path}: none of its tasks ({', '.join(configs)}) is one of ours (chair_... or pope_...), nor lmms-eval's "
             "coco_cap_chair or pope"
         )
+    protocols = {name: _protocol(content, task) for name, task in task_of.items()}
     throughput = content["throughput"]
     seconds, each = throughput.get("total_elapsed_time") or 0.0, throughput.get("avg_latency") or 0.0
     # Answers from a cache, or of another process, took time that was not measured; other tasks' took some that was.
@@ -238,7 +238,7 @@ def _read_result(name: str, path: Path) -> Run:
         path,
         captions,
         {split: tuple(entries) for split, entries in answers.items()},
-        record=_record(content, task_of),
+        record={"lmms_fixattn": content["lmms_fixattn"], "date": content.get("date"), "tasks": protocols},
         seconds=float(seconds) if timed else None,
         generated_tokens=throughput.get("total_gen_tokens") if timed else None,
         requests=documents if timed else None,
@@ -282,14 +282,6 @@ def _part(what: str, content: dict[str, Any], key: str) -> dict[str, Any]:
     return part
 
 
-def _record(content: Mapping[str, Any], task_of: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "lmms_fixattn": content["lmms_fixattn"],
-        "date": content.get("date"),
-        "tasks": {name: _protocol(content, task) for name, task in task_of.items()},
-    }
-
-
 def _protocol(content: Mapping[str, Any], task: str) -> dict[str, Any]:
     config = content["configs"][task]
     data = config.get("process_docs")
@@ -322,5 +314,4 @@ def _answer(place: str, row: Any) -> AnswerEntry:
         raise UserError(f"{place}: 'n' holds no answers to yes/no questions; run it again")
     question, label, answer = (text_of(row[key], place, repr(key)) for key in ("question", "label", "answer"))
     said = origin(place, row)
-    turn = None if row.get("turn") is None else whole_number(row["turn"], place, "'turn'")
-    return AnswerEntry(said.get("image_id"), question, yes_or_no(label, place), answer, said.get("question_id"), turn)
+    return AnswerEntry(said.get("image_id"), question, yes_or_no(label, place), answer, said.get("question_id"))

@@ -1,11 +1,10 @@
-"""The captions of a comparison side by side, for the page's browser: coloured, with what the image shows."""
+"""The captions and answers of a comparison side by side, for the browsers of its page: ready for JSON."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +12,20 @@ from lmms_fixattn.data.images import PictureError, read_rgb
 from lmms_fixattn.report.coloured import segments
 from lmms_fixattn.report.compare import Comparison
 from lmms_fixattn.scoring.chair import Analyser
+from lmms_fixattn.scoring.pope import parse_answer
 
 MOST_PICTURES = 200
 SIDE = 400
 """Pixels of a picture's longer side at most; the page shows it small until it is asked for."""
 
 
-@dataclass(frozen=True)
-class Samples:
-    """What the browser shows.
-
-    Attributes:
-        runs: that have captions, the baseline first.
-        count: of images.
-        pictures: what a reader has to know of the pictures that are there or not.
-        data: for the script: {"runs": [name], "samples": [{"id", "task", "truth", "picture" (data URI or null),
-            "captions": [one a run: {"text": [segment], "words", "mentions", "wrong", "missed", "rep_4", "ended"}]}]}; a
-            segment is a string, or [words, object, 1 where it is supported, else 0]; wrong and missed are objects that
-            it names and the image does not show, and the reverse.
-    """
-
-    runs: tuple[str, ...]
-    count: int
-    pictures: str
-    data: dict[str, Any]
-
-
-def samples(comparison: Comparison, analyser: Analyser) -> Samples | None:
+def captions(comparison: Comparison, analyser: Analyser) -> dict[str, Any] | None:
     """Return the captions of a comparison for its browser; None where no run has captions.
+
+    {"runs": [name], "pictures": what a reader has to know of them, "samples": [{"id", "task", "truth", "picture" (data
+    URI or None), "captions": [one a run]}]}; each of the captions has "text", a list of strings and of [words, object,
+    1 where it is supported, else 0]; "wrong" and "missed", objects that it names and the image does not show, and the
+    reverse; and "words", "mentions", "rep_4", "ended".
 
     Pictures are those that runs logged and that are still there: thumbnails of at most SIDE pixels, of at most
     MOST_PICTURES images, those first in which methods differ most in the unsupported objects that they name.
@@ -49,19 +34,45 @@ def samples(comparison: Comparison, analyser: Analyser) -> Samples | None:
     if not rows:
         return None
     together = list(zip(*(row.captions for row in rows), strict=True))
-    pictures, remark = _pictures(together)
+    pictures = _pictures(together)
     shown = [
         {
-            "id": captions[0]["image_id"],
-            "task": captions[0]["task"],
-            "truth": captions[0]["truth"],
+            "id": of_image[0]["image_id"],
+            "task": of_image[0]["task"],
+            "truth": of_image[0]["truth"],
             "picture": pictures.get(number),
-            "captions": [_caption(caption, analyser) for caption in captions],
+            "captions": [_caption(caption, analyser) for caption in of_image],
         }
-        for number, captions in enumerate(together)
+        for number, of_image in enumerate(together)
     ]
-    runs = tuple(row.name for row in rows)
-    return Samples(runs, len(shown), remark, {"runs": runs, "samples": shown})
+    remark = f"Pictures of {len(pictures)} of {len(together)} images."
+    if len(pictures) < len(together):
+        remark += f" There are at most {MOST_PICTURES}, and none that was not logged or cannot be read."
+    return {"runs": [row.name for row in rows], "pictures": remark, "samples": shown}
+
+
+def answers(comparison: Comparison) -> dict[str, Any] | None:
+    """Return the yes/no questions of a comparison for its browser, read by its parser; None without answers.
+
+    {"runs": [name], "splits": [name], "questions": [{"split", "image" (id or None), "question", "label", "answers":
+    [one a run: [text, "yes", "no" or None for neither], or None where the run was not asked]}]}
+    """
+    if not comparison.answers:
+        return None
+    parser = comparison.settings["parser"]
+    runs = [row.name for row in comparison.rows if any(row.name in having for having in comparison.answers.values())]
+    questions = []
+    for split, having in comparison.answers.items():
+        for entries in zip(*having.values(), strict=True):
+            told = {
+                run: [entry.answer, parse_answer(entry.answer, parser, entry.label)]
+                for run, entry in zip(having, entries, strict=True)
+            }
+            first = entries[0]
+            asked = {"split": split.replace("_", " "), "image": first.image_id, "question": first.question}
+            questions.append({**asked, "label": first.label, "answers": [told.get(run) for run in runs]})
+    splits = [split.replace("_", " ") for split in comparison.answers]
+    return {"runs": runs, "splits": splits, "questions": questions}
 
 
 def _caption(row: Mapping[str, Any], analyser: Analyser) -> dict[str, Any]:
@@ -79,46 +90,30 @@ def _caption(row: Mapping[str, Any], analyser: Analyser) -> dict[str, Any]:
     }
 
 
-def _pictures(together: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[dict[int, str], str]:
-    """Return a data URI for the images that get one, by number, and what is to be said of all of them."""
+def _pictures(together: Sequence[Sequence[Mapping[str, Any]]]) -> dict[int, str]:
+    """Return a data URI for the images that get one, by number."""
 
     def difference(number: int) -> int:
         wrong = [len(set(caption["hallucinated"])) for caption in together[number]]
         return max(wrong) - min(wrong)
 
-    paths = {number: path for number, captions in enumerate(together) if (path := _first(captions)) is not None}
+    paths = {number: path for number, of_image in enumerate(together) if (path := _first(of_image)) is not None}
     chosen = sorted(paths, key=lambda number: (-difference(number), number))[:MOST_PICTURES]
-    found = {number: picture for number in chosen if (picture := thumbnail(paths[number])) is not None}
-    if not paths:
-        return {}, "No pictures were logged that are still there."
-    lacking = [
-        f"{count} {why}"
-        for count, why in (
-            (len(together) - len(paths), "were not logged or are no longer there"),
-            (len(paths) - len(chosen), f"are left out to keep the file small (the {MOST_PICTURES} with the largest "
-             "differences are in)"),
-            (len(chosen) - len(found), "could not be read"),
-        )
-        if count
-    ]  # fmt: skip
-    return found, f"Pictures of {len(found)} of {len(together)} images{': ' * bool(lacking)}{', '.join(lacking)}."
+    return {number: picture for number in chosen if (picture := thumbnail(paths[number])) is not None}
 
 
-def _first(captions: Iterable[Mapping[str, Any]]) -> Path | None:
-    paths = (Path(caption["image"]) for caption in captions if caption.get("image"))
+def _first(of_image: Iterable[Mapping[str, Any]]) -> Path | None:
+    paths = (Path(caption["image"]) for caption in of_image if caption.get("image"))
     return next((path for path in paths if path.is_file()), None)
 
 
 def thumbnail(path: Path) -> str | None:
-    """Return a picture of at most SIDE pixels as a data URI, JPEG, WebP or PNG, the smallest; None if unreadable."""
+    """Return a picture of at most SIDE pixels as a data URI, WebP; None if unreadable."""
     try:
         image = read_rgb(str(path))
     except PictureError:
         return None
     image.thumbnail((SIDE, SIDE))
-    encoded = []
-    for kind, options in (("jpeg", {"quality": 75}), ("webp", {"quality": 70}), ("png", {"optimize": True})):
-        out = io.BytesIO()
-        image.save(out, kind, **options)
-        encoded.append(f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}")
-    return min(encoded, key=len)
+    out = io.BytesIO()
+    image.save(out, "webp", quality=70)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
+from lmms_fixattn.report.columns import accuracies, split_name
 from lmms_fixattn.scoring.bootstrap import LEVEL, POWER, Interval
 from lmms_fixattn.scoring.truncation import Truncation
 
@@ -65,13 +66,7 @@ def verdict(
         else:
             corrected = {claim: p for claim, p in (holm or {}).items() if tests > 1}
             clauses = [_hallucination(differences, beyond, corrected, tests), *_manner(columns, differences)]
-    accuracies = {name: found for name, found in differences.items() if name.startswith("pope_") and "accuracy" in name}
-    enough = {_split(name): found for name, found in accuracies.items() if images[name] >= FEWEST_IMAGES}
-    few = {_split(name): images[name] for name in accuracies if images[name] < FEWEST_IMAGES}
-    clauses += _pope(enough)
-    if few:
-        clauses.append(f"{_listed(few)}: {_too_few(min(few.values()))}")
-    return "; ".join(clauses)
+    return "; ".join([*clauses, *_pope(differences, images)])
 
 
 def kinds(
@@ -97,20 +92,14 @@ def kinds(
                 found["captions"] = "worse"
             else:
                 found["captions"] = "not told apart"
-    for name, accuracy in differences.items():
-        if name.startswith("pope_") and name.endswith("accuracy"):
-            told: Kind = "better" if accuracy.above_zero else "worse" if accuracy.below_zero else "not told apart"
-            found[_listed([_split(name)])] = told if images[name] >= FEWEST_IMAGES else "too few"
+    for name, accuracy in accuracies(differences).items():
+        told: Kind = "better" if accuracy.above_zero else "worse" if accuracy.below_zero else "not told apart"
+        found[_listed([split_name(name)])] = told if images[name] >= FEWEST_IMAGES else "too few"
     return found
 
 
 def _too_few(images: int) -> str:
     return f"too few images for a verdict ({images}; it takes {FEWEST_IMAGES})"
-
-
-def _split(column: str) -> str:
-    """Return what a reader calls a POPE column's split; "" for that of a plain file."""
-    return column.removeprefix("pope").removesuffix("accuracy").strip("_").replace("_", " ")
 
 
 def _listed(splits: Iterable[str]) -> str:
@@ -126,7 +115,8 @@ def _hallucination(
         return f", by itself alone: p {p:.3f} after Holm over {tests} runs" if p > 1 - LEVEL else ""
 
     difference = differences["chair_s"]
-    said = _told("CHAIR_s", difference, "lower", "higher", "not told apart", after("chair_s"))
+    differs = "lower" if difference.below_zero else "higher" if difference.above_zero else ""
+    said = f"CHAIR_s {differs or 'not told apart'} ({difference.signed}{differs and after('chair_s')})"
     if beyond is None:
         return said
     delta, once = beyond.chair_s, beyond.chair_i_unique
@@ -157,29 +147,26 @@ def _manner(columns: Mapping[str, Interval], differences: Mapping[str, Interval]
         said.append(f"loses recall ({recall.signed})")
     elif recall.above_zero:
         said.append(f"gains recall ({recall.signed})")
-    for name, more, less in (
-        ("looped", "loops more often", "loops less often"),
-        ("unterminated", "ends less often by itself", "ends more often by itself"),
+    for name, what, more, less in (
+        ("looped", "captions", "loops more often", "loops less often"),
+        ("unterminated", "captions are cut off", "ends less often by itself", "ends more often by itself"),
     ):
-        difference = differences[name]
-        if difference.above_zero or difference.below_zero:
+        if (found := differences[name]).above_zero or found.below_zero:
             value = columns[name].value or 0.0
-            what = "captions" if name == "looped" else "captions are cut off"
-            baseline = value - (difference.value or 0.0)
-            said.append(f"{more if difference.above_zero else less} ({value:.1f}% of {what}, baseline {baseline:.1f}%)")
+            baseline = f"baseline {value - (found.value or 0.0):.1f}%"
+            said.append(f"{more if found.above_zero else less} ({value:.1f}% of {what}, {baseline})")
     return said
 
 
-def _pope(accuracies: Mapping[str, Interval]) -> list[str]:
-    said, same = [], []
-    for split, found in accuracies.items():
-        if found.above_zero or found.below_zero:
+def _pope(differences: Mapping[str, Interval], images: Mapping[str, int]) -> list[str]:
+    said, same, few = [], [], {}
+    for column, found in accuracies(differences).items():
+        split = split_name(column)
+        if images[column] < FEWEST_IMAGES:
+            few[split] = images[column]
+        elif found.above_zero or found.below_zero:
             said.append(f"{_listed([split])} {'better' if found.above_zero else 'worse'} (accuracy {found.signed})")
         else:
             same.append(split)
-    return said + ([f"{_listed(same)} not told apart"] if same else [])
-
-
-def _told(name: str, difference: Interval, below: str, above: str, neither: str, after: str) -> str:
-    word = below if difference.below_zero else above if difference.above_zero else neither
-    return f"{name} {word} ({difference.signed}{'' if word == neither else after})"
+    said += [f"{_listed(same)} not told apart"] if same else []
+    return said + ([f"{_listed(few)}: {_too_few(min(few.values()))}"] if few else [])

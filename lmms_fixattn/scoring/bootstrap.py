@@ -49,13 +49,16 @@ class Interval:
         """Whether the whole interval lies below 0; False without an interval."""
         return self.high is not None and self.high < 0
 
+    def __format__(self, form: str) -> str:
+        """Write value and bounds in a number's format: "4.1 [1.0, 7.2]"; "" without a value, never "-0.0"."""
+        numbers = [number for number in (self.value, self.low, self.high) if number is not None]
+        texts = [text if float(text := format(number, form)) else format(0.0, form) for number in numbers]
+        return f"{texts[0]} [{texts[1]}, {texts[2]}]" if len(texts) == 3 else "".join(texts[:1])
+
     @property
     def signed(self) -> str:
-        """A difference as a reader is shown it, "-4.1 [-11.0, +1.2]": one decimal, no "-0.0"; "" without one."""
-        if self.value is None or self.low is None or self.high is None:
-            return "" if self.value is None else f"{round(self.value, 1) + 0.0:+.1f}"
-        value, low, high = (f"{round(bound, 1) + 0.0:+.1f}" for bound in (self.value, self.low, self.high))
-        return f"{value} [{low}, {high}]"
+        """A difference as a reader is shown it, "-4.1 [-11.0, +1.2]"."""
+        return f"{self:+.1f}"
 
     @property
     def smallest_fall(self) -> float | None:

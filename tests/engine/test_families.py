@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from covering import covering
 from method_cases import METHOD_CASES, Reader, formula
 from naive_text import generate as naive_generate
 from statistics_files import statistics_file
@@ -18,7 +19,6 @@ from tiny_llava import WordTokenizer
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.engine.prefix_cache import PrefixCache
 from lmms_fixattn.methods.icd import DISTURBANCE
-from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models.family import family_of_model
 
 STEPS, DEPTH = 4, 4
@@ -30,6 +30,7 @@ CASES = {
     for name, cases in METHOD_CASES.items()
     for case, settings in cases.by_hand.items()
 }
+BRANCHES = ("pai-refined", "vcd", "icd", "m3id")
 
 model_of = cache(build)
 
@@ -42,7 +43,7 @@ def fits(family: str, method: Any) -> bool:
 def run(model: Any, prompts: list[Any], method: Any, block: Any = nullcontext, **settings: Any) -> tuple[Any, Any, Any]:
     """Return new tokens [prompts, steps], and per step raw logits and final scores [steps, rows, vocabulary]."""
     if method.name == "adaiat":
-        method = dataclasses.replace(method, statistics=statistics_file(TextModel.of(model.config.get_text_config())))
+        method = dataclasses.replace(method, statistics=statistics_file(family_of_model(model).text_model))
     inputs = batch(prompts)
     with intervene(model, method, WordTokenizer()), block(), torch.no_grad():
         out = model.generate(
@@ -54,12 +55,11 @@ def run(model: Any, prompts: list[Any], method: Any, block: Any = nullcontext, *
 
 def naive_fix(method: Any, model: Any) -> Any:
     if method.name == "adaiat":
-        method = dataclasses.replace(method, statistics=statistics_file(TextModel.of(model.config.get_text_config())))
+        method = dataclasses.replace(method, statistics=statistics_file(family_of_model(model).text_model))
     return formula(method, READER)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("case", "family"), covering(CASES, FAMILIES))
 def test_every_step_equals_the_model_written_out_by_hand(family: str, case: str) -> None:
     model, method = model_of(family), CASES[case]
     if not fits(family, method):
@@ -81,8 +81,7 @@ def test_every_step_equals_the_model_written_out_by_hand(family: str, case: str)
     torch.testing.assert_close(shift, per_step * kept, atol=2e-3, rtol=0)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("case", "family"), covering(CASES, FAMILIES))
 def test_a_batch_gives_what_each_prompt_gives_alone(family: str, case: str) -> None:
     model, method = model_of(family), CASES[case]
     if not fits(family, method):
@@ -96,8 +95,7 @@ def test_a_batch_gives_what_each_prompt_gives_alone(family: str, case: str) -> N
         torch.testing.assert_close(scores[:, row], alone[2][:, 0], atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("case", ["pai-refined", "vcd", "icd", "m3id", "dola", "var", "fixattn"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("case", "family"), covering([*BRANCHES, "dola", "var", "fixattn"], FAMILIES))
 def test_a_static_cache_gives_what_a_growing_one_gives(family: str, case: str) -> None:
     model, method = model_of(family), CASES[case]
     if not fits(family, method):
@@ -107,8 +105,7 @@ def test_a_static_cache_gives_what_a_growing_one_gives(family: str, case: str) -
     torch.testing.assert_close(static[2], growing[2], atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("case", ["pai-refined", "vcd", "icd", "m3id", "var", "fixattn"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("case", "family"), covering([*BRANCHES, "var", "fixattn"], FAMILIES))
 def test_prompts_that_begin_alike_are_read_once_where_the_family_can(family: str, case: str) -> None:
     model, method = model_of(family), CASES[case]
     if not fits(family, method):
@@ -124,8 +121,7 @@ def test_prompts_that_begin_alike_are_read_once_where_the_family_can(family: str
     torch.testing.assert_close(found[2], expected[2], atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("case", ["pai-refined", "vcd", "icd", "dola", "fixattn-spatial"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("case", "family"), covering([*BRANCHES, "dola", "fixattn-spatial"], FAMILIES))
 def test_beams_score_their_sequence_as_greedy_steps_along_it_do(family: str, case: str) -> None:
     model, method = model_of(family), CASES[case]
     if not fits(family, method):

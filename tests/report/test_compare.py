@@ -209,10 +209,10 @@ def test_truth_of_the_command_line_wins_over_the_logged_one_which_must_agree() -
     assert {tuple(row["truth"]) for row in comparison.rows[1].captions} == {("dog",)}
     with pytest.raises(UserError, match=r"a and b disagree about what image 1 shows: \['dog'\] and \['cat'\]"):
         compare([logged("a", 1, dog), logged("b", 2, cat)], None, None, LEXICON)
-    with pytest.raises(UserError, match="no run says what 41 of 41 captioned images show, the first is image 1"):
+    with pytest.raises(UserError, match="41 of 41 captioned images have no known truth, the first is image 1"):
         compare([logged("a", 1, None), logged("b", 2, None)], None, None, LEXICON)
     lacking = {image: words for image, words in TRUTH.items() if image != 41}
-    with pytest.raises(UserError, match="1 of 41 captioned images have no truth, the first is image 41"):
+    with pytest.raises(UserError, match="1 of 41 captioned images have no known truth, the first is image 41"):
         compare([logged("a", 1, dog), logged("b", 2, dog)], None, lacking, LEXICON)
     given = compare([logged("a", 1, dog), logged("b", 2, cat)], None, TRUTH, LEXICON, draws=9)
     assert given.rows[0].captions[3]["truth"] == sorted(TRUTH[4])
@@ -366,7 +366,7 @@ def columns_of(run: Run, weights: bootstrap.Floats) -> dict[str, tuple[float, bo
     entries = sorted(run.captions[""], key=lambda entry: entry.image_id)
     scored = [chair.score_caption(e.image_id, e.text, TRUTH[e.image_id], LEXICON) for e in entries]
     figures = caption_figures(scored, weights)
-    return {name: figures.column(name) for name in ("recall", "chair_s")}
+    return {name: figures.columns[name] for name in ("recall", "chair_s")}
 
 
 def test_controls_are_the_methods_that_only_ask_choose_tokens_or_stop() -> None:

@@ -42,7 +42,7 @@ def test_files_are_compared_as_json(tmp_path: Path, truth: Path, capsys: pytest.
     assert run(*files, "--ground-truth", truth, "--format", "json", "--draws", 50, "--baseline", "other") == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
-    assert err == f"lmms-fixattn: 20 of 60 images of {truth} are not compared; n is 40\n"
+    assert err == ""
     assert [row["name"] for row in found["rows"]] == ["other", "a"]
     assert found["settings"]["draws"] == 50
     assert run(*files, "--ground-truth", truth, "--draws", 50, "--baseline", files[1], "--format", "json") == 0

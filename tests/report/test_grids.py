@@ -2,17 +2,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lmms_fixattn.report.columns import CAPTION_COLUMNS, POPE_FIGURES, display, pope_column
 from lmms_fixattn.report.compare import Comparison, Row
 from lmms_fixattn.report.grids import Cell, grids
-from lmms_fixattn.report.signed import bounds, figure, signed
 from lmms_fixattn.scoring.bootstrap import Interval
 
 
-def test_a_true_minus_and_no_minus_before_a_nought() -> None:
-    assert [figure(number) for number in (-0.04, 0.04, -1.26, 12.0)] == ["0.0", "0.0", "−1.3", "12.0"]
-    assert [signed(number) for number in (-0.04, 0.04, -1.26, 12.0)] == ["0.0", "0.0", "−1.3", "+12.0"]
-    assert bounds(Interval(0.0, -0.04, 0.3), sign=True) == "[0.0, +0.3]"
-    assert bounds(Interval(0.5)) == ""
+def test_an_interval_is_written_in_a_numbers_format_and_no_zero_has_a_minus() -> None:
+    assert f"{Interval(-0.04, -1.26, 12.0):.1f}" == "0.0 [-1.3, 12.0]"
+    assert f"{Interval(-0.04, -1.26, 12.0):+.1f}" == "+0.0 [-1.3, +12.0]"
+    assert f"{Interval(0.714, 0.6, 0.9):.2f}" == "0.71 [0.60, 0.90]"
+    assert (f"{Interval(0.5):.1f}", f"{Interval(None):.1f}") == ("0.5", "")
+
+
+def test_every_column_has_a_name_and_less_hallucination_is_good() -> None:
+    assert all(display(name).name for name in CAPTION_COLUMNS)
+    assert display("chair_s").header == "CHAIR_s ↓"
+    assert display("recall").header == "recall ↑"
+    assert display("words").header == "words"
+    for figure in (*POPE_FIGURES, "n"):
+        assert display(pope_column("chat_random", figure)) == display(pope_column("", figure))
+    assert display("pope_random_yes_ratio").header == "yes ratio"
 
 
 def row(name: str, columns: dict[str, Interval], differences: dict[str, Interval] | None = None) -> Row:
@@ -37,12 +47,12 @@ def test_a_difference_is_marked_by_the_way_that_is_good_where_its_interval_leave
     assert [column.header for column in objects.header] == ["CHAIR_s ↓", "CHAIR_i ↓", "recall ↑", "F1 ↑"]
     base, fix = objects.lines
     assert base.baseline
-    assert base.cells[0] == Cell("50.0", "[40.0, 60.0]")
+    assert base.cells[0] == Cell("50.0 [40.0, 60.0]")
     assert fix.cells == (
-        Cell("50.0", "[40.0, 60.0]", "−2.0", "[−3.0, −1.0]", "better"),
-        Cell("50.0", "[40.0, 60.0]", "−2.0", "[−3.0, +1.0]"),
-        Cell("50.0", "[40.0, 60.0]", "−2.0", "[−3.0, −1.0]", "worse"),
-        Cell("50.0", "[40.0, 60.0]", "the same"),
+        Cell("50.0 [40.0, 60.0]", "-2.0 [-3.0, -1.0]", "better"),
+        Cell("50.0 [40.0, 60.0]", "-2.0 [-3.0, +1.0]"),
+        Cell("50.0 [40.0, 60.0]", "-2.0 [-3.0, -1.0]", "worse"),
+        Cell("50.0 [40.0, 60.0]", "+0.0 [+0.0, +0.0]"),
     )
     assert manner.lines[1].cells[0].mark == "differs"
 
@@ -52,12 +62,12 @@ def test_a_column_of_noughts_is_named_and_left_out_but_a_time_never_is() -> None
     rows = [row(name, nought | {"words": Interval(50.0, 49.0, 51.0), "seconds": Interval(0.01)}) for name in "ab"]
     [grid] = grids(made(*rows))
     assert [column.name for column in grid.header] == ["words", "seconds an answer"]
-    assert grid.remark == "0 in every run, and left out: looped, cut off."
+    assert grid.remark == "0 throughout, and left out: looped, cut off."
     rows[1].columns["looped"] = Interval(0.2, 0.0, 0.6)
     [grid] = grids(made(*rows))
     assert [column.name for column in grid.header] == ["words", "looped", "seconds an answer"]
     [grid] = grids(made(row("one", nought)))
-    assert (grid.lines, grid.remark) == ((), "0 in all captions, and left out: looped, cut off.")
+    assert ([column.name for column in grid.header], grid.remark) == (["looped", "cut off"], "")
 
 
 def test_a_column_that_has_no_name_yet_is_shown_by_its_own() -> None:
@@ -68,7 +78,7 @@ def test_a_column_that_has_no_name_yet_is_shown_by_its_own() -> None:
 
 def test_pope_has_a_line_a_split_and_run(answers_alone: Comparison) -> None:
     [grid] = grids(answers_alone)
-    assert [(line.part, line.name) for line in grid.lines] == [("random", "a"), ("random", "b")]
+    assert [line.name for line in grid.lines] == ["random: a", "random: b"]
     assert grid.lines[0].cells[0] == Cell("120")
 
 
@@ -95,9 +105,9 @@ def test_other_controls_stand_apart_each_where_a_run_has_it(comparison: Comparis
     }
     second = replace(second, **held)
     third = replace(third, length_matched=None, rate_ratio=Interval(None), vs_controls=None)
-    [others] = [grid for grid in grids(replace(comparison, rows=(first, second, third))) if "Other" in grid.title]
+    [others] = [grid for grid in grids(replace(comparison, rows=(first, second, third))) if "Further" in grid.title]
     assert len(others.header) == 2
     assert [line.cells for line in others.lines] == [
-        (Cell("−3.0", "[−4.0, −2.0]", mark="better"), Cell("0.71", "[0.60, 0.90]", mark="better")),
-        (Cell(""), Cell("")),
+        (Cell("-3.0 [-4.0, -2.0]", mark="better"), Cell("0.71 [0.60, 0.90]", mark="better")),
+        (Cell("-"), Cell("-")),
     ]

@@ -14,6 +14,7 @@ from PIL import Image
 from lmms_fixattn.errors import UserError
 from lmms_fixattn.report import plots
 from lmms_fixattn.report.compare import Comparison
+from lmms_fixattn.report.plot_recall import CURVE, CURVE_BAND, STEPS
 from lmms_fixattn.report.positions import positions
 from lmms_fixattn.scoring.bootstrap import Interval
 from lmms_fixattn.scoring.chair import make_analyser
@@ -48,7 +49,7 @@ def test_the_recall_plot_draws_every_run_at_its_figures_with_its_intervals_over_
     figure = plots.recall_plot(comparison)
     for axes, column in zip(figure.axes, ("chair_s", "chair_i"), strict=True):
         assert comparison.curve is not None
-        [curve] = [line for line in axes.lines if line.get_label() == "curve"]
+        [curve] = [line for line in axes.lines if line.get_label() == CURVE]
         assert np.array_equal(curve.get_xdata(), comparison.curve.recall)
         assert np.array_equal(curve.get_ydata(), getattr(comparison.curve, column))
         for row in comparison.rows:
@@ -70,7 +71,7 @@ def test_the_curve_has_its_band_and_no_line_but_intervals_and_the_curve_is_drawn
     curve = comparison.curve
     assert curve is not None
     for axes, column in zip(plots.recall_plot(comparison).axes, ("chair_s", "chair_i"), strict=True):
-        [band] = [one for one in axes.collections if one.get_label() == "band"]
+        [band] = [one for one in axes.collections if one.get_label() == CURVE_BAND]
         ends = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
         assert set(zip(curve.recall, getattr(curve, f"{column}_low"), strict=True)) <= ends
         assert set(zip(curve.recall, getattr(curve, f"{column}_high"), strict=True)) <= ends
@@ -79,22 +80,21 @@ def test_the_curve_has_its_band_and_no_line_but_intervals_and_the_curve_is_drawn
         assert len(axes.lines) == len(comparison.rows) + 1
     bare = replace(comparison, curve=replace(curve, chair_s_low=(), chair_s_high=(), chair_i_low=(), chair_i_high=()))
     for axes in plots.recall_plot(bare).axes:
-        assert "band" not in {one.get_label() for one in axes.collections}
+        assert CURVE_BAND not in {one.get_label() for one in axes.collections}
 
 
 def test_the_staircase_of_control_runs_is_drawn_where_there_are_some(comparison: Comparison) -> None:
     steps = Staircase(("short", "base"), (30.0, 70.0), (20.0, 60.0), (10.0, 50.0), (30.0, 70.0))
     chair_s, chair_i = plots.recall_plot(replace(comparison, staircase=steps)).axes
-    [drawn] = [line for line in chair_s.lines if line.get_label() == "staircase"]
+    [drawn] = [line for line in chair_s.lines if line.get_label() == STEPS]
     # Up to each step's recall its height, from the step before.
     assert (list(drawn.get_xdata()), list(drawn.get_ydata())) == ([0, 30, 70], [20, 20, 60])
     assert drawn.get_drawstyle() == "steps-pre"
-    assert "staircase" not in {line.get_label() for line in chair_i.lines}
+    assert STEPS not in {line.get_label() for line in chair_i.lines}
 
 
-@pytest.mark.parametrize("narrow", [False, True])
-def test_no_name_is_cut_or_lies_on_a_panel_even_with_twelve_runs(comparison: Comparison, narrow: bool) -> None:
-    figure = plots.recall_plot(many(comparison, 12), narrow)
+def test_no_name_is_cut_or_lies_on_a_panel_even_with_twelve_runs(comparison: Comparison) -> None:
+    figure = plots.recall_plot(many(comparison, 12))
     figure.draw_without_rendering()
     [legend] = figure.legends
     names = legend.get_texts()
@@ -107,9 +107,8 @@ def test_no_name_is_cut_or_lies_on_a_panel_even_with_twelve_runs(comparison: Com
         assert figure.bbox.y0 < box.y0 < box.y1 < figure.bbox.y1
 
 
-@pytest.mark.parametrize("narrow", [False, True])
-def test_the_numbers_beside_a_forest_plot_are_whole_and_by_themselves(comparison: Comparison, narrow: bool) -> None:
-    figure = plots.truncation_plot(comparison, narrow)
+def test_the_numbers_beside_a_forest_plot_are_whole_and_by_themselves(comparison: Comparison) -> None:
+    figure = plots.truncation_plot(comparison)
     figure.draw_without_rendering()
     for axes in figure.axes:
         for text in (text for text in axes.texts if "[" in text.get_text()):
@@ -122,9 +121,8 @@ def test_the_numbers_beside_a_forest_plot_are_whole_and_by_themselves(comparison
 def test_names_are_written_as_they_are(comparison: Comparison) -> None:
     rows = tuple(replace(row, name=f"{row.name}$_{number}$") for number, row in enumerate(comparison.rows))
     odd = replace(comparison, rows=rows, baseline=rows[0].name)
-    for plot in plots.figures(odd).values():
-        for figure in plot:
-            assert "$_1$" in plots.svg(figure, "")
+    for figure in plots.figures(odd).values():
+        assert "$_1$" in plots.svg(figure, "")
 
 
 def test_the_truncation_plot_draws_every_delta_with_its_interval(comparison: Comparison) -> None:
@@ -145,25 +143,25 @@ def test_the_truncation_plot_draws_every_delta_with_its_interval(comparison: Com
 
 
 def test_the_position_plot_draws_the_rates_of_each_run_over_the_baselines(comparison: Comparison) -> None:
-    rates = {row.name: positions(row.captions, make_analyser(), 20, 0).tenths for row in comparison.rows}
-    figure = plots.position_plot(comparison, rates, "tenths")
+    rates = {row.name: positions(row.captions, make_analyser(), 20, 0) for row in comparison.rows}
+    figure = plots.position_plot(comparison, rates)
     assert len(figure.axes) == len(comparison.rows) - 1
     for axes, row in zip(figure.axes, comparison.rows[1:], strict=True):
         assert {line.get_label() for line in axes.lines} == {"base", row.name}
         for line in axes.lines:
             of_run = rates[str(line.get_label())]
             assert list(line.get_xdata()) == [5 + 10 * tenth for tenth in range(10)]
-            expected = [np.nan if rate.rate.value is None else rate.rate.value for rate in of_run]
+            expected = [np.nan if rate.value is None else rate.value for rate in of_run]
             np.testing.assert_array_equal(line.get_ydata(), expected)
         assert len(axes.collections) == 2
 
 
 @pytest.mark.system
 def test_plots_are_the_same_bytes_again_and_their_text_is_text(comparison: Comparison, tmp_path: Path) -> None:
-    paths = plots.write_plots(comparison, tmp_path / "once")
-    names = ["truncation", "recall", "position", "position_words"]
+    paths = plots.write_plots(plots.figures(comparison), tmp_path / "once")
+    names = ["truncation", "recall", "position"]
     assert [path.name for path in paths] == [f"{name}.{suffix}" for name in names for suffix in ("png", "svg")]
-    for path, again in zip(paths, plots.write_plots(comparison, tmp_path / "again"), strict=True):
+    for path, again in zip(paths, plots.write_plots(plots.figures(comparison), tmp_path / "again"), strict=True):
         assert path.read_bytes() == again.read_bytes()
     text = "".join(ElementTree.parse(tmp_path / "once" / "recall.svg").getroot().itertext())
     assert "<b>wild & free</b>" in text
@@ -174,11 +172,7 @@ def test_plots_are_the_same_bytes_again_and_their_text_is_text(comparison: Compa
 
 @pytest.mark.system
 def test_svgs_of_one_page_share_no_id_and_name_no_address(comparison: Comparison) -> None:
-    parts = {
-        f"{name}{kind}": plots.svg(figure, f"{name}{kind}")
-        for name, plot in plots.figures(comparison).items()
-        for kind, figure in plot._asdict().items()
-    }
+    parts = {name: plots.svg(figure, name) for name, figure in plots.figures(comparison).items()}
     nodes = {name: list(ElementTree.fromstring(part.replace("xlink:", "")).iter()) for name, part in parts.items()}
     ids = {name: {node.get("id", "") for node in found} - {""} for name, found in nodes.items()}
     assert sum(map(len, ids.values())) == len(set().union(*ids.values())) > 50
@@ -198,16 +192,15 @@ def test_answers_alone_have_a_forest_plot_of_accuracy(answers_alone: Comparison)
 
 
 def test_no_panel_is_empty_however_many_runs(comparison: Comparison) -> None:
-    rates = positions(comparison.rows[1].captions, make_analyser(), 20, 0).tenths
+    rates = positions(comparison.rows[1].captions, make_analyser(), 20, 0)
     for count in (2, 6, 8):
         several = many(comparison, count)
-        for narrow in (False, True):
-            figure = plots.position_plot(several, {row.name: rates for row in several.rows}, "tenths", narrow)
-            assert len(figure.axes) == count - 1
-            assert all(axes.lines for axes in figure.axes)
+        figure = plots.position_plot(several, {row.name: rates for row in several.rows})
+        assert len(figure.axes) == count - 1
+        assert all(axes.lines for axes in figure.axes)
 
 
-def test_a_directory_that_cannot_be_made_is_one_line(comparison: Comparison, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        plots.write_plots(comparison, tmp_path / "file" / "below", {"recall": plots.Plot(Figure(), Figure())})
+        plots.write_plots({"recall": Figure()}, tmp_path / "file" / "below")

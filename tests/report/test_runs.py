@@ -59,8 +59,8 @@ def test_the_result_of_a_folder_is_read_with_what_it_records(tmp_path: Path) -> 
     }
     assert run.answers == {
         "pope_coco_chat_random": (
-            AnswerEntry(1, "Is there a dog?", "yes", "Yes", 11, 1),
-            AnswerEntry(1, "A cat?", "no", "No", 12, 2),
+            AnswerEntry(1, "Is there a dog?", "yes", "Yes", 11),
+            AnswerEntry(1, "A cat?", "no", "No", 12),
         )
     }
     assert (run.seconds, run.generated_tokens, run.requests) == (8.0, 40, 3)
@@ -172,7 +172,7 @@ def test_answers_of_lmms_evals_own_pope_are_read_by_category(tmp_path: Path) -> 
         samples[task].append(sample)
     times = {"total_gen_tokens": 40, "total_elapsed_time": 8.0, "avg_latency": 8.0 / 3}
     run = read_run(str(write_result(tmp_path, samples, throughput=times)))
-    entry = AnswerEntry(1, "Is there a dog?", "yes", "Yes", 11, 1)
+    entry = AnswerEntry(1, "Is there a dog?", "yes", "Yes", 11)
     assert run.answers == {"pope_random": (entry,), "pope_adversarial": (entry,), "pope_adv": (entry,)}
     assert list(run.record["tasks"]) == ["pope_random", "pope_adversarial", "pope_adv"]
     assert run.record["tasks"]["pope_random"]["max_new_tokens"] == 512

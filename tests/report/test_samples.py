@@ -13,21 +13,22 @@ from PIL import Image
 
 from lmms_fixattn.report import samples as module
 from lmms_fixattn.report.compare import Comparison
-from lmms_fixattn.report.samples import Samples, samples, thumbnail
+from lmms_fixattn.report.runs import AnswerEntry
+from lmms_fixattn.report.samples import answers, captions, thumbnail
 from lmms_fixattn.scoring.chair import make_analyser
 
 
-def of(comparison: Comparison) -> Samples:
-    found = samples(comparison, make_analyser())
+def of(comparison: Comparison) -> dict[str, Any]:
+    found = captions(comparison, make_analyser())
     assert found is not None
     return found
 
 
 def test_every_caption_is_there_whole_with_its_marks_and_counts(comparison: Comparison) -> None:
     found = of(comparison)
-    assert found.runs == tuple(row.name for row in comparison.rows)
-    assert found.count == 40
-    shown = json.loads(json.dumps(found.data))["samples"]
+    assert found["runs"] == [row.name for row in comparison.rows]
+    shown = json.loads(json.dumps(found))["samples"]
+    assert len(shown) == 40
     for run, row in enumerate(comparison.rows):
         for sample, scored in zip(shown, row.captions, strict=True):
             assert (sample["id"], sample["task"]) == (scored["image_id"], "chair")
@@ -47,20 +48,20 @@ def test_pictures_are_small_and_those_with_the_largest_differences_come_first(
     comparison: Comparison, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = of(comparison)
-    assert whole.pictures == "Pictures of 40 of 40 images."
+    assert whole["pictures"] == "Pictures of 40 of 40 images."
     monkeypatch.setattr(module, "MOST_PICTURES", 7)
     some = of(comparison)
     spread = [
         max(len(caption["wrong"]) for caption in sample["captions"])
         - min(len(caption["wrong"]) for caption in sample["captions"])
-        for sample in some.data["samples"]
+        for sample in some["samples"]
     ]
-    having = [number for number, sample in enumerate(some.data["samples"]) if sample["picture"]]
+    having = [number for number, sample in enumerate(some["samples"]) if sample["picture"]]
     assert len(having) == 7
     assert min(spread[number] for number in having) >= max(
         value for number, value in enumerate(spread) if number not in having
     )
-    assert some.pictures.startswith("Pictures of 7 of 40 images: 33 are left out")
+    assert some["pictures"].startswith("Pictures of 7 of 40 images. There are at most 7,")
 
 
 def test_pictures_that_are_gone_or_broken_are_counted(comparison: Comparison, tmp_path: Path) -> None:
@@ -72,11 +73,11 @@ def test_pictures_that_are_gone_or_broken_are_counted(comparison: Comparison, tm
 
     rows = comparison.rows
     gone = of(replace(comparison, rows=tuple(moved(row, tmp_path / "gone.png") for row in rows)))
-    assert gone.pictures == "No pictures were logged that are still there."
+    assert gone["pictures"].startswith("Pictures of 0 of 40 images. ")
     unreadable = of(replace(comparison, rows=tuple(moved(row, broken) for row in rows)))
-    assert unreadable.pictures == "Pictures of 0 of 40 images: 40 could not be read."
+    assert unreadable["pictures"] == gone["pictures"]
     # One run that logged its pictures is enough.
-    assert of(replace(comparison, rows=(moved(rows[0], None), *rows[1:]))).pictures == "Pictures of 40 of 40 images."
+    assert of(replace(comparison, rows=(moved(rows[0], None), *rows[1:])))["pictures"] == "Pictures of 40 of 40 images."
 
 
 @pytest.mark.parametrize(("mode", "size"), [("RGB", (640, 427)), ("L", (90, 300)), ("P", (20, 20)), ("RGBA", (500, 9))])
@@ -95,5 +96,31 @@ def test_a_thumbnail_keeps_the_shape_and_is_no_larger_than_it_must(
     assert len(address) < 60_000
 
 
-def test_a_comparison_of_answers_alone_has_no_samples(answers_alone: Comparison) -> None:
-    assert samples(answers_alone, make_analyser()) is None
+def test_a_comparison_of_answers_alone_has_no_captions(answers_alone: Comparison) -> None:
+    assert captions(answers_alone, make_analyser()) is None
+
+
+def test_every_question_has_its_label_and_each_runs_answer_as_it_was_read(answers_alone: Comparison) -> None:
+    found = answers(answers_alone)
+    assert found is not None
+    assert (found["runs"], found["splits"], len(found["questions"])) == (["a", "b"], ["random"], 120)
+    entries = zip(*answers_alone.answers["random"].values(), strict=True)
+    for asked, (first, _) in zip(found["questions"], entries, strict=True):
+        assert asked == {
+            "split": "random",
+            "image": first.image_id,
+            "question": first.question,
+            "label": first.label,
+            "answers": [["Yes", "yes"], ["No", "no"]],
+        }
+
+
+def test_what_is_read_as_neither_and_what_a_run_was_not_asked_is_said(answers_alone: Comparison) -> None:
+    odd = AnswerEntry(None, "Is there a <cat>?", "no", "Perhaps.")
+    settings = dict(answers_alone.settings) | {"parser": "exact"}
+    having = {"": {"b": (odd,)}, "chat_random": {"a": (odd,), "b": (odd,)}}
+    found = answers(replace(answers_alone, answers=having, settings=settings))
+    assert found is not None
+    assert found["splits"] == ["", "chat random"]
+    assert [one["answers"] for one in found["questions"]] == [[None, ["Perhaps.", None]], [["Perhaps.", None]] * 2]
+    assert answers(replace(answers_alone, answers={})) is None

@@ -94,6 +94,11 @@ def _amplified(method: Any, reader: Reader, **more: Any) -> Fix:
 
 
 def _fixattn(method: Any, reader: Reader) -> Fix:
+    if method.selection == "prompt":
+        return naive.by_prompt(
+            method.alpha, method.beta, method.local_ratio, reader.layers(method), method.gamma,
+            method.head_modulation, method.g_max, method.gamma == 1 or not method.released_first_token,
+        )  # fmt: skip
     more = {"beta": method.beta, "local": method.local_ratio, "spatial": method.spatial_ratio}
     heads = {"modulation": method.head_modulation, "g_max": method.g_max, "share": method.share}
     return _amplified(method, reader, **more, **heads)
@@ -131,6 +136,8 @@ METHOD_CASES = {
             "fixattn": {},
             "fixattn-spatial": {"alpha": 1.5, "beta": 0.9, "spatial_ratio": 0.2, "gamma": 1, "layers": (0, 4)},
             "fixattn-proportional": {"alpha": 1.5, "gamma": 1, **PROPORTIONAL, "g_max": 1.2},
+            "fixattn-prompt": {"alpha": 1.5, "beta": 0.9, "gamma": 1, "selection": "prompt"},
+            "fixattn-prompt-heads-refined": {"alpha": 1.5, "selection": "prompt", **PROPORTIONAL, "gamma": 1.2},
             "fixattn-top-heads-refined": {"alpha": 1.5, "gamma": 1.2, **TOP, "share": 0.4},
         },
         recorded={"alpha": 1.5, "beta": 0.9, "layers": "1-", **PROPORTIONAL, "spatial_ratio": 0.2},

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import torch
-from naive_text import Fix, log_softmax, read, softmax, without_pictures
+from naive_text import Fix, log_softmax, modulate, read, softmax, without_pictures
 
 
 def columns(row, *kinds):
@@ -32,6 +32,32 @@ def vaf(enhance, suppress, layers):
                 scores[j] *= suppress
 
     return Fix(edit_scores=edit, text_rows=True, layers=layers)
+
+
+def by_prompt(alpha, beta, share, layers, gamma, modulation="off", g_max=2.0, edit_prefill=True):
+    """FixAttn with tokens by what the prompt's last row attends to, averaged over heads, in each layer by itself."""
+    chosen = {}
+
+    def edit(row):
+        image = columns(row, "image")
+        prefill = "generated" not in row.kinds
+        if not image:
+            return
+        if prefill:
+            weights = [softmax(scores) for scores in row.scores]
+            seen = [float(np.mean([head[j] for head in weights])) for j in image]
+            q1, q3 = np.percentile(seen, [25, 75])
+            top = sorted(range(len(image)), key=lambda i: -seen[i])[: int(share * len(image))]
+            gains = [beta if x > q3 + 1.5 * (q3 - q1) else alpha if i in top else 0.0 for i, x in enumerate(seen)]
+            mass = [float(sum(head[j] for j in image)) for head in weights]
+            chosen[row.layer] = gains, modulate(mass, Fix(modulation=modulation, g_max=g_max))
+        gains, heads = chosen[row.layer]
+        if edit_prefill or not prefill:
+            for scores, of_head in zip(row.scores, heads, strict=True):
+                for j, gain in zip(image, gains, strict=True):
+                    scores[j] += gain * of_head * abs(scores[j])
+
+    return Fix(edit_scores=edit, layers=layers, gamma=gamma)
 
 
 def iat(alpha, layers):

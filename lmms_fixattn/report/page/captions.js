@@ -3,19 +3,9 @@
   const wrong = samples.map((sample) => sample.captions.map((caption) => caption.wrong.length));
   const spread = wrong.map((counts) => Math.max(...counts) - Math.min(...counts));
   const total = wrong.map((counts) => counts.reduce((sum, count) => sum + count, 0));
-  const named = (sample) => (sample.task ? `${sample.task}:${sample.id}` : `${sample.id}`);
   const differs = (sample) => new Set(sample.captions.map((caption) => caption.wrong.join())).size > 1;
   let shown = [];
   let place = 0;
-
-  function select() {
-    const filter = at("filter").value;
-    const order = at("order").value;
-    shown = samples.map((_, index) => index).filter((index) =>
-      filter === "all" || (filter === "differ" ? differs(samples[index]) : wrong[index][Number(filter)] > 0));
-    const by = order === "difference" ? spread : order === "wrong" ? total : null;
-    if (by) shown.sort((a, b) => by[b] - by[a] || a - b);
-  }
 
   function coloured(segment) {
     if (typeof segment === "string") return segment;
@@ -52,79 +42,47 @@
     return button;
   }
 
-  function show() {
+  function go(to) {
+    place = to;
     const sample = samples[shown[place]];
     at("previous").disabled = !sample || place === 0;
     at("next").disabled = !sample || place === shown.length - 1;
-    at("picture").replaceChildren();
-    at("captions").replaceChildren();
-    at("truth").textContent = "";
-    if (!sample) {
-      at("place").textContent = "No image fits this choice.";
-      return;
-    }
-    const task = sample.task ? ` of ${sample.task}` : "";
-    at("place").textContent = `Image ${sample.id}${task}, ${place + 1} of ${shown.length}`;
-    at("truth").textContent = `The image shows: ${sample.truth.join(", ") || "none of the 80 objects"}.`;
-    if (sample.picture) at("picture").append(picture(sample));
-    at("captions").append(...sample.captions.map(article));
-  }
-
-  function go(to) {
-    if (to < 0 || to >= shown.length) return;
-    place = to;
-    show();
-    history.replaceState(null, "", `#image=${encodeURIComponent(named(samples[shown[place]]))}`);
-  }
-
-  function jump(name) {
-    const matches = (index) => named(samples[index]) === name || String(samples[index].id) === name;
-    let to = shown.findIndex(matches);
-    if (to < 0) {
-      if (!samples.some((_, index) => matches(index))) {
-        at("place").textContent = `There is no image ${name} here.`;
-        return;
-      }
-      at("filter").value = "all";
-      select();
-      to = shown.findIndex(matches);
-    }
-    go(to);
-  }
-
-  function follow() {
-    const found = /^#image=(.+)$/.exec(location.hash);
-    if (found) jump(decodeURIComponent(found[1]));
+    at("picture").replaceChildren(...(sample && sample.picture ? [picture(sample)] : []));
+    at("captions").replaceChildren(...(sample ? sample.captions.map(article) : []));
+    const task = sample && sample.task ? ` of ${sample.task}` : "";
+    at("place").textContent = sample ? `Image ${sample.id}${task}, ${place + 1} of ${shown.length}` : "No image fits this choice.";
+    at("truth").textContent = sample ? `The image shows: ${sample.truth.join(", ") || "none of the 80 objects"}.` : "";
   }
 
   function choose() {
-    select();
-    place = 0;
-    show();
+    const filter = at("filter").value;
+    shown = samples.map((_, index) => index).filter((index) =>
+      filter === "all" || (filter === "differ" ? differs(samples[index]) : wrong[index][Number(filter)] > 0));
+    const by = { difference: spread, wrong: total }[at("order").value];
+    if (by) shown.sort((a, b) => by[b] - by[a] || a - b);
+    go(0);
+  }
+
+  function jump() {
+    const id = at("jump").value.trim();
+    if (!samples.some((sample) => String(sample.id) === id)) {
+      at("place").textContent = `There is no image ${id} here.`;
+      return;
+    }
+    at("filter").value = "all";
+    choose();
+    go(shown.findIndex((index) => String(samples[index].id) === id));
   }
 
   at("filter").addEventListener("change", choose);
   at("order").addEventListener("change", choose);
   at("previous").addEventListener("click", () => go(place - 1));
   at("next").addEventListener("click", () => go(place + 1));
-  at("jump").addEventListener("change", () => at("jump").value.trim() && jump(at("jump").value.trim()));
+  at("jump").addEventListener("change", jump);
   at("controls").addEventListener("submit", (event) => event.preventDefault());
-  addEventListener("hashchange", follow);
-  addEventListener("keydown", (event) => {
-    const busy = event.altKey || event.ctrlKey || event.metaKey || /^(INPUT|SELECT)$/.test(event.target.tagName);
-    const scrolls = event.target.closest && event.target.closest(".wide");
-    if (busy || scrolls) return;
-    if (event.key === "ArrowLeft") go(place - 1);
-    if (event.key === "ArrowRight") go(place + 1);
-  });
-
-  if (samples.some(differs)) {
-    at("filter").value = "differ";
-    at("order").value = "difference";
-  } else {
-    at("order").value = "wrong";
-  }
+  const varied = samples.some(differs);
+  at("filter").value = varied ? "differ" : "all";
+  at("order").value = varied ? "difference" : "wrong";
   at("browser").hidden = false;
   choose();
-  follow();
 }
