@@ -30,7 +30,7 @@ class Encoded:
     ids: list[int]
     images: tuple[Picture, ...]  # what the model is given of each image
     pictures: tuple[str, ...]  # the identity of each image: equal ones have equal pixels
-    prefix: tuple[Hashable, int]  # what tells its beginning, up to the end of its first image, from others; its tokens
+    prefix: tuple[Hashable, int]  # what tells its prefix, up to the end of its first image, from others; its tokens
     dropped_marks: int  # literal <image> marks of the text that were left out
 
 

@@ -71,7 +71,7 @@ class Family:
     keeps_pictures: ClassVar[bool] = False
     """Whether a picture's states in the tower can be kept for the next prompt that holds it (``vision_cache.py``)."""
     shares_prefixes: ClassVar[bool] = True
-    """Whether prompts' equal beginnings can be read once (``prefix_cache.py``)."""
+    """Whether prompts' equal prefixes can be read once (``prefix_cache.py``)."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Qwen3VL(Qwen25VL):
     """Qwen3-VL, arXiv:2511.21631.
 
-    Prompts' equal beginnings are not shared: what DeepStack adds is not among a prefix's keys and values.
+    Prompts' equal prefixes are not shared: what DeepStack adds is not among a prefix's keys and values.
     """
 
     name: ClassVar[str] = "Qwen3-VL"
