@@ -300,7 +300,6 @@ def _read_captions(path: Path, _mtime: int, _size: int) -> tuple[dict[int, tuple
         entry["image_id"] = _reference(place, entry, "image_id", images)
         entry["caption"] = text_of(entry.get("caption"), place, "'caption'")
         entry["id"] = number
-    found = _by_image(content)
-    return {
-        image_id: tuple(one["caption"] for one in of_image) for image_id, of_image in found.items()
-    }, images is not None
+    found = _by_image(content).items()
+    captions = {image_id: tuple(one["caption"] for one in of_image) for image_id, of_image in found}
+    return captions, images is not None

@@ -31,7 +31,8 @@ class Qwen3VL(Qwen25VL):
         return tuple(torch.zeros_like(embeds).masked_scatter(places, one.to(embeds)) for one in features)
 
     def added_features(self, output: Any) -> tuple[torch.Tensor, ...]:
-        return tuple(torch.cat(list(of_images)) for of_images in output.deepstack_features)
+        layers = output.deepstack_features  # of each one tensor (5.17), or one an image
+        return tuple(one if isinstance(one, torch.Tensor) else torch.cat(list(one)) for one in layers)
 
     def as_arguments(self, inputs: Inputs) -> dict[str, Any]:
         if not inputs.added:
