@@ -25,6 +25,8 @@ from shapes_task import TASK, make, requests
 from lmms_fixattn.harness.model import LlavaFixattn
 from lmms_fixattn.harness.results import KeyedCache
 
+pytestmark = pytest.mark.system
+
 GENERATE = LlavaFixattn._generate
 
 
@@ -148,7 +150,6 @@ def test_a_lock_of_a_killed_merge_is_removed_and_that_of_a_running_one_is_not(
         assert lock.exists()
 
 
-@pytest.mark.system
 @pytest.mark.parametrize(("number", "cached"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_a_signal_ends_a_run_of_lmms_eval_in_one_line(tmp_path: Path, number: signal.Signals, cached: bool) -> None:
     command = "eval --model llava_fixattn --model_args pretrained=demo,device=cpu --tasks chair_demo --limit 2 "
