@@ -51,9 +51,8 @@ def test_every_method_has_its_line_of_cases_and_a_test_file(request):
         parameters = {field.name for field in dataclasses.fields(method)}
         assert case.moves.keys() | case.unmoving == parameters, f"{name}: say what moves each hyper-parameter"
         acts = method.edited_layers is not None or method.guides or name == "vanilla"
-        assert acts == bool(case.formula) == bool(case.by_hand) == (case.recorded is not None), (
-            f"{name}: formula, cases"
-        )
+        told = {case.formula is not None, bool(case.by_hand), case.recorded is not None}
+        assert told == {acts}, f"{name}: give its formula, cases by hand and recorded settings, or none of the three"
     files = {path.name for path in request.path.parent.glob("test_*.py")}
     assert {f"test_{method.__module__.rpartition('.')[2]}.py" for method in METHODS.values()} <= files
 
