@@ -1,7 +1,7 @@
 """Does this installation work? Versions, what is registered, what is at hand, and every method against known answers.
 
 Methods that act inside the model are compared with recorded answers: scores that LLaVA written out by hand gave for the
-packaged model (tests/recorded_answers.py makes the file). The others are compared with what they are made of:
+packaged model (tests/support/recorded_answers.py makes the file). The others are compared with what they are made of:
 transformers asked directly, or the unmodified model's own answer.
 """
 

@@ -29,6 +29,8 @@ from lmms_fixattn.models import encoding
 from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.llava import Llava
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(autouse=True)
 def error_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -136,8 +136,10 @@ def read_ground_truth(path: Path) -> dict[int, frozenset[str]]:
 
 
 def _node_words(place: str, words: Any) -> frozenset[str]:
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise UserError(f"{place}: expected a list of node words, not {shown(words)}")
+    wrong = [words] if not isinstance(words, list) else [word for word in words if not isinstance(word, str)]
+    if wrong:
+        with_it = "one that holds " if wrong[0] is not words else ""
+        raise UserError(f"{place}: expected a list of node words, not {with_it}{shown(wrong[0])}")
     for word in words:
         if word not in CATEGORIES:
             hint = did_you_mean(NODE_WORD.get(word, word), CATEGORIES)
