@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicCache
 
-from lmms_fixattn.engine.attention import EDIT, UNEDITED, kept_keys
+from lmms_fixattn.engine.attention import EDIT, UNEDITED, visible_keys
 from lmms_fixattn.engine.edit import Edit
 from lmms_fixattn.lru import LRUCache
 from lmms_fixattn.models.family import family_of_model
@@ -147,7 +147,7 @@ class PrefixPrefill:
         self.reading = {layer for part in parts if part.method.has("observe_input") for layer in part.layers}
         empty = self.past is not None and not int(self.past.get_seq_length())
         self._readable = empty and (mask is None or isinstance(mask, torch.Tensor))
-        kept = kept_keys(mask, width) if self._readable else None
+        kept = visible_keys(mask, width) if self._readable else None
         self._padding: list[int] = [0] * rows if kept is None else (width - kept[:, 0].sum(dim=1)).tolist()
         split = min(pad + self.lengths[key] for pad, key in zip(self._padding, self.keys, strict=True))
         self.split = min(split, width - 2)  # one token on a filled cache would be taken for a step

@@ -158,7 +158,7 @@ class Rows:
 
     def weights(self) -> torch.Tensor:
         """Return the weights after softmax, with the scores as they are now: [rows, heads, keys]."""
-        return softmax_kept(self.scores, self.keep)
+        return masked_softmax(self.scores, self.keep)
 
     def image_mass(self) -> torch.Tensor:
         """Return each head's attention weight on the image, with the scores as they are now: [rows, heads]."""
@@ -171,7 +171,7 @@ class Rows:
         return self.prefill_stats[self.layer]
 
 
-def softmax_kept(scores: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
+def masked_softmax(scores: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
     """Return softmax over the kept keys; masked ones get weight 0, whatever was added to their scores."""
     return (scores if keep is None else scores.masked_fill(~keep, -torch.inf)).softmax(dim=-1)
 

@@ -92,8 +92,8 @@ class PromptEncoder:
         padding = [width - len(prompt.ids) for prompt in encoded]
         pad = [self.tokenizer.pad_token_id]
         ids = [pad * missing + prompt.ids for missing, prompt in zip(padding, encoded, strict=True)]
-        kept = [[0] * missing + [1] * (width - missing) for missing in padding]
-        inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(kept)}
+        masks = [[0] * missing + [1] * (width - missing) for missing in padding]
+        inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(masks)}
         images = [image for prompt in encoded for image in prompt.images]
         if not images:
             return inputs
