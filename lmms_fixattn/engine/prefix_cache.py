@@ -46,7 +46,7 @@ class PrefixCache:
     def shared(self, model: Any, prefixes: Sequence[tuple[Hashable, int]]) -> Iterator[None]:
         """Share prefixes in the first prefill inside the block, which gives states of its last columns only.
 
-        An error inside the block, that memory ran out for instance, lets go of all that was kept.
+        An error inside the block, out of memory for instance, lets go of all that was kept.
 
         Args:
             model: a model of a known family; where it is in an ``intervene`` block, that is the outer one.

@@ -60,7 +60,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         device: by default a CUDA GPU where there is one. With several processes each takes its own.
         device_map: transformers' device_map, such as ``auto`` to spread one model over several GPUs.
         batch_size: documents answered at once, or ``auto`` for what an estimate of the free memory allows. Where memory
-            runs out, a batch is answered in halves.
+            runs out, a batch is split in two and retried.
         max_batch_size: for ``auto``, the most documents at once.
         load_in_4bit, load_in_8bit: quantise the weights while loading, by transformers and bitsandbytes.
         attn_implementation: transformers' attention backend of everything that the method does not edit.

@@ -103,7 +103,7 @@ class Dialogue:
 def document_errors(*requests: Request) -> Iterator[None]:
     """Turn an error inside the block into one that names the documents; an answer is never made up in its place.
 
-    Only that memory ran out for several of them is passed on, to whom may try fewer.
+    Out-of-memory errors of several requests are raised again, for the caller to split the batch.
     """
     try:
         yield

@@ -60,9 +60,9 @@ class Columns:
     def lay_out(cls, is_image: torch.Tensor, token_gains: torch.Tensor | None = None) -> Columns:
         """Tell the columns apart; arguments and errors are those of :func:`column_gains`."""
         image, gain = is_image[:, None], column_gains(is_image, token_gains)[:, None]
-        begun = image.cumsum(dim=-1) > 0
-        has_image = begun[..., -1:]
-        return cls(image, ~begun & has_image, begun & ~image, torch.zeros_like(image), has_image, gain)
+        started = image.cumsum(dim=-1) > 0
+        has_image = started[..., -1:]
+        return cls(image, ~started & has_image, started & ~image, torch.zeros_like(image), has_image, gain)
 
     def widened(self, columns: int) -> Columns:
         """Return the same prompts with columns of generated text behind them, ``columns`` in all."""
