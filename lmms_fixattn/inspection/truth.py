@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import CocoFolder
-from lmms_fixattn.data.image_names import AmbiguousNameError
-from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.errors import UserError, did_you_mean
 from lmms_fixattn.scoring.chair import Analyser, ground_truth
 from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES, NODE_WORD
 
@@ -36,13 +34,13 @@ def truth_beside(image: Path, analyser: Analyser) -> frozenset[str]:
     root = next((place for place in path.parents if any(place.glob("annotations/instances_*.json"))), None)
     try:
         if root is None:
-            raise DataError("no annotations/instances_*.json in the folders around it")
+            raise UserError("no annotations/instances_*.json in the folders around it")
         folder = CocoFolder(root)
         image_id = folder.image_id(str(path.relative_to(root)))
         if image_id is None:
-            raise DataError(f"{root}/annotations do not list it")
+            raise UserError(f"{root}/annotations do not list it")
         found = ground_truth(folder.instances([image_id]), folder.captions([image_id]), analyser)
-    except (DataError, AmbiguousNameError) as error:
+    except UserError as error:
         advice = 'say what it shows, such as --truth "cup,bowl"'
         raise ValueError(f"what {image} shows is not known: {error}; {advice}") from error
     return found.get(image_id, frozenset())
