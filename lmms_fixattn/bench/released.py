@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, LogitsProcessor
 
-from lmms_fixattn.models.family import family_of_model
+from lmms_fixattn.models.family import family_of_model, text_model
 from lmms_fixattn.models.transformers_api import attention_in_use, register_attention, with_cache
 
 NAMES = {False: "released-style loop", True: "released-style loop, refine"}
@@ -42,8 +42,8 @@ class ReleasedLoop(LogitsProcessor):  # type: ignore[misc]
     def __init__(self, model: Any, alpha: float = 0.2, gamma: float = 1.1, start: int = 2) -> None:
         self.family = family_of_model(model)
         self.text = self.family.text(model)
-        if "mrope_section" in self.text.config.rope_parameters:
-            raise ValueError("a released-style loop is at hand for text models that count positions in one dimension")
+        if why := refusal(model):
+            raise ValueError(why)
         self.model, self.alpha, self.gamma, self.start = model, alpha, gamma, start
         self.amplifies = False
         self.image: slice
@@ -110,3 +110,10 @@ class ReleasedLoop(LogitsProcessor):  # type: ignore[misc]
             scores[:, :, -1, self.image] = image.abs() * self.alpha + image
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
         return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+def refusal(model: Any) -> str | None:
+    """Say why there is no such loop for a model; None: there is."""
+    if "mrope_section" not in (getattr(text_model(model).config, "rope_parameters", None) or {}):
+        return None
+    return "a released-style loop is at hand for plain rotary attention, not where positions have several axes"
