@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, LogitsProcessor
 
-from lmms_fixattn.models.family import family_of_model
+from lmms_fixattn.models.family import family_of_model, text_model
 from lmms_fixattn.models.transformers_api import attention_in_use, cache_of, with_cache
 
 NAMES = {False: "released-style loop", True: "released-style loop, refine"}
@@ -45,12 +45,8 @@ class ReleasedLoop:
     def __init__(self, model: Any, alpha: float = 0.2, gamma: float = 1.1, start: int = 2) -> None:
         self.family = family_of_model(model)
         self.text = self.family.text(model)
-        attention = self.text.layers[0].self_attn
-        if hasattr(attention, "q_norm") or not all(hasattr(_code_of(attention), name) for name in _NEEDED):
-            raise ValueError(
-                "a released-style loop is at hand for plain rotary attention, as of the released codes' text models, "
-                f"not for {type(attention).__name__}"
-            )
+        if why := refusal(model):
+            raise ValueError(why)
         self.model, self.alpha, self.gamma, self.start = model, alpha, gamma, start
         self.amplifies = False
         self.image: slice
@@ -140,6 +136,19 @@ class ReleasedLoop:
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
         output = (weights @ value).transpose(1, 2).reshape(rows, length, -1)
         return attention.o_proj(output), weights
+
+
+def refusal(model: Any) -> str | None:
+    """Say why there is no such loop for a model; None: there is."""
+    text = text_model(model)
+    attention, rotary = text.layers[0].self_attn, getattr(text.config, "rope_parameters", None) or {}
+    plain = not hasattr(attention, "q_norm") and "mrope_section" not in rotary
+    if plain and all(hasattr(_code_of(attention), name) for name in _NEEDED):
+        return None
+    return (
+        "a released-style loop is at hand for plain rotary attention, as of the released codes' text models, "
+        f"not for {type(attention).__name__}"
+    )
 
 
 def _code_of(attention: Any) -> Any:

@@ -79,7 +79,7 @@ def _draw(config: Any, tokenizer: Any, dtype: torch.dtype, device: torch.device,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    config.image_token_index = config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
+    config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
     config.pad_token_id = special["pad_token_id"]
     text.update(special)
     chosen = {} if attention is None else {"attn_implementation": attention}
