@@ -1,4 +1,4 @@
-"""lmms-eval's entry point: the model `llava_fixattn` and this package's task folder.
+"""lmms-eval's entry point: the model, under two names, and this package's task folder.
 
 lmms-eval imports this module at every start, for every model, so it imports nothing heavy and never raises: one failing
 plugin would take the other plugins' models with it. What fails is said on stderr, with the way around it.
@@ -16,6 +16,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+MODELS = ("llava_fixattn", "vlm_fixattn")
+"""The names of the model: the first is as old as the package, the second says that it is of any family."""
 _TASKS_MODULE = "lmms_eval.tasks"
 _log = logging.getLogger(__name__)
 
@@ -36,9 +38,10 @@ def register() -> list[Any]:
         from lmms_eval.models.registry_v2 import ModelManifest
 
         chat = "lmms_fixattn.harness.model.LlavaFixattn"
-        return [ModelManifest("llava_fixattn", chat_class_path=chat, simple_class_path=f"{chat}Simple")]
+        return [ModelManifest(name, chat_class_path=chat, simple_class_path=f"{chat}Simple") for name in MODELS]
     except Exception as error:
-        _log.warning("lmms-fixattn: the model llava_fixattn was not registered (%s: %s)", type(error).__name__, error)
+        names = " and ".join(MODELS)
+        _log.warning("lmms-fixattn: the model %s was not registered (%s: %s)", names, type(error).__name__, error)
         return []
 
 

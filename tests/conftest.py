@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,12 @@ def grouped_llava() -> Any:
     from tiny_llava import build_llava
 
     return build_llava(key_heads=3, seed=1)
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Say where a miniature of a checkpoint on the hub is, by its name; it is written when it is first asked for."""
+    from miniature_checkpoints import write
+
+    root = tmp_path_factory.mktemp("miniatures")
+    return cache(lambda name: write(name, root / name))

@@ -32,7 +32,7 @@ def test_plugin_loads_nothing_heavy() -> None:
     code = (
         "import sys, lmms_eval.models as models;"
         "heavy = {'torch', 'transformers', 'datasets', 'lmms_fixattn.harness.model'} & set(sys.modules);"
-        "print(sorted(heavy), 'llava_fixattn' in models.list_available_models())"
+        "print(sorted(heavy), {'llava_fixattn', 'vlm_fixattn'} <= set(models.list_available_models()))"
     )
     assert python(code).split("\n")[-2] == "[] True"
 
@@ -106,7 +106,13 @@ def test_model_that_cannot_be_registered_does_not_take_others_with_it(
     monkeypatch.setitem(sys.modules, "lmms_eval.models.registry_v2", ModuleType("empty"))
     with caplog.at_level(logging.WARNING):
         assert plugin.register() == []
-    assert "llava_fixattn was not registered" in caplog.text
+    assert "the model llava_fixattn and vlm_fixattn was not registered" in caplog.text
+
+
+def test_both_names_are_the_same_model() -> None:
+    manifests = plugin.register()
+    assert [manifest.model_id for manifest in manifests] == ["llava_fixattn", "vlm_fixattn"]
+    assert len({(manifest.chat_class_path, manifest.simple_class_path) for manifest in manifests}) == 1
 
 
 @pytest.fixture

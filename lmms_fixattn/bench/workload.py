@@ -73,7 +73,7 @@ def _draw(config: Any, tokenizer: Any, dtype: torch.dtype, device: torch.device,
     if (found := text.vocab_size) < words:
         raise ValueError(f"expected a vocabulary of at least the demo tokenizer's {words} tokens, got {found}")
     special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    config.image_token_index = config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
+    config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
     config.pad_token_id = special["pad_token_id"]
     text.update(special)
     chosen = {} if attention is None else {"attn_implementation": attention}

@@ -20,7 +20,8 @@ def add(commands: Any) -> None:
         default="hidden1024",
         metavar="NAME",
         help="demo (the packaged model), a shape with random weights (tiny, hidden1024, llava-1.5-7b-shape, "
-        "llava-1.5-13b-shape), or a folder with a config.json (default: hidden1024)",
+        "llava-1.5-13b-shape; llava-next-, qwen2.5-vl- and qwen3-vl-small; llava-next-7b-shape, qwen2.5-vl-7b-shape, "
+        "qwen3-vl-8b-shape), or a folder with a config.json (default: hidden1024)",
     )
     command.add_argument(
         "--method",

@@ -135,6 +135,12 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         self._record = self._describe(pretrained)
         self._warned: set[str] = set()
         logger.info(f"llava_fixattn: {self.record()}")
+        anew = {"pictures": "encodes a picture", "prefixes": "reads what prompts begin with, a picture included,"}
+        if missing := [words for part, words in anew.items() if not self._record["reuse"][part]]:
+            name = self._checkpoint.family.name
+            logger.info(
+                f"llava_fixattn: with {name} each question {' and '.join(missing)} anew; none is kept for the next"
+            )
 
     @classmethod
     def create_from_arg_string(
@@ -248,6 +254,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
             "compile",
             "processes",
             "device",
+            "reuse",
         }
         kept = {name: value for name, value in self.record().items() if name not in aside}
         kind = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
@@ -405,7 +412,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         """Answer one batch of prompts, whose requests share their settings, at once or as memory allows."""
         for request, prompt in zip(group, encoded, strict=True):
             if prompt.dropped_marks:
-                self._warn_once(f"{request.task}: left out literal <image> marks of the text that stand for no image")
+                self._warn_once(f"{request.task}: left out literal image marks of the text, which stand for no image")
             if request.ignored:
                 self._warn_once(f"{request.task}: generation_kwargs without use here: {', '.join(request.ignored)}")
         longest = group[0].settings.positions(max(len(prompt.ids) for prompt in encoded))
@@ -507,6 +514,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
                 "text": attention_in_use(family.text(self._outline)),
                 "vision": attention_in_use(family.tower(self._outline)),
             },
+            "reuse": {"pictures": family.keeps_pictures, "prefixes": family.shares_prefixes},
             "image_processor": type(self.encoder.processor.image_processor).__name__,
             "quantization": f"{self._bits} bits" if self._bits else None,
             "batch_size": self.batch_size,

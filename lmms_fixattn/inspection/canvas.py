@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -21,13 +24,21 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, GREY = (
 )  # fmt: skip
 T = TypeVar("T")
 _HEADLINE = 10.0  # points
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
 def save(figure: Figure, data: Mapping[str, Any], folder: Path, name: str) -> tuple[Path, Path, Path]:
-    """Write FOLDER/NAME.png, .svg (text as text) and .json (the numbers drawn); return their paths."""
+    """Write FOLDER/NAME.png, .svg (text as text) and .json (the numbers drawn); return their paths.
+
+    Control characters, which XML cannot hold, are drawn as U+FFFD, and what the font lacks as a box: only the JSON has
+    an answer as it was.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    for text in figure.findobj(Text):
+        text.set_text(_CONTROL.sub("\ufffd", text.get_text()))
     png, svg, numbers = (folder / f"{name}{suffix}" for suffix in (".png", ".svg", ".json"))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lmms-fixattn"}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lmms-fixattn"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(png, dpi=160, metadata={"Software": None})
         figure.savefig(svg, dpi=160, metadata={"Date": None})
     numbers.write_text(json.dumps(data, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")

@@ -31,7 +31,7 @@ class Encoded:
     images: tuple[Picture, ...]  # what the model is given of each image
     pictures: tuple[str, ...]  # the identity of each image: equal ones have equal pixels
     prefix: tuple[Hashable, int]  # what tells its prefix, up to the end of its first image, from others; its tokens
-    dropped_marks: int  # literal <image> marks of the text that were left out
+    dropped_marks: int  # literal marks of images in the text that were left out
 
 
 class PromptEncoder:
@@ -58,7 +58,8 @@ class PromptEncoder:
         found = self.tokenizer.convert_tokens_to_ids(family.image_mark)
         if found != family.image_token_id:
             raise ValueError(
-                f"the tokenizer's {family.image_mark} is token {found}, the model's is {family.image_token_id}"
+                f"the tokenizer's {family.image_mark} is token {found}, the model's is {family.image_token_id}; "
+                "expected the tokenizer's files of the same checkpoint beside its config.json"
             )
 
     def encode(self, messages: Sequence[Any]) -> Encoded:
@@ -69,8 +70,9 @@ class PromptEncoder:
             DataError: a picture that cannot be had or shown; names its file.
         """
         family = self.family
+        marks = (family.image_mark, *family.further_marks)
         prompt = build_prompt(
-            messages, self.form, self._template, family.written_image, family.image_mark, self.tokenizer.eos_token
+            messages, self.form, self._template, family.written_image, marks, self.tokenizer.eos_token
         )
         read = [self._read(image) for image in prompt.images]
         pictures = tuple(identity for identity, _ in read)

@@ -60,6 +60,8 @@ class Family:
     """The arguments of the model that tell of pictures."""
     image_mark: ClassVar[str] = "<image>"
     """The token whose places in the prompt the image features take."""
+    further_marks: ClassVar[tuple[str, ...]] = ()
+    """Other tokens that tell of pictures: like the mark, no text of a task may hold them."""
     written_image: ClassVar[str] = "<image>"
     """What the chat template writes for an image: the mark, and what stands around it."""
     forms: ClassVar[tuple[str, ...]] = ("default",)

@@ -15,6 +15,7 @@ a text, so the two forms of theirs are cut at the images; the default is tokenis
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,13 +38,14 @@ class PromptText:
     text: str
     images: tuple[Any, ...]
     whole: bool  # tokenised as one text
-    dropped_marks: int  # literal IMAGE marks of the task's text that name no image and were left out
+    dropped_marks: int  # literal marks of the task's text that name no image and were left out
 
 
 def check_form(form: str, forms: Sequence[str] = FORMS) -> str:
     """Return a form's name that is among ``forms``; raise ValueError with these for any other."""
     if form not in forms:
-        raise ValueError(f"conversation must be one of {', '.join(forms)}, got {form!r}{did_you_mean(form, forms)}")
+        known = f"one of {', '.join(forms)}" if len(forms) > 1 else f"{forms[0]}, the only form of such a checkpoint"
+        raise ValueError(f"conversation must be {known}, got {form!r}{did_you_mean(form, forms)}")
     return form
 
 
@@ -66,7 +68,7 @@ def build_prompt(
     form: str,
     template: Template,
     written: str = IMAGE,
-    mark: str = IMAGE,
+    marks: Sequence[str] = (IMAGE,),
     eos: str = "</s>",
 ) -> PromptText:
     """Write chat messages as one prompt that asks for the assistant's next turn.
@@ -74,19 +76,19 @@ def build_prompt(
     A message is {"role": system | user | assistant, "content": text or a list of parts}; a part is {"type": "text",
     "text": ...} or {"type": "image", "url": picture}. Images come before the text of their message, as in LLaVA's
     training, unless the text itself holds one literal ``<image>`` for each of them, which then says where they go; any
-    other number of such marks is left out and counted.
+    other number of such marks, and any other mark, is left out and counted.
 
     Args:
         template: the checkpoint's chat template, used by the form ``default``.
         written: what the template writes for an image.
-        mark: the image's token in it, which no text of a task may hold.
+        marks: the tokens that tell of images and videos, which no text of a task may hold.
         eos: the end-of-sequence token, which closes an assistant's turn in the other two forms.
 
     Raises:
         ValueError: no messages, an unknown role, a video or audio part, or a chat template that loses images.
     """
     check_form(form)
-    turns = [_turn(message, written, mark) for message in messages]
+    turns = [_turn(message, written, marks) for message in messages]
     if not turns:
         raise ValueError("expected at least one chat message, got none")
     images = tuple(image for turn in turns for image in turn.images)
@@ -149,7 +151,7 @@ def _write(turns: Sequence[_Turn], form: str, eos: str) -> str:
     return written + "ASSISTANT:"
 
 
-def _turn(message: Mapping[str, Any], written: str, mark: str) -> _Turn:
+def _turn(message: Mapping[str, Any], written: str, tokens: Sequence[str]) -> _Turn:
     role, content = message.get("role"), message.get("content")
     if role not in ("system", "user", "assistant"):
         raise ValueError(f"expected a chat message of role system, user or assistant, got {role!r}")
@@ -163,11 +165,19 @@ def _turn(message: Mapping[str, Any], written: str, mark: str) -> _Turn:
             images.append(part["url"] if "url" in part else part["image"])
         else:
             raise ValueError(f"llava_fixattn reads text and images, not {kind}")
-    text = "\n".join(texts)
-    others = 0 if mark == IMAGE else text.count(mark)
-    text = text if mark == IMAGE else text.replace(mark, "")
+    further = [token for token in tokens if token != IMAGE]
+    text, others = _without(further, "\n".join(texts))
     marks = text.count(IMAGE)
-    marked = marks > 0 and marks == len(images)
-    if marked:
+    if marks and marks == len(images):
         return _Turn(str(role), text.replace(IMAGE, written), tuple(images), marked=True, dropped_marks=others)
-    return _Turn(str(role), text.replace(IMAGE, ""), tuple(images), marked=False, dropped_marks=marks + others)
+    text, marks = _without([IMAGE, *further], text)
+    return _Turn(str(role), text, tuple(images), marked=False, dropped_marks=marks + others)
+
+
+def _without(tokens: Sequence[str], text: str) -> tuple[str, int]:
+    """Leave tokens out of a text, those as well that only come together by that; return the text and their number."""
+    left_out, found = 0, int(bool(tokens))
+    while found:
+        text, found = re.subn("|".join(map(re.escape, tokens)), "", text)
+        left_out += found
+    return text, left_out

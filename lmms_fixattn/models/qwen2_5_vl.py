@@ -29,6 +29,7 @@ class Qwen25VL(Family):
     projector_path: ClassVar[str] = "model.visual.merger"
     picture_inputs: ClassVar[tuple[str, ...]] = ("pixel_values", "image_grid_thw")
     image_mark: ClassVar[str] = "<|image_pad|>"
+    further_marks: ClassVar[tuple[str, ...]] = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
     written_image: ClassVar[str] = "<|vision_start|><|image_pad|><|vision_end|>"
     without_parts: ClassVar[str] = "its tower has no class token; methods that edit attention to all of the image run"
 

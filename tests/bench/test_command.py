@@ -145,3 +145,13 @@ def test_what_cannot_be_meant_is_one_line(options, message, capsys):
     err = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert len(err) == 1
     assert message in err[0]
+
+
+def test_a_family_without_a_released_style_loop_is_measured_without_and_told(capsys, tmp_path):
+    path = tmp_path / "bench.json"
+    quick = ("--model", "qwen3-vl-small", *QUICK[2:])
+    assert run(*quick, "--method", "pai", "--batch", 1, "--json", path) == 0
+    assert "measured without the released-style loops: a released-style loop is at hand" in capsys.readouterr().err
+    found = json.loads(path.read_text())
+    assert [row["method"] for row in found["rows"]] == ["vanilla", "pai", "vanilla again"]
+    assert found["plan"]["released"] is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tiny_families
 import torch
 from tiny_llava import batch, build_llava, make_prompt
 
@@ -29,6 +30,24 @@ def test_the_loop_answers_as_pai_with_its_released_first_token(key_heads, gamma)
     assert False in answers  # the edit is on
 
 
+@pytest.mark.parametrize("gamma", [1, 1.7])
+def test_the_loop_answers_as_pai_on_llava_next(gamma):
+    model = tiny_families.build("llava_next")
+    method = make_method("pai", alpha=0.6, gamma=gamma, layers="1-", released_first_token=True)
+    loop = ReleasedLoop(model, alpha=0.6, gamma=gamma, start=1)
+    changed = False
+    for seed in range(3):
+        inputs = tiny_families.make_prompt(model, seed).inputs()
+        settings = {"do_sample": False, "max_new_tokens": 8, "min_new_tokens": 8, "eos_token_id": 1000}
+        with loop.installed():
+            theirs = loop.answer(inputs, 8, eos_token_id=1000)
+        with intervene(model, method), torch.inference_mode():
+            ours = model.generate(**inputs, **settings)
+        assert theirs.tolist() == ours.tolist()
+        changed |= model.generate(**inputs, **settings).tolist() != ours.tolist()
+    assert changed
+
+
 def test_the_loop_leaves_no_trace():
     model = build_llava()
     inputs = make_prompt(0).inputs()
@@ -50,3 +69,9 @@ def test_the_loop_takes_one_prompt_and_positions_in_one_dimension():
     model.model.language_model.config.rope_parameters["mrope_section"] = [2, 2, 3]
     with pytest.raises(ValueError, match="plain rotary attention"):
         ReleasedLoop(model)
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def test_there_is_no_loop_for_models_whose_positions_have_axes(family):
+    with pytest.raises(ValueError, match="plain rotary attention"):
+        ReleasedLoop(tiny_families.build(family))

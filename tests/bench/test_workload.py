@@ -8,8 +8,10 @@ import torch
 from lmms_fixattn.bench.workload import SHAPES, TEXT_TOKENS, load
 from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B, TextModel
 from lmms_fixattn.models.checkpoint import DEMO
+from lmms_fixattn.models.family import family_of, family_of_model
 
 CPU = torch.device("cpu")
+LARGE = {"llava-next-small": "7b-shape", "qwen2.5-vl-small": "7b-shape", "qwen3-vl-small": "8b-shape"}
 
 
 def test_the_shapes_are_those_of_the_checkpoints():
@@ -21,6 +23,37 @@ def test_the_shapes_are_those_of_the_checkpoints():
         model = LlavaForConditionalGeneration(SHAPES["llava-1.5-7b-shape"]())
     # llava-hf/llava-1.5-7b-hf has 7,063,427,072 weights.
     assert sum(parameter.numel() for parameter in model.parameters()) == 7_063_427_072
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "image_tokens"),
+    [
+        ("llava-next-7b-shape", 7_063_427_072 + 4096, 576 + 48 * 49),  # LLaVA-1.5-7B's weights, and a newline's
+        ("qwen2.5-vl-7b-shape", 8_292_166_656, 17 * 23),
+        ("qwen3-vl-8b-shape", 8_767_123_696, 15 * 20),
+    ],
+)
+def test_the_shapes_of_other_families_have_as_many_weights_as_their_checkpoints(name, parameters, image_tokens):
+    family = family_of(SHAPES[name]())
+    with torch.device("meta"):
+        model = family.model_class(family.config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert family.image_tokens(family.random_picture(torch.Generator())) == image_tokens
+
+
+@pytest.mark.parametrize("name", ["llava-next-small", "qwen2.5-vl-small", "qwen3-vl-small"])
+def test_a_small_shape_has_its_family_s_layout_and_prompts_that_fit_it(name):
+    workload, large = load(name, torch.float32, CPU), SHAPES[f"{name.removesuffix('small')}{LARGE[name]}"]()
+    model, inputs = workload.model, workload.prompts(2)
+    assert (type(model.config), model.config.text_config.num_hidden_layers) == (type(large), 4)
+    family, ids = family_of_model(model), inputs["input_ids"]
+    assert (ids == family.image_token_id).sum(dim=1).tolist() == [ids.shape[1] - TEXT_TOKENS] * 2
+    same = family_of(large).image_tokens(family_of(large).random_picture(torch.Generator()))
+    assert ids.shape[1] - TEXT_TOKENS == same
+    assert not set(ids.unique().tolist()) & ({*workload.tokenizer.all_special_ids} - {family.image_token_id})
+    assert family.picture_columns(ids).sum() == (ids == family.image_token_id).sum()
+    with torch.inference_mode():
+        assert model(**inputs).logits.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,23 @@ from fitted_methods import DEMO_METHODS
 from loguru import logger
 from memory_errors import TOO_MUCH
 from PIL import Image
-from shapes_task import CAP, DOCS, SPLIT, TASK, Doc, make, picture, request, requests, to_messages
+from shapes_task import (
+    CAP,
+    DOCS,
+    SPLIT,
+    TASK,
+    Doc,
+    conversation,
+    make,
+    naive_answer,
+    next_round,
+    picture,
+    request,
+    requests,
+    to_messages,
+)
 
-from lmms_fixattn import intervene, make_method, versions
+from lmms_fixattn import make_method, versions
 from lmms_fixattn.errors import StoppedError
 from lmms_fixattn.harness import requests as lmms_requests
 from lmms_fixattn.harness.journal import Journal
@@ -57,18 +70,6 @@ def lm() -> LlavaFixattn:
 def in_order() -> bool:
     """Say whether several images keep their order under beams in this version."""
     return Llava(Checkpoint.find("demo", "main").config).keeps_images_in_order_under_beams()
-
-
-def naive_answer(lm: LlavaFixattn, doc: Doc, **kwargs: Any) -> tuple[str, bool, int, int]:
-    """Answer one document alone with transformers' own processor: text, whether it ended, tokens read and written."""
-    content = [*[{"type": "image"}] * len(doc["pictures"]), {"type": "text", "text": lm.method.ask(doc["text"])}]
-    processor = lm.encoder.processor
-    prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    inputs = processor(text=prompt, images=doc["pictures"] or None, return_tensors="pt")
-    with torch.inference_mode(), intervene(lm.model, lm.method, lm.tokenizer):
-        row = lm.model.generate(**inputs, max_new_tokens=CAP, **kwargs)[0, inputs["input_ids"].shape[1] :]
-    text = processor.decode(row, skip_special_tokens=True)
-    return text, int(row[-1]) == processor.tokenizer.eos_token_id, inputs["input_ids"].shape[1], len(row)
 
 
 @pytest.mark.parametrize(
@@ -421,23 +422,6 @@ def test_a_model_that_serves_stays_loaded_until_it_no_longer_does(lm: LlavaFixat
 
 
 # Several rounds
-
-
-def conversation(doc: Doc, said: Sequence[str]) -> list[dict[str, Any]]:
-    turns = to_messages(doc)
-    for answer in said:
-        turns += [{"role": "assistant", "content": answer}, {"role": "user", "content": "And then?"}]
-    return turns
-
-
-def next_round(doc: Doc, round_idx: int = 0, previous_output: Any = (), previous_round_info: Any = None) -> Any:
-    """A task of one to three rounds, as the document says, which writes the whole conversation each time."""
-    turns = conversation(doc, previous_output)
-    if round_idx == 0:
-        return turns
-    assert previous_round_info == (None if round_idx == 1 else round_idx - 1)
-    ended = round_idx == len(doc["text"]) % 3 + 1
-    return None if ended else turns, ended, previous_output, round_idx
 
 
 def test_each_round_reads_the_answers_before_it_and_batches_equal_single_conversations(lm: LlavaFixattn) -> None:

@@ -107,3 +107,21 @@ def test_a_checkpoint_without_a_chat_template_is_told_the_forms_that_need_none()
         check_template("default", bare)
     for form in ("llava_v1", "pai"):
         check_template(form, bare)
+
+
+@pytest.mark.parametrize(
+    ("text", "left", "dropped"),
+    [
+        ("What <|image_pad|>is<|vision_start|> it<|vision_end|>?<|video_pad|>", "<W>|What is it?", 4),
+        ("a<|image_<|image_pad|>pad|>b", "<W>|ab", 2),
+        ("a<|vision_<image>start|>b<image>", "<W>|ab", 3),
+        ("a<im<|video_pad|>age>b", "a<W>b", 1),
+        ("a<image>b", "a<W>b", 0),
+    ],
+)
+def test_marks_of_a_family_are_left_out_and_counted_and_form_no_new_ones(text: str, left: str, dropped: int) -> None:
+    marks = ("<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
+    prompt = build_prompt(
+        [user(text, "p")], "default", lambda messages: template(messages).replace(IMAGE, "<W>"), "<W>", marks
+    )
+    assert (prompt.text, prompt.dropped_marks) == (left, dropped)

@@ -9,6 +9,7 @@ import torch
 from lmms_eval.api.instance import Instance
 from PIL import Image
 
+from lmms_fixattn import intervene
 from lmms_fixattn.harness.model import LlavaFixattn
 
 TASK, SPLIT, CAP = "shapes", "test", 13
@@ -40,6 +41,23 @@ def to_messages(doc: Doc) -> list[dict[str, Any]]:
     return [{"role": "user", "content": [*images, {"type": "text", "text": doc["text"]}]}]
 
 
+def conversation(doc: Doc, said: Sequence[str]) -> list[dict[str, Any]]:
+    turns = to_messages(doc)
+    for answer in said:
+        turns += [{"role": "assistant", "content": answer}, {"role": "user", "content": "And then?"}]
+    return turns
+
+
+def next_round(doc: Doc, round_idx: int = 0, previous_output: Any = (), previous_round_info: Any = None) -> Any:
+    """A task of one to three rounds, as the document says, which writes the whole conversation each time."""
+    turns = conversation(doc, previous_output)
+    if round_idx == 0:
+        return turns
+    assert previous_round_info == (None if round_idx == 1 else round_idx - 1)
+    ended = round_idx == len(doc["text"]) % 3 + 1
+    return None if ended else turns, ended, previous_output, round_idx
+
+
 def request(doc_id: int, *arguments: Any, kind: str = "generate_until") -> Instance:
     metadata = {"task": TASK, "doc_id": doc_id, "repeats": 1}
     return Instance(kind, (DOCS[doc_id % len(DOCS)]["text"], *arguments, doc_id, TASK, SPLIT), 0, metadata)
@@ -50,6 +68,19 @@ def requests(doc_ids: Sequence[int] = range(len(DOCS)), write: Any = to_messages
 
 
 def make(cls: type[LlavaFixattn] = LlavaFixattn, docs: Sequence[Doc] = tuple(DOCS), **arguments: Any) -> LlavaFixattn:
-    lm = cls(pretrained="demo", device="cpu", **{"batch_size": 8, **arguments})
+    lm = cls(device="cpu", **{"pretrained": "demo", "batch_size": 8, **arguments})
     lm.task_dict[TASK] = {SPLIT: docs}
     return lm
+
+
+def naive_answer(lm: LlavaFixattn, doc: Doc, **kwargs: Any) -> tuple[str, bool, int, int]:
+    """Answer one document alone with transformers' own processor: text, whether it ended, tokens read and written."""
+    content = [*[{"type": "image"}] * len(doc["pictures"]), {"type": "text", "text": lm.method.ask(doc["text"])}]
+    processor = lm.encoder.processor
+    prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    inputs = processor(text=prompt, images=doc["pictures"] or None, return_tensors="pt")
+    with torch.inference_mode(), intervene(lm.model, lm.method, lm.tokenizer):
+        row = lm.model.generate(**inputs, max_new_tokens=CAP, **kwargs)[0, inputs["input_ids"].shape[1] :]
+    text = processor.decode(row, skip_special_tokens=True)
+    ends = lm.model.generation_config.eos_token_id
+    return text, int(row[-1]) in (ends if isinstance(ends, list) else [ends]), inputs["input_ids"].shape[1], len(row)
