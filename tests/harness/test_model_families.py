@@ -21,7 +21,7 @@ from shapes_task import DOCS, conversation, make, naive_answer, next_round, pict
 from lmms_fixattn.engine import compiled_decode
 
 Folder = Callable[[str], Path]
-VICUNA, MISTRAL, QWEN2_5, QWEN3 = CHECKPOINTS
+VICUNA, MISTRAL, QWEN2, QWEN2_5, QWEN3 = CHECKPOINTS
 METHODS = ("vanilla", "pai", "vcd", "icd", "m3id", "dola", "fixattn", "beam")
 ONE_PICTURE = picture(7)
 ASKED = [

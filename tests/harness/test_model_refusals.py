@@ -23,7 +23,7 @@ from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.family import FAMILIES, families, family_of
 
 Folder = Callable[[str], Path]
-VICUNA, MISTRAL, QWEN2_5, QWEN3 = CHECKPOINTS
+VICUNA, MISTRAL, QWEN2, QWEN2_5, QWEN3 = CHECKPOINTS
 
 
 @pytest.fixture(autouse=True)

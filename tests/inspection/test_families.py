@@ -22,7 +22,7 @@ from lmms_fixattn.methods.vanilla import Vanilla
 from lmms_fixattn.models.checkpoint import DEMO
 from lmms_fixattn.scoring.chair import make_analyser
 
-VICUNA, MISTRAL, QWEN2_5, QWEN3 = CHECKPOINTS
+VICUNA, MISTRAL, QWEN2, QWEN2_5, QWEN3 = CHECKPOINTS
 QUESTION = "What is shown in this image?"
 KINDS = ("attention", "heads", "answers", "gap")
 
