@@ -7,11 +7,11 @@ was killed is started again in the same folder, and may be killed again, until o
 begun. Half of the moments are right before an operation on the run's files (opened to be written, renamed, made,
 removed), which the run counts itself; the others are after a change among its files, seen from outside, and up to 0.4
 seconds more. Both numbers are drawn. So kills fall while the model loads, into and between batches, into the writing of
-results, renames and the merging of the cache. Runs are forks of one process that has imported everything, since
+results and renames. Runs are forks of one process that has imported everything, since
 importing changes nothing on disk.
 
 Compared are, to the byte, all samples; the results without what is measured or dated; every answer that was kept, each
-of which must be there once; of the sweep, its comparison; of lmms-eval, the rows of its cache.
+of which must be there once; of the sweep, its comparison.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import random
 import re
 import shutil
 import signal
-import sqlite3
 import sys
 import tempfile
 import time
@@ -116,15 +115,11 @@ def timeless(comparison: Any) -> Any:
 
 def facts_of_lmms_eval(folder: Path) -> Facts:
     """What a finished run of lmms-eval came to; runs that were killed while they saved leave results of their own."""
-    with sqlite3.connect(folder / "cache" / "cache.db") as cache:
-        rows = cache.execute(
-            "SELECT cache_key, task_name, doc_id, response FROM responses ORDER BY cache_key"
-        ).fetchall()
-    left = [path.name for path in (folder / "cache").rglob("*") if "llava_fixattn" in str(path.relative_to(folder))]
+    (journal,) = (folder / "cache" / "llava_fixattn").glob("*.jsonl")
     facts = result(folder / "out")
     # Of this run alone, which may have found all answers in the cache:
     del facts["tokens"], facts["result"]["lmms_fixattn"]["largest_batch"]
-    return {**facts, "cache": rows, "journals": left}
+    return {**facts, "answers": answers(journal)}
 
 
 def result(folder: Path) -> Facts:
@@ -180,8 +175,6 @@ def phase(folder: Path, before: frozenset[tuple[str, int]]) -> str:
     if any(path.startswith("cache") for path in paths):
         if any(path.endswith("results.json") for path in written):
             return "lmms-eval: results being written, or after"
-        if any(".merge.lock" in path or path.endswith((".ready", "cache/cache.db")) for path in written):
-            return "lmms-eval: merging the cache"
         lines = sum(path.read_bytes().count(b"\n") for path in folder.rglob("cache/llava_fixattn/*.jsonl"))
         return f"lmms-eval: {lines} batches on disk"
     cells = len(list(folder.glob("out/cells/*")))

@@ -13,14 +13,24 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from lmms_fixattn.cli.truth import add_truth, make_analyser
-from lmms_fixattn.data import DataError, image_lists
+from lmms_fixattn.data import image_lists
 from lmms_fixattn.data.coco import CocoFolder
-from lmms_fixattn.data.known_images import ANALYSER, PATH, Known, dumps, loads
+from lmms_fixattn.data.known_images import ANALYSER, PATH, Known, loads
 from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring.files.reading import read_ground_truth
+
+
+def dumps(images: Mapping[int, Known]) -> bytes:
+    """Return the file's content for these images; equal images give equal bytes."""
+    lines = []
+    for image_id, (objects, size) in sorted(images.items()):
+        pixels = "-" if size is None else f"{size[0]}x{size[1]}"
+        lines.append(f"{image_id}\t{pixels}\t{', '.join(sorted(objects))}\n")
+    return "".join(lines).encode()
 
 
 def main() -> None:
@@ -36,7 +46,7 @@ def main() -> None:
         else:
             folder = CocoFolder(arguments.coco)
             truth, sizes = folder.truth(ids, make_analyser(ANALYSER)), folder.sizes(ids)
-    except (UserError, DataError) as error:
+    except UserError as error:
         sys.exit(f"error: {error}")
     if lacking := [image_id for image_id in ids if image_id not in truth]:
         sys.exit(f"error: {len(lacking)} of {len(ids)} images have no truth there, the first is {lacking[0]}")

@@ -88,7 +88,8 @@ def readable_failures(log: Path | None = None) -> Iterator[None]:
 
 def is_told(error: BaseException) -> bool:
     """Say whether an error's own message is all that a user needs, so that its traceback may go unseen."""
-    return (_in_own_words(error) and not _names_versions(error)) or _of_the_system(error)
+    # An error that names the versions is of a library that is not as expected, and its traceback is wanted.
+    return (_in_own_words(error) and not getattr(error, "names_versions", False)) or _of_the_system(error)
 
 
 def explained(error: BaseException, where: str = "") -> str:
@@ -138,15 +139,15 @@ def write_down(error: BaseException, about: Mapping[str, str] | None = None) -> 
     heads = [f"{heading}: {text}" for heading, text in {**(about or {}), "versions": software}.items()]
     trace = "".join(traceback.format_exception(error))
     text = "\n".join([f"{now:%Y-%m-%d %H:%M:%S} an error stopped the run", *heads, trace])
-    place: int | str
     try:
         if _log is None:
             place, name = tempfile.mkstemp(".txt", f"lmms-fixattn-error-{now:%Y%m%d-%H%M%S}-")
+            os.close(place)
         else:
-            place = name = str(_log)
+            name = str(_log)
             _log.parent.mkdir(parents=True, exist_ok=True)
             sys.stderr.flush()  # which may be the same file
-        with open(place, "a", encoding="utf-8", errors="backslashreplace") as file:
+        with open(name, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as unwritten:
         from loguru import logger
@@ -168,31 +169,22 @@ def _in_own_words(error: BaseException) -> bool:
     return raised and code.co_filename.startswith(_PACKAGE)
 
 
-def _names_versions(error: BaseException) -> bool:
-    """Say whether an error is of a library that is not as expected, which its message tells with the versions."""
-    return bool(getattr(error, "names_versions", False))
-
-
 def _of_the_system(error: BaseException) -> bool:
     # Where nothing has loaded the module, nothing was put on a device.
-    room = sys.modules.get("lmms_fixattn.engine.memory")
-    return isinstance(error, OSError | MemoryError) or (room is not None and room.ran_out_of_memory(error))
+    memory = sys.modules.get("lmms_fixattn.engine.memory")
+    return isinstance(error, OSError | MemoryError) or (memory is not None and memory.ran_out_of_memory(error))
 
 
 def _owner(module: str) -> str:
-    """Say which package a module is of, and its version."""
+    """Say which packages a module's top-level name is of, and their versions."""
+    top = module.partition(".")[0]
     # Not packages_distributions, which in Python 3.10 knows few packages.
-    files = {found: found.read_text("RECORD") or "" for found in distributions()}
-    parts = module.split(".")
-    for depth in range(len(parts), 0, -1):
-        start = "/".join(parts[:depth])
-        lines = re.compile(rf"^{re.escape(start)}(/|\.py,)", re.MULTILINE)
-        if owners := {found.name for found, record in files.items() if lines.search(record)}:
-            return f"{', '.join(f'{name} {version(name)}' for name in sorted(owners))} is installed"
+    start = re.compile(rf"^{re.escape(top)}(/|\.py,)", re.MULTILINE)
+    owners = {found.name for found in distributions() if start.search(found.read_text("RECORD") or "")} or {top}
     try:
-        return f"{parts[0]} {version(parts[0])} is installed"
+        return f"{', '.join(f'{name} {version(name)}' for name in sorted(owners))} is installed"
     except PackageNotFoundError:
-        return f"{parts[0]} is not installed"
+        return f"{top} is not installed"
 
 
 def _line(error: BaseException) -> str:

@@ -37,14 +37,8 @@ def register() -> list[Any]:
     try:
         from lmms_eval.models.registry_v2 import ModelManifest
 
-        return [
-            ModelManifest(
-                model_id=name,
-                chat_class_path="lmms_fixattn.harness.model.LlavaFixattn",
-                simple_class_path="lmms_fixattn.harness.model.LlavaFixattnSimple",
-            )
-            for name in MODELS
-        ]
+        chat = "lmms_fixattn.harness.model.LlavaFixattn"
+        return [ModelManifest(name, chat_class_path=chat, simple_class_path=f"{chat}Simple") for name in MODELS]
     except Exception as error:
         names = " and ".join(MODELS)
         _log.warning("lmms-fixattn: the model %s was not registered (%s: %s)", names, type(error).__name__, error)
@@ -108,19 +102,15 @@ def _search_task_folder(tasks: ModuleType) -> None:
 
         @functools.wraps(initialize)
         def initialize_tasks(
-            self: Any,
-            include_path: str | list[str] | None = None,
-            include_defaults: bool = True,
-            **others: Any,
+            self: Any, include_path: str | list[str] | None = None, include_defaults: bool = True, **others: Any
         ) -> Any:
-            paths = include_path
             if include_defaults:
                 try:
-                    users = [include_path] if isinstance(include_path, str) else list(include_path or [])
-                    paths = [*users, task_folder()]
+                    users = [include_path] if isinstance(include_path, str) else include_path or []
+                    include_path = [*users, task_folder()]
                 except Exception as error:
                     _warn_without_tasks(error)
-            return initialize(self, include_path=paths, include_defaults=include_defaults, **others)
+            return initialize(self, include_path=include_path, include_defaults=include_defaults, **others)
 
         initialize_tasks.searches_lmms_fixattn = True  # type: ignore[attr-defined]
         tasks.TaskManager.initialize_tasks = initialize_tasks

@@ -23,7 +23,9 @@ _MEANINGS = {**{name: figure.meaning for name, figure in CAPTION_FIGURES.items()
 
 def add(commands: Any) -> None:
     """Describe the command."""
-    command = add_command(commands, "chair", _chair, "score a file of captions with CHAIR and its honest companions")
+    command = add_command(
+        commands, "chair", _chair, "score a file of captions with CHAIR, recall, length and repetition"
+    )
     add_format(command)
     command.add_argument(
         "captions",

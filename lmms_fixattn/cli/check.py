@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 import warnings
 from contextlib import redirect_stderr
 from io import StringIO
@@ -28,17 +29,16 @@ def _check(arguments: argparse.Namespace) -> None:
 
     logger.remove()  # the report is all there is to say
     warnings.simplefilter("ignore")
-    off, seconds = [], 0.0
+    off, start = [], time.perf_counter()
     with redirect_stderr(StringIO()):
-        from lmms_fixattn.harness.check import findings, timed
+        from lmms_fixattn.harness.check import findings
 
-        for finding, took in timed(findings()):
+        for finding in findings():
             mark = {True: "ok", False: "OFF", None: "--"}[finding.well]
-            print(f"{mark:4}{finding.what:28}{finding.said}", flush=True)
-            seconds += took
+            print(f"{mark:4}{finding.what:28}{finding.found}", flush=True)
             if finding.well is False:
                 off.append(finding)
     if off:
-        raise UserError(f"{len(off)} of the above are off: {'; '.join(dict.fromkeys(one.todo for one in off))}")
-    print(f"All as it should be, in {seconds:.0f} s.")
+        raise UserError(f"{len(off)} of the above are off: {'; '.join(dict.fromkeys(one.advice for one in off))}")
+    print(f"All as it should be, in {time.perf_counter() - start:.0f} s.")
     sys.stdout.flush()

@@ -54,7 +54,7 @@ def _data(arguments: argparse.Namespace) -> None:
     if not (arguments.pretrained == "demo" or os.path.isdir(os.path.expanduser(arguments.pretrained))):
         found.append(needs.checkpoint(arguments.pretrained, arguments.revision))
     if arguments.format == "json":
-        print(json.dumps([need.record() for need in found], indent=2))
+        print(json.dumps([vars(need) for need in found], indent=2))
     else:
         for need in found:
             print(f"{need.of}: {_written(need, arguments.fetch)}")

@@ -14,7 +14,7 @@ from lmms_fixattn.errors import readable_failures, stop_signal
 from lmms_fixattn.report import terminal
 
 if TYPE_CHECKING:
-    from lmms_fixattn.harness.sweep_config import Cell, Plan
+    from lmms_fixattn.harness.sweep_config import Cell, SweepPlan
     from lmms_fixattn.report.compare import Comparison
     from lmms_fixattn.report.tables import Table
 
@@ -62,12 +62,12 @@ def _sweep(arguments: argparse.Namespace) -> None:
         raise
 
 
-def _rehearse(plan: Plan, output: Path) -> None:
+def _rehearse(plan: SweepPlan, output: Path) -> None:
     from tempfile import TemporaryDirectory
 
-    from lmms_fixattn.harness.sweep import chatter_in, rehearse
+    from lmms_fixattn.harness.sweep import rehearse, stderr_to
 
-    with TemporaryDirectory() as folder, chatter_in(Path(folder) / "log.txt"):
+    with TemporaryDirectory() as folder, stderr_to(Path(folder) / "log.txt"):
         cells = rehearse(plan, output)
     lines = [(cell.name, _written(cell), f"{kept} of {asked}") for cell, kept, asked in cells]
     print(terminal.table(("cell", "method", "answers there"), lines, (24, 56, None)))
@@ -81,11 +81,11 @@ def _written(cell: Cell) -> str:
     return ", ".join([cell.method.name, *settings])
 
 
-def _run(plan: Plan, output: Path, log: Path, full: bool) -> None:
-    from lmms_fixattn.harness.sweep import chatter_in, run_sweep
+def _run(plan: SweepPlan, output: Path, log: Path, full: bool) -> None:
+    from lmms_fixattn.harness.sweep import run_sweep, stderr_to
     from lmms_fixattn.report import forms
 
-    with chatter_in(log) as screen:
+    with stderr_to(log) as screen:
         folders = run_sweep(plan, output, screen)
     if len(folders) < 2:
         remark(f"one cell, so nothing to compare; its result is {next(iter(folders.values()))}")
@@ -101,7 +101,7 @@ def _run(plan: Plan, output: Path, log: Path, full: bool) -> None:
     say_what_to_open(output, full)
 
 
-def _compared(plan: Plan, folders: Mapping[str, Path]) -> Comparison:
+def _compared(plan: SweepPlan, folders: Mapping[str, Path]) -> Comparison:
     """Compare the cells with the sweep's baseline, scored as the runs themselves were: all by the same tasks."""
     from lmms_fixattn.report.compare import compare
     from lmms_fixattn.report.runs import read_run
@@ -115,7 +115,7 @@ def _compared(plan: Plan, folders: Mapping[str, Path]) -> Comparison:
     return compare(runs, plan.baseline, None, analyser, parser=stated["parser"], progress=progress)
 
 
-def _paper_table(plan: Plan, layout: str, comparison: Comparison) -> Table:
+def _paper_table(plan: SweepPlan, layout: str, comparison: Comparison) -> Table:
     from lmms_fixattn.report.paper_tables import LAYOUTS, PaperRow, paper_table
 
     rows = {row.name: row for row in comparison.rows}

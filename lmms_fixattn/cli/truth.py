@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring import chair
-from lmms_fixattn.scoring.files.entries import same_image
 from lmms_fixattn.scoring.files.reading import read_ground_truth
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def _of_coco(
     try:
         folder = CocoFolder(root)
         for image_id, file_name in folder.file_names(named).items():
-            if not same_image(named[image_id], file_name):
+            if folder.image_id(named[image_id]) != image_id:
                 raise UserError(
                     f"{named[image_id]!r} was read as image {image_id}, which is {file_name!r} in {root}: give the "
                     "captions' image ids as numbers"

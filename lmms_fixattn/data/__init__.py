@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lmms_fixattn.errors import UserError
 
-class DataError(ValueError):
+
+class DataError(UserError):
     """Say in one line which data is missing or wrong, what was expected and how to get it."""

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import io
 from collections.abc import Collection, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lmms_fixattn.data import DataError
-from lmms_fixattn.data.image_names import AmbiguousNameError, ImageNames, has_coco_name
-from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring.chair import Analyser, ground_truth
 from lmms_fixattn.scoring.files.entries import kind, read_object, text_of, whole_number
+from lmms_fixattn.scoring.files.image_names import ImageNames, has_coco_name
 
 DEMO_SCENES = Path(__file__).parent.parent / "demo" / "scenes"
 DEMO_CROWDED = DEMO_SCENES.with_name("crowded")
 
+_FORM = 'of a COCO annotation file, {"images": [...], "annotations": [...]}'
 HOW_TO_GET_COCO = (
     "COCO 2014 is at http://images.cocodataset.org/zips/val2014.zip and "
     "http://images.cocodataset.org/annotations/annotations_trainval2014.zip: unpack both into one folder"
@@ -81,7 +80,7 @@ class CocoFolder:
         """Return the id of the image that a file name or path means, None when there is none.
 
         Raises:
-            AmbiguousNameError: several images have that name.
+            DataError: several images have that name.
         """
         folders = PurePosixPath(name.replace("\\", "/")).parts[:-1]
         splits = [split for split in self.splits if split in folders] or self.splits
@@ -93,7 +92,7 @@ class CocoFolder:
                 if has_coco_name(name):
                     break  # no other split has it, and the training annotations take a minute
         if len(found) > 1:
-            raise AmbiguousNameError(
+            raise DataError(
                 f"{name!r} may be an image of {len(found)} splits of {self.root}; write the split's folder before it"
             )
         return next(iter(found), None)
@@ -220,112 +219,87 @@ def _version(path: Path) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _content(path: Path) -> dict[str, Any]:
-    collecting = gc.isenabled()
-    gc.disable()  # walking the growing tree of objects again and again takes 40% of the time
-    try:
-        return read_object(path, '{"images": [...], "annotations": [...]}')
-    finally:
-        if collecting:
-            gc.enable()
-
-
 def _list(path: Path, content: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (where it stands, entry) for the entries of one of a file's lists."""
     if not isinstance(content.get(key), list):
-        raise UserError(f"{path}: {key!r} must be a list, not {kind(content[key]) if key in content else 'left out'}")
+        raise DataError(f"{path}: {key!r} must be a list, not {kind(content[key]) if key in content else 'left out'}")
     for number, entry in enumerate(content[key], start=1):
         if not isinstance(entry, dict):
-            raise UserError(f"{path}, {key}, entry {number}: expected an object, not {kind(entry)}")
+            raise DataError(f"{path}, {key}, entry {number}: expected an object, not {kind(entry)}")
         yield f"{path}, {key}, entry {number}", entry
+
+
+def _by_id(path: Path, content: dict[str, Any], key: str) -> dict[int, tuple[str, dict[str, Any]]]:
+    """Return {id: (where it stands, entry)} of one of a file's lists."""
+    found: dict[int, tuple[str, dict[str, Any]]] = {}
+    for place, entry in _list(path, content, key):
+        entry["id"] = number = _number(place, entry, "id")
+        if number in found:
+            raise DataError(f"{place}: 'id' {number} a second time, after {found[number][0]}; keep one")
+        found[number] = place, entry
+    return found
 
 
 def _number(place: str, entry: dict[str, Any], key: str) -> int:
     """Return a number of an entry; text of digits, which some converters write, is read as one."""
-    if key not in entry:
-        raise UserError(f"{place}: no key {key!r}")
-    return whole_number(entry[key], place, repr(key))
+    return whole_number(entry.get(key), place, repr(key))
 
 
-def _named(place: str, entry: dict[str, Any], key: str) -> str:
-    if key not in entry:
-        raise UserError(f"{place}: no key {key!r}")
-    return text_of(entry[key], place, repr(key))
+def _reference(place: str, entry: dict[str, Any], key: str, known: Collection[int] | None) -> int:
+    """Return which image or category an annotation is of, which has to be one of those that the file lists."""
+    number = _number(place, entry, key)
+    if known is not None and number not in known:
+        raise DataError(f"{place}: {key!r} {number} is none of the {len(known)} that the file lists")
+    return number
 
 
-def _images(path: Path, content: dict[str, Any]) -> dict[int, tuple[str, dict[str, Any]]]:
-    """Return {id: (where it stands, entry)} of a file's images."""
-    images: dict[int, tuple[str, dict[str, Any]]] = {}
-    for place, entry in _list(path, content, "images"):
-        image_id = entry["id"] = _number(place, entry, "id")
-        if image_id in images:
-            raise UserError(f"{place}: a second image {image_id}, after {images[image_id][0]}; keep one")
-        images[image_id] = place, entry
-    return images
-
-
-def _of_image(place: str, entry: dict[str, Any], images: Collection[int] | None) -> int:
-    """Return which image an annotation is of: one that is not there would take it along without a word."""
-    image_id = _number(place, entry, "image_id")
-    if images is not None and image_id not in images:
-        raise UserError(f"{place}: 'image_id' {image_id} is none of the file's {len(images)} images")
-    return image_id
-
-
-def _indexed(content: dict[str, Any]) -> Any:
-    """Return a file's content as pycocotools' index of it."""
+def _by_image(content: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
+    """Return a file's annotations by image, as pycocotools indexes them."""
     from pycocotools.coco import COCO
 
     coco = COCO()
     coco.dataset = content
-    with contextlib.redirect_stdout(io.StringIO()):
+    with redirect_stdout(io.StringIO()):
         coco.createIndex()
-    return coco
+    return coco.imgToAnns  # type: ignore[no-any-return]
 
 
 # Several tasks of a run read the same folder; what is kept is a small part of what a file holds.
 @lru_cache(maxsize=4)
 def _read_instances(path: Path, _mtime: int, _size: int) -> _Instances:
-    try:
-        content = _content(path)
-        names: dict[int, str] = {}
-        for place, entry in _list(path, content, "categories"):
-            number = entry["id"] = _number(place, entry, "id")
-            if number in names:
-                raise UserError(f"{place}: a second category {number}, after {names[number]!r}; keep one")
-            names[number] = _named(place, entry, "name")
-        images = _images(path, content)
-        for number, (place, entry) in enumerate(_list(path, content, "annotations")):
-            entry["image_id"] = _of_image(place, entry, images)
-            entry["category_id"] = category = _number(place, entry, "category_id")
-            entry["id"] = number  # the index needs one each, whatever the file has; nothing here reads it
-            if category not in names:
-                raise UserError(f"{place}: 'category_id' {category} is none of the file's {len(names)} categories")
-        annotations = _indexed(content).imgToAnns
-        file_names = {image_id: _named(*image, "file_name") for image_id, image in images.items()}
-        return _Instances(
-            file_names,
-            ImageNames(file_names.items()),
-            {image_id: tuple(names[one["category_id"]] for one in found) for image_id, found in annotations.items()},
-            {
-                image_id: (_number(*image, "width"), _number(*image, "height"))
-                for image_id, image in images.items()
-                if image[1].get("width") is not None and image[1].get("height") is not None
-            },
-        )
-    except UserError as error:
-        raise DataError(f"{path} is no COCO instances file: {error}") from None
+    content = read_object(path, _FORM)
+    names = {
+        number: text_of(entry.get("name"), place, "'name'")
+        for number, (place, entry) in _by_id(path, content, "categories").items()
+    }
+    images = _by_id(path, content, "images")
+    file_names = {
+        number: text_of(entry.get("file_name"), place, "'file_name'") for number, (place, entry) in images.items()
+    }
+    for number, (place, entry) in enumerate(_list(path, content, "annotations")):
+        entry["image_id"] = _reference(place, entry, "image_id", images)
+        entry["category_id"] = _reference(place, entry, "category_id", names)
+        entry["id"] = number  # the index needs one each, whatever the file has; nothing here reads it
+    objects = {
+        image_id: tuple(names[one["category_id"]] for one in found) for image_id, found in _by_image(content).items()
+    }
+    sizes = {
+        number: (_number(*image, "width"), _number(*image, "height"))
+        for number, image in images.items()
+        if image[1].get("width") is not None and image[1].get("height") is not None
+    }
+    return _Instances(file_names, ImageNames(file_names.items()), objects, sizes)
 
 
 @lru_cache(maxsize=4)
 def _read_captions(path: Path, _mtime: int, _size: int) -> tuple[dict[int, tuple[str, ...]], bool]:
     """Return a file's captions by image, and whether it lists its images."""
-    try:
-        content = _content(path)
-        images = _images(path, content) if "images" in content else None
-        captions: dict[int, list[str]] = {}
-        for place, entry in _list(path, content, "annotations"):
-            captions.setdefault(_of_image(place, entry, images), []).append(_named(place, entry, "caption"))
-        return {image_id: tuple(found) for image_id, found in captions.items()}, images is not None
-    except UserError as error:
-        raise DataError(f"{path} is no COCO captions file: {error}") from None
+    content = read_object(path, _FORM)
+    images = _by_id(path, content, "images") if "images" in content else None
+    for number, (place, entry) in enumerate(_list(path, content, "annotations")):
+        entry["image_id"] = _reference(place, entry, "image_id", images)
+        entry["caption"] = text_of(entry.get("caption"), place, "'caption'")
+        entry["id"] = number
+    found = _by_image(content).items()
+    captions = {image_id: tuple(one["caption"] for one in of_image) for image_id, of_image in found}
+    return captions, images is not None

@@ -9,7 +9,6 @@ from typing import Any
 
 from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import HOW_TO_GET_COCO
-from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring.files.entries import read_object
 
 CHAIR = "tsunghanwu/mscoco_chair"
@@ -69,14 +68,12 @@ def checkpoint(name: str, revision: str = "main") -> Path:
         folder = hub_files.configuration(name, revision)
         hub_files.check_disk_space(name, folder.name)
         hub_files.download_weights(name, folder.name)
-    except hub_files.NoRoomError as error:
-        raise DataError(str(error)) from error
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(_not_had(f"checkpoint {name}", error, "name a local directory")) from error
     present = {path.name for path in folder.iterdir() if path.is_file()}  # no links to files that were not copied
-    weights = [_WEIGHTS]
-    if _INDEX in present:
-        weights = weight_files(folder / _INDEX)
+    weights = weight_files(folder / _INDEX) if _INDEX in present else [_WEIGHTS]
     parts = [*_PARTS, *((file,) for file in weights)]
     if lacking := [" or ".join(files) for files in parts if present.isdisjoint(files)]:
         raise DataError(
@@ -90,12 +87,9 @@ def weight_files(index: Path) -> list[str]:
     """Return the files that hold a checkpoint's weights, by its index, in alphabetical order.
 
     Raises:
-        DataError: it is no index.
+        UserError: it is no index.
     """
-    try:
-        files = read_object(index, '{"weight_map": {...}}').get("weight_map")
-    except UserError as error:
-        raise DataError(str(error)) from None
+    files = read_object(index, '{"weight_map": {...}}').get("weight_map")
     if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
         raise DataError(f"{index}: expected the file of every weight under 'weight_map'; fetch the checkpoint anew")
     return sorted(set(files.values()))
@@ -109,6 +103,5 @@ def _not_had(what: str, error: Exception, instead: str) -> str:
             f"{what} is not in this machine's cache of the hub; nothing is fetched under HF_HUB_OFFLINE: run "
             f"lmms-fixattn data --fetch where there is a network and copy its HF_HOME, or {instead}"
         )
-    reason = (str(error).strip() or "no message").splitlines()[0]
-    failure = f"{type(error).__name__}: {reason}"
-    return f"{what} could not be loaded ({failure}); give this machine access to the hub, or {instead}"
+    reason = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+    return f"{what} could not be loaded ({reason}); give this machine access to the hub, or {instead}"

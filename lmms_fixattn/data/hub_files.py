@@ -17,10 +17,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from tqdm import tqdm
 
-
-class NoRoomError(ValueError):
-    """The disk has no room for what is to be downloaded. The message says how much is needed and what to do."""
-
+from lmms_fixattn.data import DataError
 
 _SMALL = ("*.json", "*.jinja", "*.model", "*.txt")
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
@@ -41,11 +38,11 @@ def check_disk_space(place: str, commit: str) -> None:
     Where the hub is out of reach nothing is known of their size, and nothing is checked.
 
     Raises:
-        NoRoomError: they have not.
+        DataError: they have not.
     """
     needed = sum(file.file_size or 0 for file in _to_come(place, commit))
     if needed and needed > (free := shutil.disk_usage(HF_HUB_CACHE).free):
-        raise NoRoomError(
+        raise DataError(
             f"the weights of {place} are {needed / 1e9:.2f} GB to download, and {HF_HUB_CACHE} has room for "
             f"{free / 1e9:.2f} GB; make room, or set HF_HOME to a folder on a larger disk"
         )
@@ -74,7 +71,9 @@ def _download(place: str, revision: str, files: Sequence[str]) -> str:
     attempts = Retrying(
         stop=stop_after_attempt(5),
         wait=wait_exponential(max=30),
-        retry=retry_if_exception(lambda error: _status(error) in (500, 502, 503, 504)),
+        retry=retry_if_exception(
+            lambda error: getattr(getattr(error, "response", None), "status_code", None) in (500, 502, 503, 504)
+        ),
         reraise=True,
     )
     try:
@@ -83,10 +82,6 @@ def _download(place: str, revision: str, files: Sequence[str]) -> str:
         raise
     except Exception as error:  # of the client below, whose errors have no root in common with Python's
         raise OSError(f"{type(error).__name__}: {error}") from error
-
-
-def _status(error: BaseException) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _to_come(place: str, commit: str) -> list[Any]:

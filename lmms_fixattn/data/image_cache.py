@@ -13,11 +13,10 @@ import logging
 import os
 import shutil
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +88,8 @@ class ImageCache:
             )
         with self._alone():
             lacking = {image_id: images[image_id] for image_id in self.lacking(images)}  # another process may have been
-            self._check_room(len(lacking))
-            if lacking:
-                _Download(self, lacking).run()
+            self._check_disk_space(len(lacking))
+            self._download(lacking)
 
     def _has(self, image_id: int, size: tuple[int, int] | None) -> bool:
         try:
@@ -122,7 +120,7 @@ class ImageCache:
         finally:
             lock.release()
 
-    def _check_room(self, count: int) -> None:
+    def _check_disk_space(self, count: int) -> None:
         needed, free = count * _BYTES, shutil.disk_usage(self.root).free
         if needed > free:
             raise DataError(
@@ -130,72 +128,56 @@ class ImageCache:
                 f"make room, {_ANOTHER_FOLDER}"
             )
 
+    def _download(self, images: Sizes) -> None:
+        """Fetch images by a few threads at once; what keeps one from coming may end it for all.
 
-@dataclass
-class _Download:
-    """One download of many images, by a few threads that share what is left to do."""
-
-    cache: ImageCache
-    images: Sizes
-    done: int = 0
-    failed: dict[int, str] = field(default_factory=dict)
-    odd: int = 0  # failed, and the host did not say that it lacks them
-    end: tuple[int, Exception] | None = None  # what ended it early, and at which image
-    stopped: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def run(self) -> None:
-        """Fetch all images; raise DataError where any could not be had."""
+        Raises:
+            DataError: any of them could not be had.
+        """
+        import requests
         from tqdm import tqdm
 
-        left, threads = deque(self.images), min(_AT_ONCE, len(self.images))
+        failed: dict[int, str] = {}
+        end: tuple[int, Exception] | None = None  # what ended it early, and at which image
+        done = odd = 0  # odd: failed, and the host did not say that it lacks them
+        stopped = threading.Event()
         with (
-            tqdm(total=len(left), unit=" images", desc="COCO images") as bar,
-            ThreadPoolExecutor(threads, thread_name_prefix="image-host") as pool,
+            tqdm(total=len(images), unit=" images", desc="COCO images") as bar,
+            requests.Session() as session,
+            ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="image-host") as pool,
         ):
+            coming = {pool.submit(self._fetch_one, session, *image, stopped): image[0] for image in images.items()}
             try:
-                for work in [pool.submit(self._work, left, bar) for _ in range(threads)]:
-                    work.result()
+                for image in as_completed(coming):
+                    try:
+                        image.result()
+                        done += 1
+                        bar.update()
+                    except image_host.ImageError as fault:
+                        failed[coming[image]] = str(fault)
+                        odd += not isinstance(fault, image_host.RefusedError)
+                        if odd >= _AT_ONCE and not done:
+                            break  # it is not the images: a login page answers, or another server
+                    except (image_host.HostError, OSError) as error:
+                        end = coming[image], error
+                        break
             finally:
-                self.stopped.set()
-        if self.end is not None:
-            image_id, error = self.end
-            raise DataError(self._full(error) if isinstance(error, OSError) else self._unreachable(image_id, error))
-        if self.failed:
-            image_id, reason = min(self.failed.items())
+                stopped.set()
+                pool.shutdown(cancel_futures=True)
+        lacking = len(self.lacking(images))
+        if end is not None:
+            raise DataError(self._ended(lacking, *end)) from end[1]
+        if failed:
+            image_id, reason = min(failed.items())
             raise DataError(
-                f"{self._lacking} of {len(self.images)} images of COCO could not be fetched, such as image {image_id}: "
-                f"{self.cache.url(image_id)} {reason}; the others are in {self.cache.folder}, and a further run asks "
-                "for the lacking ones alone; a COCO folder, LMMS_FIXATTN_COCO, needs none of this"
+                f"{lacking} of {len(images)} images of COCO could not be fetched, such as image {image_id}: "
+                f"{self.url(image_id)} {reason}; the others are in {self.folder}, and a further run asks for the "
+                "lacking ones alone; a COCO folder, LMMS_FIXATTN_COCO, needs none of this"
             )
 
-    @property
-    def _lacking(self) -> int:
-        return len(self.images) - self.done
-
-    def _work(self, left: deque[int], bar: Any) -> None:
-        import requests
-
-        with requests.Session() as session:
-            while not self.stopped.is_set():
-                try:
-                    image_id = left.popleft()
-                except IndexError:
-                    return
-                try:
-                    url, size = self.cache.url(image_id), self.images[image_id]
-                    self._keep(image_id, image_host.get(session, url, size, self.stopped))
-                except image_host.ImageError as fault:
-                    self._note(image_id, fault)
-                except (image_host.HostError, OSError) as error:
-                    self._stop(image_id, error)
-                else:
-                    with self.lock:
-                        self.done += 1
-                        bar.update()
-
-    def _keep(self, image_id: int, data: bytes) -> None:
-        path = self.cache.path(image_id)
+    def _fetch_one(self, session: Any, image_id: int, size: tuple[int, int] | None, stopped: threading.Event) -> None:
+        data = image_host.get(session, self.url(image_id), size, stopped)
+        path = self.path(image_id)
         part = path.with_suffix(".part")  # of an interrupted run, at worst: this process alone writes here
         try:
             part.write_bytes(data)
@@ -203,34 +185,19 @@ class _Download:
         finally:
             part.unlink(missing_ok=True)
 
-    def _note(self, image_id: int, fault: image_host.ImageError) -> None:
-        with self.lock:
-            self.failed[image_id] = str(fault)
-            self.odd += not isinstance(fault, image_host.RefusedError)
-            if self.odd >= _AT_ONCE and not self.done:
-                self.stopped.set()  # it is not the images: a login page answers, or another server
-
-    def _stop(self, image_id: int, error: Exception) -> None:
-        with self.lock:
-            if self.end is None and not self.stopped.is_set():
-                self.end = image_id, error
-            self.stopped.set()
-
-    def _unreachable(self, image_id: int, error: Exception) -> str:
-        return (
-            f"{self._lacking} images of COCO cannot be fetched: {self.cache.url(image_id)} {error}; run again where "
-            "there is a network, or take one of three ways: name a COCO folder with LMMS_FIXATTN_COCO; name a copy of "
-            f"another machine's cache folder (here {self.cache.root}; lmms-fixattn data --fetch fills it) with "
-            "LMMS_FIXATTN_CACHE; or LMMS_FIXATTN_IMAGES=hub, for other images that the hub has"
-        )
-
-    def _full(self, error: OSError) -> str:
+    def _ended(self, lacking: int, image_id: int, error: Exception) -> str:
+        if not isinstance(error, OSError):
+            return (
+                f"{lacking} images of COCO cannot be fetched: {self.url(image_id)} {error}; run again where there is "
+                "a network, or take one of three ways: name a COCO folder with LMMS_FIXATTN_COCO; name a copy of "
+                f"another machine's cache folder (here {self.root}; lmms-fixattn data --fetch fills it) with "
+                "LMMS_FIXATTN_CACHE; or LMMS_FIXATTN_IMAGES=hub, for other images that the hub has"
+            )
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return f"images cannot be written to {self.cache.folder} ({error.strerror or error}); {_ANOTHER_FOLDER[3:]}"
+            return f"images cannot be written to {self.folder} ({error.strerror or error}); {_ANOTHER_FOLDER[3:]}"
         return (
-            f"the disk of {self.cache.folder} is full: {self._lacking} images, about "
-            f"{_megabytes(self._lacking * _BYTES)}, are still to come, and what is there stays; make room, "
-            f"{_ANOTHER_FOLDER}"
+            f"the disk of {self.folder} is full: {lacking} images, about {_megabytes(lacking * _BYTES)}, are still to "
+            f"come, and what is there stays; make room, {_ANOTHER_FOLDER}"
         )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import threading
+from contextlib import suppress
 from typing import Any
 
-from lmms_fixattn.data import DataError
-from lmms_fixattn.data.images import open_rgb
+from lmms_fixattn.data.images import PictureError, read_rgb
 
 HOST = "http://images.cocodataset.org"
 """Where COCO's own annotation files say that its images are (coco_url)."""
@@ -99,9 +99,9 @@ def _ask(session: Any, url: str, size: tuple[int, int] | None) -> bytes:
     if found := fault(data, size):
         raise ImageError(f"sent {found}")
     try:
-        open_rgb(0, {"bytes": data, "path": None})
-    except DataError as error:
-        raise ImageError(f"sent {len(data)} bytes that cannot be decoded ({error.__cause__})") from error
+        read_rgb(data)
+    except PictureError as error:
+        raise ImageError(f"sent a picture that {error}") from error
     return data
 
 
@@ -113,10 +113,8 @@ def _wait(state: Any) -> float:
 
     after = getattr(state.outcome.exception(), "after", None)
     if after is not None:
-        try:
+        with suppress(InvalidHeader):
             return min(float(Retry().parse_retry_after(after)), _LONGEST_WAIT)
-        except InvalidHeader:
-            pass
     backoff = wait_exponential(multiplier=_BACKOFF, max=_LONGEST_WAIT) + wait_random(0, _BACKOFF)
     return float(backoff(state))
 

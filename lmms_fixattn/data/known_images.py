@@ -8,7 +8,6 @@ words are, are CC BY 4.0 (NOTICE); `benchmarks/make_known_images.py` makes the f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -44,17 +43,8 @@ def of(images: ImageList) -> dict[int, Known]:
     return {image_id: known[image_id] for image_id in images.ids}
 
 
-def dumps(images: Mapping[int, Known]) -> bytes:
-    """Return the file's content for these images; equal images give equal bytes."""
-    lines = []
-    for image_id, (objects, size) in sorted(images.items()):
-        pixels = "-" if size is None else f"{size[0]}x{size[1]}"
-        lines.append(f"{image_id}\t{pixels}\t{', '.join(sorted(objects))}\n")
-    return "".join(lines).encode()
-
-
 def loads(content: bytes) -> dict[int, Known]:
-    """Return the images of a file's content, as dumps wrote it."""
+    """Return the images of a file's content."""
     images = {}
     for line in content.decode().splitlines():
         image_id, pixels, words = line.split("\t")
@@ -68,8 +58,5 @@ def loads(content: bytes) -> dict[int, Known]:
 def _load(path: Path) -> dict[int, Known]:
     content = path.read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != SHA256:
-        raise DataError(
-            f"{path} was changed: its sha256 is {found[:12]}..., not {SHA256[:12]}...; install lmms-fixattn again, or "
-            "set LMMS_FIXATTN_COCO to a COCO folder"
-        )
+        raise DataError(f"{path} was changed: its sha256 is {found[:12]}...; install lmms-fixattn again")
     return loads(content)

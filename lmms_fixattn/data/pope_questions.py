@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmms_fixattn.data import DataError
+from lmms_fixattn.data import DataError, image_lists
 from lmms_fixattn.errors import UserError
 from lmms_fixattn.scoring.files.questions import read_questions
 
@@ -47,36 +47,29 @@ def read(folder: str | Path, kind: str, image_id_of: Callable[[str], int | None]
     `image_id_of` its name gives; no other image stands in where that is None.
 
     Raises:
-        DataError: the file is not there, or several may be meant; an entry is malformed or its image's name may mean
+        UserError: the file is not there, or several may be meant; an entry is malformed or its image's name may mean
             several images (with its place); a question is there twice; counts questions about images that there are
             not; two names mean one image.
     """
     path = _published(Path(folder).expanduser(), kind)
-    try:
-        asked = read_questions([path])
-    except UserError as error:
-        raise DataError(str(error)) from None
+    asked = read_questions([path])
     questions, unknown = [], []
     names: dict[int, str] = {}
     for one in asked:
-        number, label = one.number, one.label
-        if number is None or label is None or one.image is None:
-            lacking = "question_id" if number is None else "image"
+        if one.number is None or one.label is None or one.image is None:
+            lacking = "question_id" if one.number is None else "image"
             raise DataError(f"{one.place}: no key {lacking!r}; expected question_id, image, text and label")
         name = str(one.origin.get("image", one.image))
         try:
             known = image_id_of(name)
-        except ValueError as error:
-            raise DataError(f"{one.place}: {error}") from error
+        except UserError as error:
+            raise DataError(f"{one.place}: {error}") from None
         if known is None:
             unknown.append((one.place, name))
             continue
         if (other := names.setdefault(known, name)) != name:
-            raise DataError(
-                f"{one.place}: image {name!r} and, before it, {other!r} are both taken for image {known}; name an "
-                "image alike throughout"
-            )
-        questions.append(PopeQuestion(number, known, one.text, label))
+            raise DataError(f"{one.place}: image {known} is {name!r} and, before it, {other!r}; name it alike")
+        questions.append(PopeQuestion(one.number, known, one.text, one.label))
     if unknown:
         place, name = unknown[0]
         raise DataError(
@@ -93,10 +86,8 @@ def _published(folder: Path, kind: str) -> Path:
         return path
     found = sorted(folder.glob(f"*pope*_{kind}.json"))
     if len(found) > 1:
-        raise DataError(
-            f"{folder}: {' and '.join(one.name for one in found[:2])} may each hold POPE's {kind} questions; keep "
-            "those of one data set in a folder"
-        )
+        either = " and ".join(one.name for one in found[:2])
+        raise DataError(f"{folder}: {either} may each hold POPE's {kind} questions; keep those of one data set there")
     if not found:
         raise DataError(
             f"missing POPE file {path}, and no other *pope*_{kind}.json is beside it; the published files are in "
@@ -124,8 +115,8 @@ def build(objects: Mapping[int, Sequence[str]], kind: str, seed: int = 0) -> lis
     few = [image_id for image_id, names in objects.items() if len(names) < PRESENT]
     if few:
         raise DataError(
-            f"{len(few)} of {len(objects)} images show fewer than {PRESENT} kinds of objects, the first is {few[0]}: "
-            "POPE asks for three that an image shows"
+            f"{len(few)} of {len(objects)} images show less than the {PRESENT} kinds of objects that POPE asks for, "
+            f"the first is {few[0]}"
         )
     frequency = Counter(name for names in objects.values() for name in names)
     together: dict[str, Counter[str]] = defaultdict(Counter)
@@ -146,10 +137,8 @@ def build(objects: Mapping[int, Sequence[str]], kind: str, seed: int = 0) -> lis
         for present in names[:PRESENT]:
             absent = [name for name in frequency if name not in used]
             if not absent:
-                raise DataError(
-                    f"image {image_id} leaves no object of the data set to ask for: it shows {len(names)} of "
-                    f"{len(frequency)} kinds, and POPE asks for {PRESENT} that it does not show"
-                )
+                shown = f"it shows {len(names)} of {len(frequency)} kinds"
+                raise DataError(f"image {image_id}: {shown}, and POPE asks for {PRESENT} that it does not show")
             ranked = {"random": [], "popular": popular, "adversarial": adversarial[present]}[kind]
             chosen = next((name for name in ranked if name not in used), None) or draw.choice(absent)
             used.add(chosen)
@@ -167,4 +156,4 @@ def choose_images(objects: Mapping[int, Sequence[str]], count: int = 500, seed: 
     able = sorted(image_id for image_id, names in objects.items() if len(names) >= PRESENT)
     if not able:
         raise DataError(f"none of {len(objects)} images shows {PRESENT} kinds of objects, which POPE needs")
-    return tuple(sorted(random.Random(seed).sample(able, min(count, len(able)))))
+    return image_lists.sample("", able, count, seed).ids

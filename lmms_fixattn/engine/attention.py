@@ -151,7 +151,7 @@ def newest_row(
         # A static cache hands over its whole buffer; without a mask, what lies behind the prompt is not yet text.
         key = key[:, :, : cached + query.shape[2]]
     scores = scored(query[:, :, -1:] * scaling, key)[:, :, 0]
-    return Rows(scores, kept_keys(mask, scores.shape[-1]), _NO_COLUMNS, prefill, module.layer_idx)
+    return Rows(scores, visible_keys(mask, scores.shape[-1]), _NO_COLUMNS, prefill, module.layer_idx)
 
 
 def text_rows(
@@ -173,7 +173,7 @@ def text_rows(
     """
     key = key[sample] if mask is not None and mask.dim() == 4 else key[sample, :, : cached + query.shape[2]]
     scores = scored(query[sample][:, text] * scaling, key).transpose(0, 1)
-    keep = kept_keys_of_rows(mask, scores.shape[-1], sample, text, cached)
+    keep = visible_keys_of_rows(mask, scores.shape[-1], sample, text, cached)
     return Rows(scores, keep, _NO_COLUMNS, True, module.layer_idx)
 
 
@@ -201,7 +201,7 @@ def weighted(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     return (grouped @ value[..., :keys, :]).view(*batch, heads, rows, value.shape[-1])
 
 
-def kept_keys(mask: torch.Tensor | None, keys: int) -> torch.Tensor | None:
+def visible_keys(mask: torch.Tensor | None, keys: int) -> torch.Tensor | None:
     """Return the newest row of any of transformers' masks (2-D, 4-D bool, 4-D float) as bool [rows, 1, keys]."""
     if mask is None:
         return None
@@ -212,12 +212,12 @@ def kept_keys(mask: torch.Tensor | None, keys: int) -> torch.Tensor | None:
     return mask[:, None, :keys].bool()
 
 
-def kept_keys_of_rows(
+def visible_keys_of_rows(
     mask: torch.Tensor | None, keys: int, sample: int, rows: torch.Tensor, cached: int = 0
 ) -> torch.Tensor:
     """Return what these rows of one prompt see at prefill, of any of transformers' masks: bool [rows, 1, keys]."""
     if mask is not None and mask.dim() == 4:
-        kept = mask[sample, 0, rows, :keys]
-        return (kept if kept.dtype == torch.bool else kept > -1)[:, None]
+        visible = mask[sample, 0, rows, :keys]
+        return (visible if visible.dtype == torch.bool else visible > -1)[:, None]
     causal = torch.arange(keys, device=rows.device) <= rows[:, None] + cached
     return (causal if mask is None else causal & mask[sample, :keys].bool())[:, None]

@@ -35,12 +35,10 @@ class FixedSteps:
 
     Args:
         compiled: whether steps are compiled as well.
-        traced_only: whether these are run as they were traced, without kernels made for them.
     """
 
-    def __init__(self, compiled: bool, traced_only: bool = False) -> None:
+    def __init__(self, compiled: bool) -> None:
         self.compiled = compiled
-        self.traced_only = traced_only
         self.cache: FixedCache | None = None
 
     def generate(self, model: Any, inputs: Mapping[str, Any], config: GenerationConfig, **others: Any) -> Any:
@@ -48,7 +46,7 @@ class FixedSteps:
         config = copy.deepcopy(config)
         config.disable_compile = not self.compiled
         if self.compiled:
-            config.compile_config = compiling_everywhere(self.traced_only)
+            config.compile_config = compiling_everywhere()
         rows, prompt = inputs["input_ids"].shape
         earlier, self.cache = self.cache, None
         past = fixed_cache(model.config.get_text_config(), rows, prompt + config.max_new_tokens, earlier)

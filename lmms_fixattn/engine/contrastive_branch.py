@@ -37,7 +37,7 @@ class ContrastiveBranch:
 
     def __init__(self, text: Any, inputs: Inputs, added: dict[str, Any], main: Cache) -> None:
         embeds, positions = inputs.embeds, inputs.positions
-        self.mask = inputs.kept.long()
+        self.mask = inputs.mask.long()
         self.config = text.config
         self._causal_mask = CausalMask(text.config)
         self.main = main

@@ -63,7 +63,7 @@ class Edit:
     """In the order in which the methods act."""
     is_image: torch.Tensor
     """bool [rows, prompt], True at image tokens."""
-    kept: torch.Tensor
+    mask: torch.Tensor
     """bool [rows, prompt], False at padding."""
     hooked: str = ""
     """Which layers ``states`` are of. It tells compiled steps apart, which hold the hooks they were traced with."""
@@ -86,7 +86,7 @@ class Edit:
     @cached_property
     def padded(self) -> bool:
         """Whether any prompt of the batch is padded."""
-        return not bool(self.kept.all())
+        return not bool(self.mask.all())
 
     @cached_property
     def has_image(self) -> torch.Tensor:

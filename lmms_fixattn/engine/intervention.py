@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import Cache
 
-from lmms_fixattn.engine.attention import EDIT, OURS, UNEDITED, attention_over, kept_keys
+from lmms_fixattn.engine.attention import EDIT, OURS, UNEDITED, attention_over, visible_keys
 from lmms_fixattn.engine.contrastive_branch import ContrastiveBranch, EndWhen, Guidance
 from lmms_fixattn.engine.edit import Edit, LayerEdit
 from lmms_fixattn.engine.finite import FiniteScores, NoTokenError, traced
@@ -324,13 +324,13 @@ class _Intervention:
         assert self.branch is not None
         assert self.prefill is not None
         family, kwargs, pictures, ids = self.family, self.prefill, self.pictures, self.inputs[0]
-        positions = counted(edit.kept) if kwargs.get("position_ids") is None else kwargs["position_ids"]
-        positions = positions.expand(*positions.shape[:-2], *edit.kept.shape)
+        positions = counted(edit.mask) if kwargs.get("position_ids") is None else kwargs["position_ids"]
+        positions = positions.expand(*positions.shape[:-2], *edit.mask.shape)
         added = family.added(kwargs, edit.is_image)
         prompt = Prefill(
-            Inputs(kwargs["inputs_embeds"], edit.kept, positions, edit.is_image, added),
+            Inputs(kwargs["inputs_embeds"], edit.mask, positions, edit.is_image, added),
             family.picture_columns(ids),
-            family.instruction_start(ids, edit.kept),
+            family.instruction_start(ids, edit.mask),
             None if pictures is None else pictures["pixel_values"],
             lambda seed: family.noise(pictures or {}, torch.Generator().manual_seed(seed)),
             self._encode,
@@ -363,9 +363,9 @@ class _Intervention:
                 f"{ids.shape[1]} columns, its attention mask {None if mask is None else mask.shape[-1]}"
             )
         is_image = ids == self.family.image_token_id
-        newest = kept_keys(mask, ids.shape[1])
-        kept = torch.ones_like(is_image) if newest is None else newest[:, 0]
-        if not bool(kept[:, -1].all()):
+        newest = visible_keys(mask, ids.shape[1])
+        attended = torch.ones_like(is_image) if newest is None else newest[:, 0]
+        if not bool(attended[:, -1].all()):
             raise ValueError(
                 'the batch is padded on the right; pad on the left (processor.tokenizer.padding_side="left")'
             )
@@ -384,7 +384,7 @@ class _Intervention:
             parts.append(LayerEdit(method, self.layers[method], Columns.lay_out(is_image, gains)))
         if self.branch is None:
             self.pictures = None
-        return Edit(tuple(parts), is_image, kept, self.hooked)
+        return Edit(tuple(parts), is_image, attended, self.hooked)
 
     def _encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         given = {**(self.pictures or {}), "pixel_values": pixels, "return_dict": True}

@@ -55,7 +55,7 @@ class MemoryBudget:
     def answer(
         self, batch: Sequence[Item], longest: int, answer: Callable[[Sequence[Item]], list[Answer]]
     ) -> list[Answer]:
-        """Answer a batch, in halves where memory does not suffice for it, and these in halves again.
+        """Answer a batch; on an out-of-memory error it is split in two and retried, and so are its halves.
 
         A batch that is as large as half of what ran out of memory before is halved without trying.
 
@@ -78,7 +78,7 @@ class MemoryBudget:
             half = (len(batch) + 1) // 2
             self.fitting = min(self.fitting, half * longest)
             logger.warning(
-                f"llava_fixattn: memory ran out at {len(batch)} prompts of up to {longest} positions; the batch is "
+                f"llava_fixattn: out of memory at {len(batch)} prompts of up to {longest} positions; the batch is "
                 f"answered {half} at a time, and so are others as long"
             )
         half = (len(batch) + 1) // 2

@@ -11,31 +11,31 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicCache
 
-from lmms_fixattn.engine.attention import EDIT, UNEDITED, kept_keys
+from lmms_fixattn.engine.attention import EDIT, UNEDITED, visible_keys
 from lmms_fixattn.engine.edit import Edit
 from lmms_fixattn.lru import LRUCache
 from lmms_fixattn.models.family import family_of_model
 from lmms_fixattn.models.transformers_api import cache_of, full_attention, with_cache
 
 _States = list[tuple[torch.Tensor, torch.Tensor]]
-"""Keys and values of one beginning in each layer, [tokens, key heads, head size]."""
+"""Keys and values of one prefix in each layer, [tokens, key heads, head size]."""
 
 
 class PrefixCache:
-    """A prefill that computes equal beginnings of prompts once, and hands each prompt its keys and values.
+    """A prefill that computes equal prefixes of prompts once, and hands each prompt its keys and values.
 
-    Every method leaves rows up to the end of the first image as they are, so what a beginning up to there comes to
+    Every method leaves rows up to the end of the first image as they are, so what a prefix up to there comes to
     depends on nothing else. The remaining columns of all prompts are then one chunk on a filled cache; since prompts
-    are padded on the left, it starts where the longest prompt's beginning ends.
+    are padded on the left, it starts where the longest prompt's prefix ends.
 
-    Questions about one image follow each other, so the beginnings of a batch's last prompts are kept for the batches
+    Questions about one image follow each other, so the prefixes of a batch's last prompts are kept for the batches
     after it; not under a method that reads what enters the layers, which would have to be kept as well.
 
     Args:
-        most: bytes to keep at most. A beginning takes LLaVA-1.5-7B 320 MB in half precision.
+        most: bytes to keep at most. A prefix takes LLaVA-1.5-7B 320 MB in half precision.
 
     Attributes:
-        computed: prompts, or beginnings in place of several, that the layers were run on up to the image's end.
+        computed: prompts, or prefixes in place of several, that the layers were run on up to the image's end.
     """
 
     def __init__(self, most: int = 1 << 30) -> None:
@@ -44,13 +44,13 @@ class PrefixCache:
 
     @contextmanager
     def shared(self, model: Any, prefixes: Sequence[tuple[Hashable, int]]) -> Iterator[None]:
-        """Share beginnings in the first prefill inside the block, which gives states of its last columns only.
+        """Share prefixes in the first prefill inside the block, which gives states of its last columns only.
 
-        An error inside the block, that memory ran out for instance, lets go of all that was kept.
+        An error inside the block, out of memory for instance, lets go of all that was kept.
 
         Args:
             model: a model of a known family; where it is in an ``intervene`` block, that is the outer one.
-            prefixes: of each prompt of that prefill, what tells its beginning from others, and how many tokens that
+            prefixes: of each prompt of that prefill, what tells its prefix from others, and how many tokens that
                 has up to the end of its first image; 0 for a prompt without image. ``generate`` may repeat prompts for
                 beams or samples.
         """
@@ -116,7 +116,7 @@ class PrefixCache:
 
 
 class PrefixPrefill:
-    """A batch of prompts, whose beginnings are read, each once, before the rest of the prefill.
+    """A batch of prompts, whose prefixes are read, each once, before the rest of the prefill.
 
     Args:
         text: the text model.
@@ -124,11 +124,11 @@ class PrefixPrefill:
         kwargs: the arguments of the text model's prefill.
 
     Attributes:
-        keys: of each row, what tells its beginning from others.
-        lengths: how many tokens each beginning has, in the order of the rows.
+        keys: of each row, what tells its prefix from others.
+        lengths: how many tokens each prefix has, in the order of the rows.
         with_image: the number of prompts with an image.
         reading: the layers whose inputs a method reads.
-        split: the number of columns that are read as beginnings.
+        split: the number of columns that are read as prefixes.
         splits: whether there are such columns, and all that is needed to read them first.
     """
 
@@ -147,7 +147,7 @@ class PrefixPrefill:
         self.reading = {layer for part in parts if part.method.has("observe_input") for layer in part.layers}
         empty = self.past is not None and not int(self.past.get_seq_length())
         self._readable = empty and (mask is None or isinstance(mask, torch.Tensor))
-        kept = kept_keys(mask, width) if self._readable else None
+        kept = visible_keys(mask, width) if self._readable else None
         self._padding: list[int] = [0] * rows if kept is None else (width - kept[:, 0].sum(dim=1)).tolist()
         split = min(pad + self.lengths[key] for pad, key in zip(self._padding, self.keys, strict=True))
         self.split = min(split, width - 2)  # one token on a filled cache would be taken for a step
@@ -155,7 +155,7 @@ class PrefixPrefill:
         self._inputs: dict[int, torch.Tensor] = {}
 
     def read(self, text: Any, new: Sequence[Hashable]) -> dict[Hashable, _States]:
-        """Run the text model on beginnings; return their keys and values."""
+        """Run the text model on prefixes; return their keys and values."""
         handles = [
             text.layers[layer].register_forward_pre_hook(partial(self._keep_input, layer), with_kwargs=True)
             for layer in self.reading
@@ -163,7 +163,7 @@ class PrefixPrefill:
         device = self.embeds.device
         rows = [self.keys.index(key) for key in new]
         starts = torch.tensor([self._padding[row] for row in rows], device=device)[:, None]
-        # What is read of a prompt behind its beginning, where another one's is longer, is left of no use by the mask.
+        # What is read of a prompt behind its prefix, where another one's is longer, is left of no use by the mask.
         columns = starts + torch.arange(max(self._length(key) for key in new), device=device)
         places = torch.tensor(rows, device=device)[:, None], columns.clamp_max(self.embeds.shape[1] - 1)
         given = {"inputs_embeds": self.embeds[places]}
@@ -181,7 +181,7 @@ class PrefixPrefill:
         return {key: _cut(cache, row, slice(self._length(key))) for row, key in enumerate(new)}
 
     def rest(self, states: Mapping[Hashable, _States], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Put the beginnings' keys and values into the cache; return the arguments of what is left of the prefill."""
+        """Put the prefixes' keys and values into the cache; return the arguments of what is left of the prefill."""
         edit: Edit | None = kwargs.get(EDIT)
         if edit:
             edit.prefix = self
@@ -207,13 +207,13 @@ class PrefixPrefill:
         return torch.cat([self._laid_out(self._inputs[layer]), rest], dim=1)
 
     def whole(self) -> list[Hashable]:
-        """Return which beginnings can be cut out of the cache after the prefill, in order."""
+        """Return which prefixes can be cut out of the cache after the prefill, in order."""
         if not self._readable or self.reading or any(layer.is_sliding for layer in self.past.layers):
             return []
         return [key for key, length in self.lengths.items() if length]
 
     def states(self, key: Hashable) -> _States:
-        """Return a copy of a beginning's keys and values in the cache after the prefill."""
+        """Return a copy of a prefix's keys and values in the cache after the prefill."""
         row = self.keys.index(key)
         start = self._padding[row]
         cut = _cut(self.past, row, slice(start, start + self.lengths[key]))
@@ -223,12 +223,12 @@ class PrefixPrefill:
         return max(1, self.lengths[key])  # of a prompt without image any token, which is masked or read again
 
     def _laid_out(self, values: torch.Tensor) -> torch.Tensor:
-        """Lay values of the beginnings, [beginnings, tokens, ...], out over rows and columns: [rows, split, ...]."""
+        """Lay values of the prefixes, [prefixes, tokens, ...], out over rows and columns: [rows, split, ...]."""
         return values[tuple(place.to(values.device) for place in self._places)]
 
     @cached_property
     def _places(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where each row and column is found: which beginning, [rows, 1], and which of its tokens, [rows, split]."""
+        """Where each row and column is found: which prefix, [rows, 1], and which of its tokens, [rows, split]."""
         order, device = list(self.lengths), self.embeds.device
         which = torch.tensor([order.index(key) for key in self.keys], device=device)
         token = torch.arange(self.split, device=device) - torch.tensor(self._padding, device=device)[:, None]

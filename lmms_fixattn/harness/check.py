@@ -1,7 +1,7 @@
 """Does this installation work? Versions, what is registered, what is at hand, and every method against known answers.
 
 Methods that act inside the model are compared with recorded answers: scores that LLaVA written out by hand gave for the
-packaged model (tests/recorded_answers.py makes the file). The others are compared with what they are made of:
+packaged model (tests/support/recorded_answers.py makes the file). The others are compared with what they are made of:
 transformers asked directly, or the unmodified model's own answer.
 """
 
@@ -11,9 +11,7 @@ import json
 import os
 import platform
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +23,6 @@ from safetensors import safe_open
 
 from lmms_fixattn import versions
 from lmms_fixattn.data.coco import DEMO_SCENES
-from lmms_fixattn.engine.compiled_decode import FixedSteps
 from lmms_fixattn.engine.generation import Settings
 from lmms_fixattn.engine.intervention import intervene
 from lmms_fixattn.engine.runner import Runner
@@ -34,7 +31,6 @@ from lmms_fixattn.methods import METHODS, PROVIDERS, make_method
 from lmms_fixattn.methods.base import Method
 from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
-from lmms_fixattn.models import DEFAULT_CHECKPOINT
 from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.encoding import Encoded, PromptEncoder
 from lmms_fixattn.models.transformers_api import EngineError
@@ -74,14 +70,14 @@ class Finding:
     Attributes:
         what: what was looked at.
         well: whether it is as it must be; None where that is for the user to say.
-        said: what was found.
-        todo: what to do where it is not.
+        found: what was found.
+        advice: what to do where it is not.
     """
 
     what: str
     well: bool | None
-    said: str
-    todo: str = ""
+    found: str
+    advice: str = ""
 
 
 class Packaged:
@@ -113,7 +109,6 @@ class Packaged:
     def generate(
         self,
         prompts: Sequence[Encoded],
-        compiled: bool = False,
         max_new_tokens: int = STEPS,
         generation: Mapping[str, Any] = MappingProxyType({}),
     ) -> Any:
@@ -127,9 +122,6 @@ class Packaged:
             raise ValueError(f"transformers' GenerationConfig knows no {', '.join(unknown)}")
         torch.manual_seed(0)
         with torch.inference_mode():
-            if compiled:
-                torch.compiler.reset()  # of a graph with another method's hooks
-                return FixedSteps(compiled=True, traced_only=True).generate(self.model, inputs, config)
             return self.model.generate(**inputs, generation_config=config)
 
 
@@ -191,14 +183,12 @@ def findings() -> Iterator[Finding]:
     os.environ[versions.INSIST] = "1"
     yield _versions()
     yield _tried("lmms-eval", registered)
-    devices = _device()
-    yield devices
-    yield from _at_hand()
+    yield _device()
     yield from methods()
 
 
 def methods() -> Iterator[Finding]:
-    """Check every method on the machine's own device: single prompts and a batch, compiled as well on a GPU."""
+    """Check every method on the machine's own device: single prompts and a batch."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)  # the model is tiny, and waits longer for its threads than they save
     asked, recorded = read_recorded()
@@ -225,38 +215,29 @@ class _OffError(Exception):
 def _tried(what: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(what, True, check())
-    except (_OffError, EngineError) as error:
-        said = error.what if isinstance(error, EngineError) else str(error)
     except Exception as error:  # whatever it is, it is what this report is for
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-    return Finding(what, False, said, _INSTALL)
+        cause = error.what if isinstance(error, EngineError) else str(error)
+        own = isinstance(error, _OffError | EngineError)
+        return Finding(what, False, " ".join((cause if own else f"{type(error).__name__}: {cause}").split()), _INSTALL)
 
 
 def _against_recorded(packaged: Packaged, method: Method, recorded: Recorded, prompts: Sequence[Encoded]) -> str:
     dtype, eos = packaged.model.dtype, packaged.encoder.tokenizer.eos_token_id
-    ways: dict[str, list[tuple[list[int], bool]]] = {
-        "single": [([index], False) for index in range(len(prompts))],
-        "batch": [([*range(len(prompts))], False)],
-    }
-    if packaged.model.device.type == "cuda" and dtype != torch.float32:
-        # As traced: a run compares the kernels that it compiles with plain steps, on its first batch.
-        ways["compiled"] = [([*range(len(prompts))], True)]
-    said = []
+    every = range(len(prompts))
+    worst = {"single": 0.0, "batch": 0.0}
     with intervene(packaged.model, method, packaged.encoder.tokenizer):
-        for way, runs in ways.items():
-            worst, equal = 0.0, True
-            for indices, compiled in runs:
-                chosen = [prompts[index] for index in indices]
-                found = packaged.generate(chosen, compiled)
-                start = max(len(prompt.ids) for prompt in chosen)
-                apart, alike = recorded.distance(found, indices, start, eos)
-                worst, equal = max(worst, apart), equal and alike
-            said.append(f"{way} {worst:.0e}")
-            if worst > BOUND[dtype] or (dtype == torch.float32 and not equal):
+        for way, indices in [*(("single", [index]) for index in every), ("batch", [*every])]:
+            chosen = [prompts[index] for index in indices]
+            start = max(len(prompt.ids) for prompt in chosen)
+            apart, equal = recorded.distance(packaged.generate(chosen), indices, start, eos)
+            worst[way] = max(worst[way], apart)
+            if apart > BOUND[dtype] or (dtype == torch.float32 and not equal):
                 tokens = "" if equal else ", with other tokens"
-                raise _OffError(f"{way}: scores lie {worst:.1e} of the largest from the recorded ones (at most "
-                           f"{BOUND[dtype]:.0e}){tokens}")  # fmt: skip
-    return f"recorded answers, scores within {', '.join(said)}"
+                raise _OffError(
+                    f"{way}: scores lie {apart:.1e} of the largest from the recorded ones (at most "
+                    f"{BOUND[dtype]:.0e}){tokens}"
+                )
+    return f"recorded answers, scores within {', '.join(f'{way} {apart:.0e}' for way, apart in worst.items())}"
 
 
 def _against_plain(packaged: Packaged, method: Method, prompts: Sequence[Encoded]) -> str:
@@ -289,8 +270,8 @@ def _versions() -> Finding:
     except Exception as error:
         return Finding("versions", False, str(error), _INSTALL)
     python = f"Python {platform.python_version()}, lmms-fixattn {versions.installed()['lmms-fixattn']}"
-    todo = "; ".join(remark.partition(": ")[2].partition(";")[0] for remark in remarks)
-    return Finding("versions", not remarks, f"{python}, {versions.described()}", todo)
+    advice = "; ".join(remark.partition(": ")[2].partition(";")[0] for remark in remarks)
+    return Finding("versions", not remarks, f"{python}, {versions.described()}", advice)
 
 
 def _device() -> Finding:
@@ -298,30 +279,3 @@ def _device() -> Finding:
         return Finding("device", None, f"CPU, {torch.get_num_threads()} threads; no CUDA GPU is found by torch")
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return Finding("device", None, ", ".join(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in gpus))
-
-
-def _at_hand() -> Iterator[Finding]:
-    import huggingface_hub
-
-    variables = [f"{name}={value}" for name, value in sorted(os.environ.items())
-                 if name.startswith("LMMS_FIXATTN_") and name != versions.INSIST]  # fmt: skip
-    yield Finding("settings", None, " ".join(variables) or "no LMMS_FIXATTN_* variable is set")
-    coco = os.environ.get("LMMS_FIXATTN_COCO")
-    if coco and not (Path(coco).expanduser() / "annotations").is_dir():
-        yield Finding("COCO folder", False, f"{coco} has no folder annotations/", "see docs/data.md for its layout")
-    token = None
-    with suppress(Exception):
-        token = huggingface_hub.get_token()
-    checkpoint = huggingface_hub.try_to_load_from_cache(DEFAULT_CHECKPOINT, "config.json")
-    there = "is" if isinstance(checkpoint, str) else "is not"
-    login = "a token is stored" if token else "no token is stored, and none is needed"
-    yield Finding("hub", None, f"{login}; {DEFAULT_CHECKPOINT} {there} in the cache")
-
-
-def timed(found: Iterator[Finding]) -> Iterator[tuple[Finding, float]]:
-    """Add to each finding the seconds that it took."""
-    start = time.perf_counter()
-    for finding in found:
-        now = time.perf_counter()
-        yield finding, now - start
-        start = now

@@ -5,13 +5,24 @@ docs/flags.md goes through all flags of lmms-eval 0.7.3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from loguru import logger
 
 from lmms_fixattn.engine.generation import GENERATION_NAMES, SAMPLING_NAMES, Settings
 from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.harness.tasks.tree import leaves
+
+_REFUSED = {
+    "system_instruction": "prompts of this model take none; conversation=llava_v1 in --model_args writes LLaVA-1.5's "
+    "own system prompt, and a task's doc_to_messages may write another",
+    "apply_chat_template": "llava_fixattn always writes chat prompts, see conversation=; leave it out",
+    "fewshot_as_multiturn": "a task of pictures is asked without examples; leave it out",
+    "cache_requests": "lmms-eval drops from its cache of requests how a task writes its messages; leave it out "
+    "(--use_cache, which keeps answers, works)",
+}
+"""Flags that no answer would follow, and why."""
 
 
 def check_flags(lm: Any, task_dict: Mapping[Any, Any], flags: Mapping[str, Any], cli_args: Any) -> None:
@@ -25,20 +36,9 @@ def check_flags(lm: Any, task_dict: Mapping[Any, Any], flags: Mapping[str, Any],
     Raises:
         ValueError: names the flag, why it cannot be honoured, and what to do.
     """
-    if flags.get("system_instruction"):
-        raise ValueError(
-            "--system_instruction: prompts of this model take none; conversation=llava_v1 in --model_args writes "
-            "LLaVA-1.5's own system prompt, and a task's doc_to_messages may write another"
-        )
-    if flags.get("apply_chat_template"):
-        raise ValueError("llava_fixattn always writes chat prompts, see conversation=; leave out --apply_chat_template")
-    if flags.get("fewshot_as_multiturn"):
-        raise ValueError("--fewshot_as_multiturn: a task of pictures is asked without examples; leave it out")
-    if flags.get("cache_requests"):
-        raise ValueError(
-            "--cache_requests: lmms-eval drops from its cache of requests how a task writes its messages; leave it "
-            "out (--use_cache, which keeps answers, works)"
-        )
+    for name, why in _REFUSED.items():
+        if flags.get(name):
+            raise ValueError(f"--{name}: {why}")
     if getattr(cli_args, "max_tokens", None) is not None:
         raise ValueError("--max_tokens: lmms-eval counts tokens of models behind an API alone; use --limit")
     _check_examples(lm, task_dict, getattr(cli_args, "num_fewshot", None))
@@ -80,7 +80,7 @@ def check_gen_kwargs(given: Mapping[str, Any], method: Any = None) -> None:
 
 
 def _check_examples(lm: Any, task_dict: Mapping[Any, Any], asked: int | None) -> None:
-    for task in _leaves(task_dict):
+    for task in leaves(task_dict):
         shots = task.config.num_fewshot or 0
         name = task.config.task
         if asked and shots != asked:
@@ -92,13 +92,3 @@ def _check_examples(lm: Any, task_dict: Mapping[Any, Any], asked: int | None) ->
                 f"{where}: lmms-eval writes no examples into the messages of {name}, so that it would be asked without "
                 "any; leave it out, or set num_fewshot: 0 in the task"
             )
-
-
-def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
-    for task in tasks.values():
-        if isinstance(task, tuple):
-            task = task[1]
-        if isinstance(task, Mapping):
-            yield from _leaves(task)
-        elif getattr(task, "config", None) is not None:
-            yield task

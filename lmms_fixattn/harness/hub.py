@@ -33,20 +33,17 @@ def _wrap_download(module: Any) -> None:
         from tenacity import RetryError
 
         if dataset_kwargs and dataset_kwargs.get("token") is True and get_token() is None:
-            logger.info(
-                f"llava_fixattn: no login for the hub is stored, so data set {self.DATASET_PATH}, whose task asks for "
-                "one, is read without"
-            )
+            logger.info(f"llava_fixattn: data set {self.DATASET_PATH} is read without a login, as none is stored")
             dataset_kwargs = {**dataset_kwargs, "token": None}
         try:
             download(self, dataset_kwargs)
         except RetryError as error:
             cause = error.last_attempt.exception() or error
-            said = (str(cause).strip() or "no message").splitlines()[0]
+            reason = f"{type(cause).__name__}: {(str(cause).strip() or 'no message').splitlines()[0]}"
             raise DataError(
-                f"task {self.config.task}: data set {self.DATASET_PATH} could not be loaded "
-                f"({type(cause).__name__}: {said}); give this machine access to the hub, or a copy of HF_HOME of a "
-                "machine that has the data set (`hf auth login` where it is not public)"
+                f"task {self.config.task}: data set {self.DATASET_PATH} could not be loaded ({reason}); give this "
+                "machine access to the hub, or a copy of HF_HOME of a machine that has it (`hf auth login` where it is "
+                "not public)"
             ) from cause
 
     download_without_login.asks_without_login = True  # type: ignore[attr-defined]

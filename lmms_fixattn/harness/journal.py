@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from lmms_fixattn import __version__
-from lmms_fixattn.harness.results import from_json, to_json
+from lmms_eval.api.instance import GenerationResult, TokenCounts
 
-_ROOM = {"rows", "positions", "fitting", "largest"}
+from lmms_fixattn import __version__
+from lmms_fixattn.engine.generation import Answer
+
+_BUDGET = {"rows", "positions", "fitting", "largest"}
 """What a batch says of the size of batches: ``MemoryBudget.state``."""
 
 
@@ -25,18 +26,19 @@ class JournalError(RuntimeError):
 class Journal:
     """The answers of one model to one list of requests, in a file of JSON lines, one a batch.
 
-    lmms-eval's own response cache stores answers once all requests of a run are answered, and a run that was killed
-    leaves nothing that a further one reads. A line of this file is written, and forced to disk, as soon as its batch
-    is answered: a process killed at any moment loses the batch that it was at. A last line without its end was being
-    written then, and is cut off.
+    A line is written, and forced to disk, as soon as its batch is answered: a process killed at any moment loses the
+    batch that it was at. A last line without its end was being written then, and is cut off. The file knows nothing of
+    the model: whoever opens it says that it is the one that the file was begun for.
 
-    The file knows nothing of the model. Whoever opens it says that model and requests are those that it was begun for.
+    Args:
+        versions: of tasks, by name, what tells each from another of its name; part of what is stored of a request.
 
     Raises:
         ValueError: a whole line that is no batch of answers; it names file and line.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, versions: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._versions = versions
         self._answers: dict[str, Any] = {}
         self._spent: dict[str, tuple[float, int]] = {}
         self.budget: dict[str, Any] | None = None
@@ -52,12 +54,7 @@ class Journal:
                 batch = json.loads(line)
                 for answer in batch["answers"].values():
                     from_json(answer)
-                if batch["room"] is not None and not batch["room"].keys() >= {
-                    "rows",
-                    "positions",
-                    "fitting",
-                    "largest",
-                }:
+                if batch["budget"] is not None and not batch["budget"].keys() >= _BUDGET:
                     raise KeyError
                 self._add(batch)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -79,7 +76,8 @@ class Journal:
 
     def recall(self, keys: Sequence[str]) -> dict[int, Any]:
         """Return the answers that are here: {index of the key: answer}."""
-        return {index: from_json(self._answers[key]) for index, key in enumerate(keys) if key in self._answers}
+        stored = map(self._stored, keys)
+        return {index: from_json(self._answers[key]) for index, key in enumerate(stored) if key in self._answers}
 
     def spent(self, kind: str) -> tuple[float, int]:
         """Return the seconds and generated tokens of all answers to requests of this kind."""
@@ -99,8 +97,8 @@ class Journal:
         Raises:
             JournalError: it is not; what was written before it is whole.
         """
-        stored = {key: to_json(answer) for key, answer in zip(keys, answers, strict=True)}
-        batch = {"kind": kind, "seconds": seconds, "tokens": tokens, "room": budget, "answers": stored}
+        stored = {self._stored(key): to_json(answer) for key, answer in zip(keys, answers, strict=True)}
+        batch = {"kind": kind, "seconds": seconds, "tokens": tokens, "budget": budget, "answers": stored}
         whole = os.fstat(self._file.fileno()).st_size
         line = memoryview(json.dumps(batch).encode() + b"\n")
         try:
@@ -121,6 +119,9 @@ class Journal:
             )
         self._add(batch)
 
+    def _stored(self, key: str) -> str:
+        return key + self._versions.get(key.rsplit("/", 3)[0], "")
+
     def _is_in_its_place(self) -> bool:
         try:
             return os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
@@ -131,20 +132,23 @@ class Journal:
         seconds, tokens = self.spent(batch["kind"])
         self._spent[batch["kind"]] = seconds + batch["seconds"], tokens + batch["tokens"]
         self._answers.update(batch["answers"])
-        self.budget = batch["room"]
+        self.budget = batch["budget"]
 
 
-def keys_of(kind: str, requests: Iterable[tuple[Any, ...]]) -> list[str]:
-    """Return a key for each request: its task, document and digest, and how often the same was asked before it.
+def to_json(response: Any) -> dict[str, Any]:
+    """Return an answer, or the answers of a conversation, as JSON can hold it: text, how it ended, token counts."""
+    counts = None if isinstance(response, list) else response.token_counts
+    rounds = response if counts is None else [response.text]
+    return {
+        "rounds": [{"text": str(one), "terminated": one.terminated, "tokens": one.tokens} for one in rounds],
+        "counts": counts and {"input_tokens": counts.input_tokens, "output_tokens": counts.output_tokens},
+    }
 
-    Args:
-        requests: (task, split, document id, ...) of each, with a repr that says all.
-    """
-    asked: Counter[str] = Counter()
-    keys = []
-    for request in requests:
-        task, _, doc_id, *_ = request
-        digest = hashlib.sha256(repr((kind, *request)).encode()).hexdigest()[:16]
-        asked[digest] += 1
-        keys.append(f"{task}/{doc_id}/{digest}/{asked[digest]}")
-    return keys
+
+def from_json(stored: dict[str, Any]) -> Any:
+    """Return what :func:`to_json` was given."""
+    rounds = [Answer(**answer) for answer in stored["rounds"]]
+    if stored["counts"] is None:
+        return rounds
+    (answer,) = rounds
+    return GenerationResult(text=answer, token_counts=TokenCounts(**stored["counts"]))

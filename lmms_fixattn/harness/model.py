@@ -60,7 +60,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         device: by default a CUDA GPU where there is one. With several processes each takes its own.
         device_map: transformers' device_map, such as ``auto`` to spread one model over several GPUs.
         batch_size: documents answered at once, or ``auto`` for what an estimate of the free memory allows. Where memory
-            runs out, a batch is answered in halves.
+            runs out, a batch is split in two and retried.
         max_batch_size: for ``auto``, the most documents at once.
         load_in_4bit, load_in_8bit: quantise the weights while loading, by transformers and bitsandbytes.
         attn_implementation: transformers' attention backend of everything that the method does not edit.
@@ -108,7 +108,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         self._largest = 0
         self.counts: dict[str, int] = {}
         """What the latest run was spared: pictures asked about and encoded, prompts with an image and how many
-        beginnings up to its end were computed."""
+        prefixes up to its end were computed."""
         self._attention = arguments.attention(attn_implementation)
         self._device_map = device_map
 
@@ -135,7 +135,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         self._record = self._describe(pretrained)
         self._warned: set[str] = set()
         logger.info(f"llava_fixattn: {self.record()}")
-        anew = {"pictures": "encodes a picture", "prefixes": "reads what prompts begin with, a picture included,"}
+        anew = {"pictures": "encodes its picture", "prefixes": "computes its prompt's prefix"}
         if missing := [words for part, words in anew.items() if not self._record["reuse"][part]]:
             name = self._checkpoint.family.name
             logger.info(
@@ -317,7 +317,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         journal = self._journal
         keys = [request.key for request in asked]
         results: dict[int, Any] = {} if journal is None else journal.recall(keys)
-        budget = self._room(None if journal is None else journal.budget)
+        budget = self._budget(None if journal is None else journal.budget)
         batches = [[index for index in batch if index not in results] for batch in plan(self._outlines(asked), budget)]
         groups = [[asked[index] for index in batch] for batch in batches if batch]
         self._largest = max(self._largest, budget.largest)
@@ -334,8 +334,8 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
                 run.done(len(new))
         return [results[index] for index in range(len(asked))]
 
-    def _room(self, before: Mapping[str, Any] | None) -> MemoryBudget:
-        """Return the room for batches, which is that of the interrupted run that this one goes on with."""
+    def _budget(self, before: Mapping[str, Any] | None) -> MemoryBudget:
+        """Return the budget of batches, which is that of the interrupted run that this one goes on with."""
         if isinstance(self.batch_size, int):
             budget = MemoryBudget(self.batch_size)
         elif before is None:

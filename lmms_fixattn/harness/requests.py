@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lmms_eval.api.instance import Instance
@@ -16,8 +18,6 @@ from lmms_fixattn.engine.finite import NotFiniteError
 from lmms_fixattn.engine.generation import Settings
 from lmms_fixattn.engine.memory import ran_out_of_memory
 from lmms_fixattn.errors import StoppedError, explained, is_told, write_down
-from lmms_fixattn.harness.journal import keys_of
-from lmms_fixattn.harness.results import Recorded
 
 
 class DocumentError(StoppedError):
@@ -38,8 +38,8 @@ class Request:
     doc_id: Any
     task: str
     split: str
-    key: str = ""
-    """What tells this request from all others of a run, repeats of it included."""
+    key: str
+    """Task, document and a digest of what is asked, and the how manieth of that in a run it is."""
 
     @classmethod
     def all_of(cls, kind: str, instances: Sequence[Instance]) -> list[Request]:
@@ -48,23 +48,20 @@ class Request:
         Raises:
             ValueError: generation settings that cannot be meant; names the task.
         """
-        asked = [cls.of(instance) for instance in instances]
-        keys = keys_of(kind, (request.identity for request in asked))
-        return [replace(request, key=key) for request, key in zip(asked, keys, strict=True)]
-
-    @classmethod
-    def of(cls, instance: Instance) -> Request:
-        context, doc_to_messages, kwargs, doc_id, task, split = instance.args
-        try:
-            settings, ignored = Settings.of(kwargs)
-        except ValueError as error:
-            raise ValueError(f"task {task}, generation_kwargs: {error}") from error
-        return cls(context, doc_to_messages, settings, ignored, doc_id, task, split)
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """What tells this request from others of its kind; two equal ones ask for the same again."""
-        return self.task, self.split, self.doc_id, self.context, self.settings
+        found: list[Request] = []
+        times: Counter[str] = Counter()
+        for instance in instances:
+            context, doc_to_messages, kwargs, doc_id, task, split = instance.args
+            try:
+                settings, ignored = Settings.of(kwargs)
+            except ValueError as error:
+                raise ValueError(f"task {task}, generation_kwargs: {error}") from error
+            what = repr((kind, task, split, doc_id, context, settings))
+            digest = hashlib.sha256(what.encode()).hexdigest()[:16]
+            times[digest] += 1
+            key = f"{task}/{doc_id}/{digest}/{times[digest]}"
+            found.append(cls(context, doc_to_messages, settings, ignored, doc_id, task, split, key))
+        return found
 
     def __str__(self) -> str:
         return f"document {self.doc_id} of {self.task} (split {self.split})"
@@ -106,7 +103,7 @@ class Dialogue:
 def document_errors(*requests: Request) -> Iterator[None]:
     """Turn an error inside the block into one that names the documents; an answer is never made up in its place.
 
-    Only that memory ran out for several of them is passed on, to whom may try fewer.
+    Out-of-memory errors of several requests are raised again, for the caller to split the batch.
     """
     try:
         yield
@@ -124,7 +121,7 @@ def document_errors(*requests: Request) -> Iterator[None]:
 
 
 @contextmanager
-def stopping(model: Recorded) -> Iterator[None]:
+def stopping(model: Any) -> Iterator[None]:
     """Let an error that ends a run say in one line why, and write down its traceback, the documents and the model.
 
     The line is logged as well: lmms-eval prints only the message of an error that it catches, and exits with status 0.
@@ -145,7 +142,7 @@ def stopping(model: Recorded) -> Iterator[None]:
         raise StoppedError(_last_words(explained(error), error, model, {})) from error
 
 
-def _last_words(what: str, cause: BaseException, model: Recorded, about: Mapping[str, str]) -> str:
+def _last_words(what: str, cause: BaseException, model: Any, about: Mapping[str, str]) -> str:
     known = {**about, "model": json.dumps(model.record(), default=str)}
     message = f"llava_fixattn stopped: {what}; {write_down(cause, known)}"
     logger.critical(message)

@@ -35,35 +35,31 @@ class RequestShape:
     pictures: tuple[str | None, ...]
 
 
-def plan(outlines: Sequence[RequestShape], budget: MemoryBudget) -> list[list[int]]:
+def plan(shapes: Sequence[RequestShape], budget: MemoryBudget) -> list[list[int]]:
     """Return the batches, as indices: longest first, but requests about the same pictures next to each other.
 
     It depends on its arguments alone, so that an interrupted run forms the same batches. Longest first, of all settings
     and of those in a batch together, lets memory run out early, and the longest cache come first; requests about the
     same pictures have the place of the longest of them.
     """
-
-    def first(cluster: Sequence[int]) -> int:
-        return outlines[cluster[0]].positions
-
-    groups: dict[Hashable, dict[Hashable, list[int]]] = {}
-    for index, outline in enumerate(outlines):
-        named = outline.pictures and None not in outline.pictures
-        groups.setdefault(outline.settings, {}).setdefault(outline.pictures if named else index, []).append(index)
+    clusters: dict[Hashable, list[int]] = {}
+    for index in sorted(range(len(shapes)), key=lambda index: (-shapes[index].positions, index)):
+        shape = shapes[index]
+        known = shape.pictures and None not in shape.pictures
+        clusters.setdefault((shape.settings, shape.pictures if known else index), []).append(index)
+    ordered: dict[Hashable, list[int]] = {}
+    for cluster in clusters.values():
+        ordered.setdefault(shapes[cluster[0]].settings, []).extend(cluster)
     batches = []
-    for clusters in groups.values():
-        for cluster in clusters.values():
-            cluster.sort(key=lambda index: (-outlines[index].positions, index))
-    for clusters in sorted(groups.values(), key=lambda clusters: -max(first(cluster) for cluster in clusters.values())):
+    for indices in ordered.values():
         batch: list[int] = []
         longest = 0
-        for cluster in sorted(clusters.values(), key=lambda cluster: (-first(cluster), cluster[0])):
-            for index in cluster:
-                longest = max(longest, outlines[index].positions)
-                if batch and not budget.fits(len(batch) + 1, longest):
-                    batches.append(batch)
-                    batch, longest = [], outlines[index].positions
-                batch.append(index)
+        for index in indices:
+            longest = max(longest, shapes[index].positions)
+            if batch and not budget.fits(len(batch) + 1, longest):
+                batches.append(batch)
+                batch, longest = [], shapes[index].positions
+            batch.append(index)
         batches.append(batch)
     return batches
 

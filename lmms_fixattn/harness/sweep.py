@@ -8,14 +8,12 @@ OUTPUT/unfinished/NAME/   the same of a cell that is being run; it moves to cell
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +30,8 @@ from tqdm import tqdm
 from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.harness.journal import Journal
 from lmms_fixattn.harness.model import LlavaFixattn
-from lmms_fixattn.harness.sweep_config import Cell, Plan
+from lmms_fixattn.harness.sweep_config import Cell, SweepPlan
+from lmms_fixattn.harness.tasks.tree import digests, leaves
 from lmms_fixattn.plugin import task_folder
 
 _BASIS, _ANSWERS = "cell.json", "answers.jsonl"
@@ -42,7 +41,7 @@ class SweepError(RuntimeError):
     """A sweep cannot be run as asked. The message says why and what to do."""
 
 
-def run_sweep(plan: Plan, output: Path, screen: TextIO | None = None) -> dict[str, Path]:
+def run_sweep(plan: SweepPlan, output: Path, screen: TextIO | None = None) -> dict[str, Path]:
     """Run what is not finished of a sweep; return {name: folder} of all its cells, in the plan's order.
 
     Tasks and methods are checked before the first cell runs. A process killed at any moment loses the batch that it
@@ -65,25 +64,19 @@ def run_sweep(plan: Plan, output: Path, screen: TextIO | None = None) -> dict[st
         )
     output.mkdir(parents=True, exist_ok=True)
     with _alone(output):
-        sweep = _prepare(plan, output)
+        lm, manager, runs, asked = _prepare(plan, output)
         # The rate is that of this process: answers of earlier ones are where the bar begins.
-        with tqdm(
-            total=sweep.asked * len(sweep.runs),
-            initial=sum(sweep.kept),
-            unit=" answers",
-            smoothing=0,
-            dynamic_ncols=True,
-            file=screen,
-        ) as bar:
-            for run in sweep.runs:
+        whole, there = asked * len(runs), sum(run.check(asked) for run in runs)
+        with tqdm(total=whole, initial=there, unit=" answers", smoothing=0, dynamic_ncols=True, file=screen) as bar:
+            for run in runs:
                 if not run.folder.is_dir():
                     bar.set_description_str(run.cell.name)
-                    run.perform(sweep.lm, plan, sweep.manager, bar)
-        sweep.lm.clean()
-    return {run.cell.name: run.folder for run in sweep.runs}
+                    run.perform(lm, plan, manager, bar)
+        lm.clean()
+    return {run.cell.name: run.folder for run in runs}
 
 
-def rehearse(plan: Plan, output: Path) -> list[tuple[Cell, int, int]]:
+def rehearse(plan: SweepPlan, output: Path) -> list[tuple[Cell, int, int]]:
     """Check all that :func:`run_sweep` checks before its first cell, without loading weights or making the folder.
 
     Returns:
@@ -93,58 +86,42 @@ def rehearse(plan: Plan, output: Path) -> list[tuple[Cell, int, int]]:
         SweepError, ValueError: as run_sweep.
     """
     with _alone(output) if output.is_dir() else nullcontext():
-        sweep = _prepare(plan, output)
-    return [(run.cell, kept, sweep.asked) for run, kept in zip(sweep.runs, sweep.kept, strict=True)]
+        *_, runs, asked = _prepare(plan, output)
+        return [(run.cell, run.check(asked), asked) for run in runs]
 
 
-@dataclass(frozen=True)
-class _Sweep:
-    """A sweep that may begin.
+def _prepare(plan: SweepPlan, output: Path) -> tuple[LlavaFixattn, Any, list[_CellRun], int]:
+    """Load tasks and data, and see that every method fits the model.
 
-    Attributes:
-        asked: answers of each cell.
-        kept: those that are there, by cell.
+    Returns:
+        The model, lmms-eval's index of tasks, the cells, and how many answers each of them has.
     """
-
-    lm: LlavaFixattn
-    manager: Any
-    runs: list[_CellRun]
-    asked: int
-    kept: list[int]
-
-
-def _prepare(plan: Plan, output: Path) -> _Sweep:
-    """Load tasks and data, and see that every method fits the model and every cell what is there of it."""
     manager = _task_manager(plan.tasks)
     lm = LlavaFixattn(**plan.model, method="vanilla")
-    tasks = list(_leaves(get_task_dict(list(plan.tasks), manager, "chat")))
-    digests = {task.config.task: _digest(task.dump_config()) for task in tasks}
+    nested = get_task_dict(list(plan.tasks), manager, "chat")
+    tasks, versions = list(leaves(nested)), digests(nested)
     runs = []
     for cell in plan.cells:
         try:
             lm.use(cell.method)
         except ValueError as error:
             raise ValueError(f"cell {cell.name}: {error}") from error
-        basis = {"model": lm.identity(), "limit": plan.limit, "prompt_settings_and_data": digests}
+        basis = {"model": lm.identity(), "limit": plan.limit, "prompt_settings_and_data": versions}
         runs.append(_CellRun(cell, output, json.loads(json.dumps(basis))))
     asked = sum(min(plan.limit or len(task.eval_docs), len(task.eval_docs)) * task.config.repeats for task in tasks)
-    return _Sweep(lm, manager, runs, asked, [run.check(asked) for run in runs])
+    return lm, manager, runs, asked
 
 
 @contextmanager
-def chatter_in(log: Path) -> Iterator[TextIO]:
+def stderr_to(log: Path) -> Iterator[TextIO]:
     """Let what is written to standard error go to a file instead; yield the real one, for a progress bar.
 
     lmms-eval logs every step of a cell and draws a bar for each. Warnings of its log are shown all the same.
     """
     screen = sys.stderr
-    try:
+    with _writing(log, "choose another --output"):
         log.parent.mkdir(parents=True, exist_ok=True)
-        file = io.TextIOWrapper(io.BufferedWriter(_AsRoomAllows(log, "a")), encoding="utf-8", line_buffering=True)
-    except OSError as error:
-        raise SweepError(
-            f"{log}: nothing can be written there ({error.strerror or error}); choose another --output"
-        ) from error
+        file = io.TextIOWrapper(io.BufferedWriter(_ForgivingLog(log, "a")), encoding="utf-8", line_buffering=True)
     with file, redirect_stderr(file):
         logger.remove()
         sinks = [
@@ -164,7 +141,7 @@ def chatter_in(log: Path) -> Iterator[TextIO]:
             logger.add(screen)
 
 
-class _AsRoomAllows(io.FileIO):
+class _ForgivingLog(io.FileIO):
     """A log, for which a disk without room is no reason to end a sweep: the answers themselves will say so."""
 
     def write(self, data: Any) -> int:
@@ -204,7 +181,9 @@ class _CellRun:
                         f"{folder} holds something but no {_BASIS}; choose another --output, or delete that folder"
                     )
                 continue
-            if changes := _changes(_read_basis(folder / _BASIS), self.basis):
+            if (before := _read_json(folder / _BASIS)) is None:
+                raise SweepError(f"{folder / _BASIS}: no JSON; choose another --output, or delete its folder")
+            if changes := _changes(before, self.basis):
                 raise SweepError(
                     f"cell {self.cell.name}: {folder} was made with {'; '.join(changes)}; choose another --output, "
                     "or delete that folder to have the cell run again"
@@ -215,18 +194,13 @@ class _CellRun:
                 return len(journal)
         return 0
 
-    def perform(self, lm: LlavaFixattn, plan: Plan, manager: Any, bar: Any) -> None:
+    def perform(self, lm: LlavaFixattn, plan: SweepPlan, manager: Any, bar: Any) -> None:
         """Run the cell, or the rest of it."""
         whole = self.output / f".{_BASIS}"
-        try:
+        with _writing(self.unfinished / _BASIS, "mend that, and the same command goes on"):
             self.unfinished.mkdir(parents=True, exist_ok=True)
             whole.write_text(json.dumps(self.basis, indent=1))
             whole.replace(self.unfinished / _BASIS)
-        except OSError as error:
-            raise SweepError(
-                f"{self.unfinished / _BASIS} could not be written: {error.strerror or error}; mend that, and the same "
-                "command goes on"
-            ) from error
         for leftover in self.unfinished.iterdir():
             if leftover.is_dir():  # results that were being written
                 shutil.rmtree(leftover)
@@ -260,42 +234,40 @@ class _CellRun:
         tracker.save_results_aggregated(results=results, samples=samples, datetime_str=now)
         for task in results["configs"]:
             tracker.save_results_samples(task_name=task, samples=samples[task])
-        # lmms-eval only warns of what it could not write.
-        missing = [name for name in (_BASIS, _ANSWERS) if not (self.unfinished / name).is_file()]
-        if missing:
+        if missing := [name for name in (_BASIS, _ANSWERS) if not (self.unfinished / name).is_file()]:
             raise SweepError(
                 f"{self.unfinished / missing[0]} was deleted while cell {self.cell.name} was run; the same command "
                 "runs the cell again"
             )
+        # lmms-eval only warns of what it could not write.
         written = {task: list(self.unfinished.rglob(f"*_samples_{task}.jsonl")) for task in counts}
         lines = {task: [path.read_bytes().count(b"\n") for path in paths] for task, paths in written.items()}
-        results_files = list(self.unfinished.rglob("*_results.json"))
-        if lines != {task: [count] for task, count in counts.items()} or [*map(_is_json, results_files)] != [True]:
+        read = [_read_json(path) for path in self.unfinished.rglob("*_results.json")]
+        if lines != {task: [count] for task, count in counts.items()} or len(read) != 1 or read[0] is None:
+            free = shutil.disk_usage(self.unfinished).free / 1e6
             raise SweepError(
-                f"the result of cell {self.cell.name} could not be written whole to {self.unfinished} "
-                f"({_free(self.unfinished)}); mend that, and the same command writes it from the answers that are kept"
+                f"the result of cell {self.cell.name} could not be written whole to {self.unfinished} ({free:.1f} MB "
+                "free there); mend that, and the same command writes it from the answers that are kept"
             )
 
 
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
-    lock = FileLock(output / ".lock", timeout=0)  # the system's, gone with the process that held it
-    try:
-        lock.acquire()
-    except Timeout:
-        raise SweepError(f"another sweep is at work in {output}; wait for it, or choose another --output") from None
-    except OSError as error:
-        raise SweepError(
-            f"{output}: nothing can be written there ({error.strerror or error}); choose another --output"
-        ) from error
+    with _writing(output, "choose another --output"):
+        try:
+            lock = FileLock(output / ".lock").acquire(timeout=0)  # the system's, gone with the process that held it
+        except Timeout:
+            raise SweepError(f"another sweep is at work in {output}; wait for it, or choose another --output") from None
+    with lock:
+        yield
+
+
+@contextmanager
+def _writing(place: Path, advice: str) -> Iterator[None]:
     try:
         yield
-    finally:
-        lock.release()
-
-
-def _free(folder: Path) -> str:
-    return f"{shutil.disk_usage(folder).free / 1e6:.1f} MB free there"
+    except OSError as error:
+        raise SweepError(f"{place}: nothing can be written there ({error.strerror or error}); {advice}") from error
 
 
 def _task_manager(names: Sequence[str]) -> Any:
@@ -310,35 +282,12 @@ def _task_manager(names: Sequence[str]) -> Any:
     return manager
 
 
-def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
-    for task in tasks.values():
-        if isinstance(task, Mapping):
-            yield from _leaves(task)
-        else:
-            yield task
-
-
-def _digest(config: Mapping[str, Any]) -> str:
-    text = json.dumps(config, sort_keys=True, default=str)
-    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", text).encode()).hexdigest()
-
-
-def _read_basis(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
+    """Return what a file holds, None where that is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        raise SweepError(
-            f"{path}: expected what the cell's answers depend on, as JSON; choose another --output, or delete its "
-            "folder to have the cell run again"
-        ) from None
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        return False
-    return True
+        return None
 
 
 def _changes(before: Any, now: Any, place: str = "") -> list[str]:

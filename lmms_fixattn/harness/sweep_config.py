@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,9 @@ from lmms_fixattn.methods import METHODS, Method, make_method
 from lmms_fixattn.report.paper_tables import FIGURES, LAYOUTS
 
 MODEL_ARGS = (
-    "pretrained",
-    "revision",
-    "conversation",
-    "dtype",
-    "device",
-    "device_map",
-    "batch_size",
-    "attn_implementation",
-    "load_in_4bit",
-    "load_in_8bit",
-    "compile",
-)
+    "pretrained", "revision", "conversation", "dtype", "device", "device_map", "batch_size", "attn_implementation",
+    "load_in_4bit", "load_in_8bit", "compile",
+)  # fmt: skip
 """The arguments of llava_fixattn that a sweep sets once for all cells."""
 
 _SHIPPED = Path(__file__).with_name("sweeps")
@@ -56,7 +47,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """A sweep, checked.
 
     Attributes:
@@ -81,7 +72,7 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
 
 
-def read_plan(config: str, limit: int | None = None) -> Plan:
+def read_plan(config: str, limit: int | None = None) -> SweepPlan:
     """Read a configuration.
 
     Args:
@@ -109,15 +100,13 @@ def _find(config: str) -> Path:
     path = Path(config).expanduser()
     if path.is_file():
         return path
-    if path.suffix or len(path.parts) > 1:
-        raise UserError(f"{config}: no such file; shipped configurations: {', '.join(shipped())}")
     if config not in shipped():
         hint = did_you_mean(config, shipped())
-        raise UserError(f"{config}: no such file or shipped configuration{hint}; shipped: {', '.join(shipped())}")
+        raise UserError(f"{config}: no such file{hint}; shipped configurations: {', '.join(shipped())}")
     return _SHIPPED / f"{config}.yaml"
 
 
-def _plan(name: str, given: Any, limit: int | None) -> Plan:
+def _plan(name: str, given: Any, limit: int | None) -> SweepPlan:
     _check_mapping("the configuration", given, _KEYS, required=("model", "tasks"))
     model = given["model"]
     _check_mapping("model", model, MODEL_ARGS, required=("pretrained",))
@@ -128,22 +117,17 @@ def _plan(name: str, given: Any, limit: int | None) -> Plan:
     if not cells:
         raise ValueError("expected cells: (a list) or grid: (lists of hyper-parameters), so that there is one cell")
     _check_distinct(cells)
-    names = [cell.name for cell in cells]
-    baseline = given.get("baseline", names[0])
-    if not isinstance(baseline, str) or baseline not in names:
-        raise ValueError(f"baseline: no cell {baseline!r}{did_you_mean(baseline, names)}; cells: {', '.join(names)}")
-    layout = given.get("layout")
-    if layout is not None and (not isinstance(layout, str) or layout not in LAYOUTS):
-        raise ValueError(f"layout: unknown {layout!r}{did_you_mean(layout, LAYOUTS)}; layouts: {', '.join(LAYOUTS)}")
     tasks = _tasks(given["tasks"])
-    if layout is not None and not any(task.startswith("chair_") for task in tasks):
-        raise ValueError(
-            f"layout: {layout} shows CHAIR; tasks must hold chair_coco or chair_demo, got {', '.join(tasks)}"
-        )
-    chosen = given.get("limit") if limit is None else limit
-    if chosen is not None and (isinstance(chosen, bool) or not isinstance(chosen, int) or chosen < 1):
-        raise ValueError(f"limit: expected a whole number of documents of at least 1, got {chosen!r}")
-    return Plan(name, dict(model), tasks, chosen, baseline, layout, tuple(cells))
+    layout = given.get("layout")
+    if layout is not None:
+        _check_known("layout", layout, LAYOUTS)
+        if not any(task.startswith("chair_") for task in tasks):
+            raise ValueError(f"layout: {layout} shows CHAIR; tasks must hold a chair_... task, got {', '.join(tasks)}")
+    baseline = _check_known("baseline", given.get("baseline", cells[0].name), [cell.name for cell in cells])
+    limit = given.get("limit") if limit is None else limit
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ValueError(f"limit: expected a whole number of documents of at least 1, got {limit!r}")
+    return SweepPlan(name, dict(model), tasks, limit, baseline, layout, tuple(cells))
 
 
 def _tasks(given: Any) -> tuple[str, ...]:
@@ -162,13 +146,13 @@ def _listed_cells(given: Any) -> Iterable[Cell]:
     for number, entry in enumerate(given, start=1):
         place = f"cells, entry {number}"
         _check_mapping(place, entry, None, required=("name", "method"))
-        values = dict(entry)
-        name, method, published = values.pop("name"), values.pop("method"), values.pop("published", {})
+        published = entry.get("published", {})
         _check_mapping(f"{place}: published", published, FIGURES)
         for key, value in published.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"{place}: published {key} must be a number, got {value!r}")
-        yield _cell(place, str(name), method, values, published)
+        values = {key: value for key, value in entry.items() if key not in ("name", "published")}
+        yield _cell(place, str(entry["name"]), values, published)
 
 
 def _grid_cells(given: Any) -> Iterable[Cell]:
@@ -187,42 +171,47 @@ def _grid_cells(given: Any) -> Iterable[Cell]:
         for combination in itertools.product(*listed.values()):
             chosen = dict(zip(listed, combination, strict=True))
             values = {**grid, **chosen}
-            method = values.pop("method")
             varied = [f"{key} {value}" for key, value in chosen.items() if key != "method"]
-            yield _cell(place, " ".join([str(method), *varied]), method, values, {})
+            yield _cell(place, " ".join([str(values["method"]), *varied]), values, {})
 
 
-def _cell(place: str, name: str, method: Any, values: Mapping[str, Any], published: Mapping[str, float]) -> Cell:
+def _cell(place: str, name: str, values: Mapping[str, Any], published: Mapping[str, float]) -> Cell:
     if not _NAME.fullmatch(name) or name.endswith((" ", ".")):
         raise ValueError(
             f"{place}: a name has letters, digits, spaces and . _ + -, begins with a letter or digit and has at most "
             f"80 characters, got {name!r}"
         )
+    method, given = values["method"], {key: value for key, value in values.items() if key != "method"}
     if not isinstance(method, str):
         raise ValueError(f"{place} ({name}): method must be one of {', '.join(METHODS)}, got {method!r}")
     try:
-        return Cell(name, make_method(method, **values), dict(values), dict(published))
+        return Cell(name, make_method(method, **given), given, dict(published))
     except ValueError as error:
         raise ValueError(f"{place} ({name}): {error}") from None
 
 
 def _check_distinct(cells: Iterable[Cell]) -> None:
-    seen: dict[str, str] = {}
+    seen: dict[str, Cell] = {}
     for cell in cells:
-        key = cell.folder.lower()  # some file systems do not tell a from A
-        if key in seen:
-            raise ValueError(f"two cells are named alike: {seen[key]!r} and {cell.name!r}; names must differ")
-        seen[key] = cell.name
+        # Some file systems do not tell a from A.
+        if (other := seen.setdefault(cell.folder.lower(), cell)) is not cell:
+            raise ValueError(f"two cells are named alike: {other.name!r} and {cell.name!r}; names must differ")
 
 
-def _check_mapping(place: str, given: Any, known: Iterable[str] | None, required: Iterable[str] = ()) -> None:
+def _check_known(place: str, given: Any, known: Collection[str]) -> str:
+    if not isinstance(given, str) or given not in known:
+        raise ValueError(f"{place}: unknown {given!r}{did_you_mean(given, known)}; expected one of {', '.join(known)}")
+    return given
+
+
+def _check_mapping(place: str, given: Any, known: Collection[str] | None, required: Iterable[str] = ()) -> None:
     if not isinstance(given, Mapping):
         raise ValueError(f"{place}: expected a mapping of names to values, got {given!r}")
     for key in given:
         if not isinstance(key, str):
             raise ValueError(f"{place}: expected words for keys, got {key!r}")
-        if known is not None and key not in known:
-            raise ValueError(f"{place}: unknown key {key!r}{did_you_mean(key, known)}; keys: {', '.join(known)}")
+        if known is not None:
+            _check_known(f"{place}: key", key, known)
     for key in required:
         if key not in given:
             raise ValueError(f"{place}: {key} is missing")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmms_fixattn.data import DataError
 from lmms_fixattn.data.coco import CocoFolder
-from lmms_fixattn.data.image_names import AmbiguousNameError
-from lmms_fixattn.errors import did_you_mean
+from lmms_fixattn.errors import UserError, did_you_mean
 from lmms_fixattn.scoring.chair import Analyser, ground_truth
 from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES, NODE_WORD
 
@@ -45,6 +43,6 @@ def truth_beside(image: Path, analyser: Analyser) -> frozenset[str]:
         if image_id is None:
             raise ValueError(f"what {image} shows is not known: {root}/annotations do not list it; {advice}")
         found = ground_truth(folder.instances([image_id]), folder.captions([image_id]), analyser)
-    except (DataError, AmbiguousNameError) as error:
+    except UserError as error:
         raise ValueError(f"{error}; or {advice}") from error
     return found.get(image_id, frozenset())

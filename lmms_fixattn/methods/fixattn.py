@@ -120,9 +120,12 @@ class FixAttn(Refined):
             return top_gains(sensitivity, self.share)
         return proportional_gains(sensitivity, self.g_max)
 
+    def _head_gains(self, rows: Rows) -> torch.Tensor:
+        return self.head_gains(rows.image_mass())[:, :, None]
+
     def _of_prompt(self, rows: Rows) -> torch.Tensor:
         """Return the gains of heads, [rows, heads, 1], or those of columns, [rows, 1 or heads, prompt]."""
-        heads = self.head_gains(rows.image_mass())[:, :, None] if self.head_modulation != "off" else None
+        heads = self._head_gains(rows) if self.head_modulation != "off" else None
         if self.selection != "prompt":
             return heads  # type: ignore[return-value]
         seen = rows.weights()[..., : rows.prompt].mean(dim=1)

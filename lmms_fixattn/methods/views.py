@@ -60,9 +60,9 @@ class Columns:
     def lay_out(cls, is_image: torch.Tensor, token_gains: torch.Tensor | None = None) -> Columns:
         """Tell the columns apart; arguments and errors are those of :func:`column_gains`."""
         image, gain = is_image[:, None], column_gains(is_image, token_gains)[:, None]
-        begun = image.cumsum(dim=-1) > 0
-        has_image = begun[..., -1:]
-        return cls(image, ~begun & has_image, begun & ~image, torch.zeros_like(image), has_image, gain)
+        started = image.cumsum(dim=-1) > 0
+        has_image = started[..., -1:]
+        return cls(image, ~started & has_image, started & ~image, torch.zeros_like(image), has_image, gain)
 
     def widened(self, columns: int) -> Columns:
         """Return the same prompts with columns of generated text behind them, ``columns`` in all."""
@@ -158,7 +158,7 @@ class Rows:
 
     def weights(self) -> torch.Tensor:
         """Return the weights after softmax, with the scores as they are now: [rows, heads, keys]."""
-        return softmax_kept(self.scores, self.keep)
+        return masked_softmax(self.scores, self.keep)
 
     def image_mass(self) -> torch.Tensor:
         """Return each head's attention weight on the image, with the scores as they are now: [rows, heads]."""
@@ -171,7 +171,7 @@ class Rows:
         return self.prefill_stats[self.layer]
 
 
-def softmax_kept(scores: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
+def masked_softmax(scores: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
     """Return softmax over the kept keys; masked ones get weight 0, whatever was added to their scores."""
     return (scores if keep is None else scores.masked_fill(~keep, -torch.inf)).softmax(dim=-1)
 

@@ -30,7 +30,7 @@ class Encoded:
     ids: list[int]
     images: tuple[Picture, ...]  # what the model is given of each image
     pictures: tuple[str, ...]  # the identity of each image: equal ones have equal pixels
-    prefix: tuple[Hashable, int]  # what tells its beginning, up to the end of its first image, from others; its tokens
+    prefix: tuple[Hashable, int]  # what tells its prefix, up to the end of its first image, from others; its tokens
     dropped_marks: int  # literal marks of images in the text that were left out
 
 
@@ -94,8 +94,8 @@ class PromptEncoder:
         padding = [width - len(prompt.ids) for prompt in encoded]
         pad = [self.tokenizer.pad_token_id]
         ids = [pad * missing + prompt.ids for missing, prompt in zip(padding, encoded, strict=True)]
-        kept = [[0] * missing + [1] * (width - missing) for missing in padding]
-        inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(kept)}
+        masks = [[0] * missing + [1] * (width - missing) for missing in padding]
+        inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(masks)}
         images = [image for prompt in encoded for image in prompt.images]
         if not images:
             return inputs

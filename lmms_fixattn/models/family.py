@@ -73,7 +73,7 @@ class Family:
     keeps_pictures: ClassVar[bool] = False
     """Whether a picture's states in the tower can be kept for the next prompt that holds it (``vision_cache.py``)."""
     shares_prefixes: ClassVar[bool] = True
-    """Whether prompts' equal beginnings can be read once (``prefix_cache.py``)."""
+    """Whether prompts' equal prefixes can be read once (``prefix_cache.py``)."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -213,11 +213,11 @@ class Family:
         """Return where a prompt's picture is, with what stands around it: bool [rows, columns]."""
         return ids == self.image_token_id
 
-    def instruction_start(self, ids: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    def instruction_start(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the column before which a further instruction stands: behind what begins a sequence, [rows, 1]."""
         bos = self.text_config.bos_token_id
-        begins = torch.zeros_like(kept) if bos is None else ids == bos
-        return (kept & ~begins).long().argmax(dim=1, keepdim=True)
+        begins = torch.zeros_like(mask) if bos is None else ids == bos
+        return (mask & ~begins).long().argmax(dim=1, keepdim=True)
 
     # Image features that enter further layers of the text model
 

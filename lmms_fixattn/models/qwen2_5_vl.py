@@ -80,9 +80,9 @@ class Qwen25VL(Family):
         around = (self.config.vision_start_token_id, self.config.vision_end_token_id, self.image_token_id)
         return torch.isin(ids, torch.tensor(around, device=ids.device))
 
-    def instruction_start(self, ids: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    def instruction_start(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the column behind the header of the first turn, the system's where there is one: [rows, 1]."""
-        start = kept.long().argmax(dim=1, keepdim=True) + _HEADER
+        start = mask.long().argmax(dim=1, keepdim=True) + _HEADER
         return start.clamp_max(ids.shape[1] - 1)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Qwen3VL(Qwen25VL):
     """Qwen3-VL, arXiv:2511.21631.
 
-    Prompts' equal beginnings are not shared: what DeepStack adds is not among a prefix's keys and values.
+    Prompts' equal prefixes are not shared: what DeepStack adds is not among a prefix's keys and values.
     """
 
     name: ClassVar[str] = "Qwen3-VL"
@@ -31,7 +31,8 @@ class Qwen3VL(Qwen25VL):
         return tuple(torch.zeros_like(embeds).masked_scatter(places, one.to(embeds)) for one in features)
 
     def added_features(self, output: Any) -> tuple[torch.Tensor, ...]:
-        return tuple(torch.cat(list(of_images)) for of_images in output.deepstack_features)
+        layers = output.deepstack_features  # of each one tensor (5.17), or one an image
+        return tuple(one if isinstance(one, torch.Tensor) else torch.cat(list(one)) for one in layers)
 
     def as_arguments(self, inputs: Inputs) -> dict[str, Any]:
         if not inputs.added:

@@ -220,13 +220,9 @@ def attention_function(module: Any, implementation: str) -> Callable[..., Any]:
     return AttentionInterface()[implementation]  # type: ignore[no-any-return]
 
 
-def compiling_everywhere(traced_only: bool = False) -> CompileConfig:
-    """Return the settings by which ``generate`` compiles a whole step into one graph, on a CPU as well.
-
-    Args:
-        traced_only: whether the graph is run as it was traced, without kernels made for it.
-    """
-    config = CompileConfig(fullgraph=True, **({"backend": "eager", "mode": None} if traced_only else {}))
+def compiling_everywhere() -> CompileConfig:
+    """Return the settings by which ``generate`` compiles a whole step into one graph, on a CPU as well."""
+    config = CompileConfig(fullgraph=True)
     if not hasattr(config, "_compile_all_devices"):
         raise EngineError("expected transformers' CompileConfig to have _compile_all_devices, but it has not")
     config._compile_all_devices = True

@@ -26,7 +26,7 @@ from lmms_fixattn.report.controls import CONTROLS
 from lmms_fixattn.report.runs import Run, read_run
 from lmms_fixattn.report.verdict import FEWEST_IMAGES, Standing, standing
 from lmms_fixattn.scoring import bootstrap, chair
-from lmms_fixattn.scoring.files.reading import read_entries
+from lmms_fixattn.scoring.files.entries import read_entries
 from lmms_fixattn.scoring.truncation import Truncation
 
 BASELINE = "baseline"

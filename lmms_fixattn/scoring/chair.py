@@ -11,7 +11,7 @@ in percent. A share of nothing (no mentions, no true objects) is 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from lmms_fixattn.errors import did_you_mean
@@ -41,19 +41,7 @@ class Analyser(Protocol):
         """
 
 
-def _lexicon() -> Analyser:
-    from lmms_fixattn.scoring.objects.lexicon import LexiconAnalyser
-
-    return LexiconAnalyser()
-
-
-def _nltk() -> Analyser:
-    from lmms_fixattn.scoring.objects.nltk_analyser import NltkAnalyser
-
-    return NltkAnalyser()
-
-
-ANALYSERS: dict[str, Callable[[], Analyser]] = {"lexicon": _lexicon, "nltk": _nltk}
+ANALYSERS = ("lexicon", "nltk")
 
 
 def make_analyser(name: str = "lexicon") -> Analyser:
@@ -64,7 +52,13 @@ def make_analyser(name: str = "lexicon") -> Analyser:
     if name not in ANALYSERS:
         hint = did_you_mean(name, ANALYSERS)
         raise ValueError(f"CHAIR analyser {name!r} is none of {', '.join(ANALYSERS)}{hint}")
-    return ANALYSERS[name]()
+    if name == "nltk":
+        from lmms_fixattn.scoring.objects.nltk_analyser import NltkAnalyser
+
+        return NltkAnalyser()
+    from lmms_fixattn.scoring.objects.lexicon import LexiconAnalyser
+
+    return LexiconAnalyser()
 
 
 def ground_truth(
@@ -75,17 +69,10 @@ def ground_truth(
     instances: (image id, COCO category name), one per annotation; captions: (image id, reference caption). An image of
     either belongs to the result. Raises ValueError for a category that is none of COCO's 80.
     """
-    categories: dict[str, set[int]] = {}
-    for image_id, category in instances:
-        if category in categories:
-            categories[category].add(image_id)
-        else:
-            categories[category] = {image_id}
-    check_categories(categories)
     truth: dict[int, set[str]] = {}
-    for category, image_ids in categories.items():
-        for image_id in image_ids:
-            truth.setdefault(image_id, set()).add(category)
+    for image_id, category in instances:
+        truth.setdefault(image_id, set()).add(category)
+    check_categories({category for words in truth.values() for category in words})
     for image_id, caption in captions:
         truth.setdefault(image_id, set()).update(analyser.mentions(caption).objects)
     return {image_id: frozenset(words) for image_id, words in truth.items()}

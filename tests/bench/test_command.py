@@ -27,6 +27,7 @@ def run(*arguments: object) -> int:
     return cli.main(["bench", *map(str, arguments)])
 
 
+@pytest.mark.system
 def test_its_json_has_every_figure_and_what_it_was_measured_on(tmp_path, capsys):
     path = tmp_path / "bench.json"
     assert run(*QUICK, "--method", "pai", "fixattn,gamma=1", "--batch", 1, 2, "--json", path) == 0
@@ -64,6 +65,7 @@ def test_its_json_has_every_figure_and_what_it_was_measured_on(tmp_path, capsys)
     assert out.count("released-style loop, refine") == 2
 
 
+@pytest.mark.system
 def test_a_bar_counts_the_measurements_of_each_batch_size_with_the_time_left(capsys, monkeypatch):
     shown = []
 
@@ -101,6 +103,7 @@ def test_every_method_can_be_measured(model, tmp_path):
     assert {*METHODS, "vanilla again"} <= named
 
 
+@pytest.mark.system
 def test_a_static_cache_is_measured_where_asked_for(monkeypatch):
     caches = []
     forward = LlavaForConditionalGeneration.forward

@@ -298,7 +298,7 @@ def test_a_host_that_is_no_web_address_is_refused(tmp_path: Path) -> None:
 
 
 FETCH = """
-import functools, logging, sys, threading
+import logging, sys, threading, types
 from pathlib import Path
 from lmms_fixattn.data import image_cache, image_host
 
@@ -309,7 +309,7 @@ class Told(threading.Event):
 
 logging.basicConfig(format="%(message)s", stream=sys.stdout)  # of which each line is flushed
 image_host._TIMEOUT = ({patience}, {patience})
-image_cache._Download = functools.partial(image_cache._Download, stopped=Told())
+image_cache.threading = types.SimpleNamespace(**dict(vars(threading), Event=Told))
 image_cache.ImageCache(Path({root!r}), {host!r}).fetch(dict.fromkeys({ids}))
 """
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lmms_fixattn.engine.attention import attention_over, kept_keys, kept_keys_of_rows
-from lmms_fixattn.methods.views import softmax_kept
+from lmms_fixattn.engine.attention import attention_over, visible_keys, visible_keys_of_rows
+from lmms_fixattn.methods.views import masked_softmax
 
 
 def test_all_kinds_of_masks_say_the_same():
@@ -14,12 +14,12 @@ def test_all_kinds_of_masks_say_the_same():
     four = keep[:, None, None, :].expand(2, 1, 3, 4)
     additive = torch.zeros(2, 1, 3, 4).masked_fill(~four, torch.finfo(torch.float32).min)
     for mask in (keep.long(), four, additive, additive.half().masked_fill(~four, -torch.inf)):
-        assert torch.equal(kept_keys(mask, 4), keep[:, None])
-    assert kept_keys(None, 4) is None
-    assert kept_keys(four, 2).shape == (2, 1, 2)
+        assert torch.equal(visible_keys(mask, 4), keep[:, None])
+    assert visible_keys(None, 4) is None
+    assert visible_keys(four, 2).shape == (2, 1, 2)
 
 
-def test_rows_of_a_prefill_see_the_kept_keys_up_to_themselves_whatever_the_mask():
+def test_rows_of_a_prefill_see_the_visible_keys_up_to_themselves_whatever_the_mask():
     kept = torch.tensor([[True] * 5, [False, True, True, True, True]])
     causal = torch.ones(5, 5, dtype=torch.bool).tril()
     four = (causal & kept[:, None])[:, None]
@@ -27,13 +27,13 @@ def test_rows_of_a_prefill_see_the_kept_keys_up_to_themselves_whatever_the_mask(
     rows = torch.tensor([2, 4])
     expected = [[[False, True, True, False, False]], [[False, True, True, True, True]]]
     for mask in (kept.long(), four, additive):
-        assert kept_keys_of_rows(mask, 5, 1, rows).tolist() == expected
-    assert kept_keys_of_rows(None, 5, 0, rows).tolist() == causal[rows][:, None].tolist()
+        assert visible_keys_of_rows(mask, 5, 1, rows).tolist() == expected
+    assert visible_keys_of_rows(None, 5, 0, rows).tolist() == causal[rows][:, None].tolist()
 
 
 def test_masked_keys_get_no_weight():
     scores = torch.tensor([[[50.0, 1.0, 1.0]]])
-    assert softmax_kept(scores, torch.tensor([[[False, True, True]]])).tolist() == [[[0.0, 0.5, 0.5]]]
+    assert masked_softmax(scores, torch.tensor([[[False, True, True]]])).tolist() == [[[0.0, 0.5, 0.5]]]
 
 
 @pytest.mark.parametrize("implementation", ["flex_attention", "paged|sdpa", "nonsense"])

@@ -24,6 +24,8 @@ from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.encoding import Encoded, PromptEncoder
 from lmms_fixattn.models.vision_watch import watching
 
+pytestmark = pytest.mark.system
+
 QUESTIONS = ("Is there a dog in the image?", "What?", "Please describe this image in detail.", "Is it a big red car?")
 
 

@@ -13,7 +13,6 @@ from recorded_answers import PROMPTS, SETTINGS, record
 from lmms_fixattn import METHODS, cli, versions
 from lmms_fixattn.harness import check
 from lmms_fixattn.harness.check import BOUND, Packaged, read_recorded
-from lmms_fixattn.methods import make_method
 
 pytestmark = pytest.mark.system
 
@@ -62,18 +61,6 @@ def test_every_method_has_a_line_and_is_well():
     found = {finding.what.partition(",")[0]: finding for finding in check.methods()}
     assert set(found) == set(METHODS)
     assert [finding for finding in found.values() if finding.well is not True] == []
-
-
-def test_compiled_steps_are_looked_at_as_on_a_gpu(packaged):
-    asked, recorded = read_recorded()
-    prompts = packaged.prompts(asked)
-    with check.intervene(packaged.model, make_method("spin", **SETTINGS["spin"]), packaged.encoder.tokenizer):
-        found = packaged.generate(prompts, compiled=True)
-    torch.compiler.reset()
-    start = max(len(prompt.ids) for prompt in prompts)
-    apart, equal = recorded["spin"].distance(found, range(len(prompts)), start, 2)
-    assert apart < BOUND[torch.float32]
-    assert equal
 
 
 def test_a_method_that_does_something_else_or_nothing_is_off(monkeypatch):

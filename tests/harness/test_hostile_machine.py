@@ -111,8 +111,8 @@ def test_a_disk_without_any_room_is_said_with_the_file(
     with small_disk(400):
         assert sweep(tmp_path) == 1
     assert one_error(capsys) == (
-        f"lmms-fixattn sweep: error: {tmp_path}/out/unfinished/original/cell.json could not be written: File too "
-        "large; mend that, and the same command goes on"
+        f"lmms-fixattn sweep: error: {tmp_path}/out/unfinished/original/cell.json: nothing can be written there "
+        "(File too large); mend that, and the same command goes on"
     )
     goes_on(tmp_path, whole, capsys)
 
@@ -264,16 +264,16 @@ def test_a_torn_last_line_is_generated_again(
     goes_on(tmp_path, whole, capsys)
 
 
-@pytest.mark.parametrize("of", ["answers as bare texts", "a batch without its room", "another form", "zeros"])
+@pytest.mark.parametrize("of", ["answers as bare texts", "a batch without its budget", "another form", "zeros"])
 def test_a_journal_of_another_version_is_refused_and_left_alone(
     tmp_path: Path, of: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = journal_of_half_a_cell(tmp_path, monkeypatch)
     batch: Any = json.loads(journal.read_text())
     if of == "answers as bare texts":
-        batch["answers"] = {key: answer["text"] for key, answer in batch["answers"].items()}
-    elif of == "a batch without its room":
-        batch["room"] = {"rows": 2}
+        batch["answers"] = {key: answer["rounds"][0]["text"] for key, answer in batch["answers"].items()}
+    elif of == "a batch without its budget":
+        batch["budget"] = {"rows": 2}
     elif of == "another form":
         batch = {"version": 2, "batches": [batch]}
     changed = b"\0\0\0\n" if of == "zeros" else json.dumps(batch).encode() + b"\n"

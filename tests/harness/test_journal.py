@@ -8,7 +8,7 @@ import pytest
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 
 from lmms_fixattn.engine.generation import Answer
-from lmms_fixattn.harness.journal import Journal, keys_of
+from lmms_fixattn.harness.journal import Journal
 
 ONE = GenerationResult(Answer("A cat.\nIt – sits. ", True, 7), TokenCounts(input_tokens=31, output_tokens=7))
 TWO = GenerationResult(Answer("", False, 13), TokenCounts(input_tokens=29, output_tokens=13))
@@ -78,20 +78,10 @@ def test_a_whole_line_that_is_no_batch_is_named_and_not_skipped(tmp_path: Path, 
         Journal(tmp_path / "j")
 
 
-def test_keys_tell_apart_whatever_tells_requests_apart_and_count_repeats() -> None:
-    requests = [
-        ("t", "test", 1, "What?", "settings"),
-        ("t", "test", 2, "What?", "settings"),
-        ("t", "val", 1, "What?", "settings"),
-        ("u", "test", 1, "What?", "settings"),
-        ("t", "test", 1, "Who?", "settings"),
-        ("t", "test", 1, "What?", "others"),
-        ("t", "test", 1, "What?", "settings"),
-        ("t", "test", "1", "What?", "settings"),
-    ]
-    keys = keys_of("generate_until", requests)
-    assert len(set(keys)) == len(keys)
-    assert keys == keys_of("generate_until", requests)
-    assert not set(keys) & set(keys_of("generate_until_multi_round", requests))
-    first, repeated = keys[0], keys[6]
-    assert (first.rpartition("/")[0], first[-2:], repeated[-2:]) == (repeated.rpartition("/")[0], "/1", "/2")
+def test_answers_of_another_version_of_a_task_are_not_taken(tmp_path: Path) -> None:
+    keys = ["a/b/1/f0/1", "c/1/f0/1"]
+    with Journal(tmp_path / "j", {"a/b": "new"}) as journal:
+        journal.keep("generate_until", keys, [ONE, TWO], 0.5, 20)
+        assert set(journal.recall(keys)) == {0, 1}
+    with Journal(tmp_path / "j", {"a/b": "newer"}) as journal:
+        assert set(journal.recall(keys)) == {1}

@@ -42,6 +42,8 @@ from lmms_fixattn.models import encoding
 from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.llava import Llava
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(autouse=True)
 def error_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -160,6 +162,7 @@ def test_pictures_by_their_files_are_neighbours_and_opened_once(
     assert lm.counts["image_prompts_computed"] == 2
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(("error", "kind"), covering(TOO_MUCH, ["generate_until", "generate_until_multi_round"]))
 def test_where_memory_runs_out_smaller_batches_give_the_same_answers(
     lm: LlavaFixattn, error: Exception, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -205,6 +208,7 @@ def test_batches_that_memory_has_halved_stay_the_same_after_an_interruption(
     assert answered == uninterrupted
 
 
+@pytest.mark.system
 def test_an_automatic_batch_size_answers_the_same_and_is_recorded(lm: LlavaFixattn) -> None:
     automatic = make(batch_size="auto", max_batch_size=4)
     assert automatic.generate_until(requests()) == lm.generate_until(requests())
@@ -232,6 +236,7 @@ def test_answers_end_before_the_first_stop_string(lm: LlavaFixattn) -> None:
             assert short.token_counts.output_tokens <= long.token_counts.output_tokens
 
 
+@pytest.mark.system
 def test_beams_are_those_of_transformers(lm: LlavaFixattn) -> None:
     ids = [index for index in range(6) if len(DOCS[index]["pictures"]) < 2 or in_order()]
     for index, result in zip(ids, lm.generate_until(requests(ids, num_beams=3)), strict=True):
@@ -247,6 +252,7 @@ def test_beams_over_several_images_are_refused_where_transformers_mixes_the_imag
         lm.generate_until(requests([0, 2], num_beams=2))
 
 
+@pytest.mark.system
 def test_sampling_follows_the_seed_and_zero_temperature_is_greedy(lm: LlavaFixattn) -> None:
     def draw(seed: int, **kwargs: Any) -> list[str]:
         torch.manual_seed(seed)
@@ -275,6 +281,7 @@ def test_samples_of_a_resumed_run_are_those_of_a_whole_one_and_repeats_differ(
         assert [result.text for result in lm.generate_until(asked)] == whole
 
 
+@pytest.mark.system
 def test_simple_form_answers_as_the_chat_form_does(lm: LlavaFixattn) -> None:
     simple = make(LlavaFixattnSimple)
     asked = [request(index, {"max_new_tokens": CAP}, lambda doc: doc["pictures"]) for index in range(len(DOCS))]
@@ -283,6 +290,7 @@ def test_simple_form_answers_as_the_chat_form_does(lm: LlavaFixattn) -> None:
     assert simple.generate_until(asked) == lm.generate_until(requests())
 
 
+@pytest.mark.system
 def test_model_is_loaded_again_after_lmms_eval_has_cleaned_it_up() -> None:
     lm = make()
     before = lm.generate_until(requests())
@@ -349,6 +357,7 @@ class Bar:
             raise KeyboardInterrupt
 
 
+@pytest.mark.system
 def test_another_method_answers_and_is_recorded_as_in_a_model_of_its_own() -> None:
     changed, own = make(method="vanilla"), make(method="pai", alpha=0.9)
     before = changed.identity()
@@ -402,6 +411,7 @@ def test_what_a_journal_holds_is_not_generated_again_and_batches_stay_the_same(
     assert batches == uninterrupted
 
 
+@pytest.mark.system
 def test_a_model_that_serves_stays_loaded_until_it_no_longer_does(lm: LlavaFixattn, tmp_path: Path) -> None:
     model = lm.model
     with Journal(tmp_path / "j") as journal, lm.serving(journal, Bar()):
@@ -429,6 +439,7 @@ def test_a_task_of_one_round_is_answered_once(lm: LlavaFixattn) -> None:
     assert results == [[result.text] for result in lm.generate_until(requests())]
 
 
+@pytest.mark.system
 def test_rounds_share_a_picture_and_its_prefill_and_open_a_document_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lm, opened = make(method="fixattn", batch_size=2), []
     document = lm._document

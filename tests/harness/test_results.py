@@ -1,122 +1,31 @@
-"""What a run keeps of the model: its record in the result, and answers in the cache that are never another model's."""
+"""What a result says of the model, and what is said of what will not be saved."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
-from lmms_eval.caching.response_cache import ResponseCache
 from loguru import logger
 
-from lmms_fixattn.engine.generation import Answer
 from lmms_fixattn.harness import results
-from lmms_fixattn.harness.results import KeyedCache
 
 
 class Model:
-    """A model that answers with its own setting, and counts what it was asked."""
+    """A model that describes itself."""
 
     is_simple = False
-    draws = False
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
-        self.asked = 0
 
     def record(self) -> dict[str, Any]:
         return {"method": self.settings}
 
     def identity(self) -> dict[str, Any]:
-        return {**self.record(), "version": "1"}
-
-    def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
-        self.asked += len(requests)
-        return [
-            GenerationResult(
-                Answer(f"{self.settings} {request.doc_id} ", request.doc_id % 2 == 0, 5), TokenCounts(3, 5)
-            )
-            for request in requests
-        ]
-
-    def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[list[str]]:
-        self.asked += len(requests)
-        return [[Answer(f"{self.settings}", True, 1), Answer(f"{request.doc_id}", False, 2)] for request in requests]
-
-
-def ask(kind: str = "generate_until", **kwargs: Any) -> list[Instance]:
-    return [
-        Instance(kind, ("What?", print, kwargs, doc, "t", "s"), 0, {"task": "t", "doc_id": doc, "repeats": 1})
-        for doc in range(5)
-    ]
-
-
-def run(folder: Path, model: Model, kind: str = "generate_until", **kwargs: Any) -> list[Any]:
-    """One run of lmms-eval with its own cache, whose arguments are the same every time."""
-    cache = ResponseCache.create(str(folder), model="llava_fixattn", model_args="pretrained=demo", task_dict={})
-    try:
-        return KeyedCache(cache, model).execute(model, kind, ask(kind, **kwargs))
-    finally:
-        cache.finalize(success=True)
-
-
-def facts(answers: Sequence[Answer]) -> list[tuple[str, bool, int]]:
-    return [(str(answer), answer.terminated, answer.tokens) for answer in answers]
-
-
-def test_second_run_takes_its_answers_from_the_cache_with_counts_and_ends(tmp_path: Path) -> None:
-    first, again = Model(alpha=1), Model(alpha=1)
-    before, after = run(tmp_path, first), run(tmp_path, again)
-    assert (first.asked, again.asked) == (5, 0)
-    assert after == before == first.generate_until(ask())
-    assert facts([result.text for result in after]) == facts([result.text for result in before])
-
-
-def test_rounds_come_back_from_the_cache_as_they_were(tmp_path: Path) -> None:
-    kind = "generate_until_multi_round"
-    first, again = Model(alpha=1), Model(alpha=1)
-    before, after = run(tmp_path, first, kind), run(tmp_path, again, kind)
-    assert again.asked == 0
-    assert [facts(answers) for answers in after] == [facts(answers) for answers in before]
-
-
-def test_answers_of_another_model_are_not_taken(tmp_path: Path) -> None:
-    run(tmp_path, Model(alpha=1))
-    other = Model(alpha=2)
-    assert run(tmp_path, other) == other.generate_until(ask())
-
-
-def test_answers_of_another_version_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(tmp_path, Model(alpha=1))
-    monkeypatch.setattr(Model, "identity", lambda self: {**self.record(), "version": "2"})
-    newer = Model(alpha=1)
-    run(tmp_path, newer)
-    assert newer.asked == 5
-
-
-def test_sampled_answers_are_drawn_again(tmp_path: Path) -> None:
-    model = Model(alpha=1)
-    run(tmp_path, model, temperature=0.7)
-    run(tmp_path, model, temperature=0.7)
-    assert model.asked == 10
-
-
-def test_answers_that_the_method_draws_are_neither_kept_nor_taken(tmp_path: Path, said: list[str]) -> None:
-    run(tmp_path, Model(alpha=1))
-    model = Model(alpha=1)
-    model.draws = True
-    for _ in range(2):
-        assert run(tmp_path, model) == Model(alpha=1).generate_until(ask())
-    assert model.asked == 10
-    assert sum("--use_cache is not used: this method draws" in line for line in said) == 2
-
-
-def test_a_cache_with_another_kind_of_key_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="answers of different settings could be mixed"):
-        KeyedCache(SimpleNamespace(execute=None), Model())
+        return self.record()
 
 
 def test_result_states_the_model_once_wrapped_and_others_stay_as_they_are() -> None:
@@ -148,12 +57,12 @@ def said() -> Iterator[list[str]]:
 
 
 def test_a_run_says_at_its_start_what_it_will_not_keep(said: list[str], tmp_path: Path) -> None:
-    results.check_what_is_kept(arguments())
-    results.check_what_is_kept(arguments(output_path=str(tmp_path / "a")))
-    results.check_what_is_kept(arguments(output_path=str(tmp_path / "b"), log_samples=True))
+    results.check_what_is_saved(arguments())
+    results.check_what_is_saved(arguments(output_path=str(tmp_path / "a")))
+    results.check_what_is_saved(arguments(output_path=str(tmp_path / "b"), log_samples=True))
     without, figures_only = said
     assert without.startswith("WARNING: ")
-    assert "will not be kept" in without
+    assert "will not be saved" in without
     assert "--output_path DIR --log_samples" in without
     assert figures_only.startswith("WARNING: ")
     assert "add --log_samples" in figures_only
@@ -162,14 +71,14 @@ def test_a_run_says_at_its_start_what_it_will_not_keep(said: list[str], tmp_path
 
 def test_only_the_first_process_says_so(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
-    results.check_what_is_kept(arguments())
+    results.check_what_is_saved(arguments())
     assert said == []
 
 
 def test_an_output_path_that_cannot_be_written_stops_the_run_before_it_begins(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"--output_path .*file/below: nothing can be written there"):
-        results.check_what_is_kept(arguments(output_path=str(tmp_path / "file" / "below")))
+        results.check_what_is_saved(arguments(output_path=str(tmp_path / "file" / "below")))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from lmms_fixattn import make_method
 from lmms_fixattn.cli import main
 from lmms_fixattn.harness.model import LlavaFixattn
 from lmms_fixattn.harness.sweep import SweepError, run_sweep
-from lmms_fixattn.harness.sweep_config import Cell, Plan, read_plan
+from lmms_fixattn.harness.sweep_config import Cell, SweepPlan, read_plan
 from lmms_fixattn.models.checkpoint import Checkpoint
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore")]  # lmms-eval's own warnings
@@ -176,7 +176,9 @@ def test_cells_that_were_made_otherwise_are_refused_and_nothing_is_mixed(
     tmp_path: Path, generated: list[list[str]], changed: str, limit: int, message: str
 ) -> None:
     out = tmp_path / "out"
-    run_sweep(Plan("p", {"pretrained": "demo", "device": "cpu"}, ("chair_demo",), 1, "original", None, ORIGINAL), out)
+    run_sweep(
+        SweepPlan("p", {"pretrained": "demo", "device": "cpu"}, ("chair_demo",), 1, "original", None, ORIGINAL), out
+    )
     generated.clear()
     with pytest.raises(SweepError, match=message):
         run_sweep(plan_of(tmp_path, changed, limit), out, io.StringIO())

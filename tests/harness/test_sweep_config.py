@@ -13,7 +13,7 @@ import torch
 
 from lmms_fixattn import METHODS, make_method
 from lmms_fixattn.errors import UserError
-from lmms_fixattn.harness.sweep_config import MODEL_ARGS, Cell, Plan, read_plan, shipped
+from lmms_fixattn.harness.sweep_config import MODEL_ARGS, Cell, SweepPlan, read_plan, shipped
 from lmms_fixattn.methods import Method
 from lmms_fixattn.methods.fixattn import FixAttn
 from lmms_fixattn.report.paper_tables import LAYOUTS
@@ -24,7 +24,7 @@ from lmms_fixattn.scoring.files.reading import read_captions, read_ground_truth
 HEAD = "model: {pretrained: demo}\ntasks: [chair_demo]\n"
 
 
-def read(tmp_path: Path, text: str, limit: int | None = None) -> Plan:
+def read(tmp_path: Path, text: str, limit: int | None = None) -> SweepPlan:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     return read_plan(str(path), limit)
@@ -96,18 +96,18 @@ def test_the_command_lines_limit_wins_and_the_first_cell_is_the_baseline(tmp_pat
         ("cells: [{name: a/b, method: pai}]", "a name has letters, .*got 'a/b'"),
         ("cells: [{name: a=b, method: pai}]", "a name has letters, .*got 'a=b'"),
         ("cells: [{name: .., method: pai}]", r"a name has letters, .*got '\.\.'"),
-        ("cells: [{name: a, method: pai, published: {chairs: 1}}]", "published: unknown key 'chairs'.*'chair_s'"),
+        ("cells: [{name: a, method: pai, published: {chairs: 1}}]", "published: key: unknown 'chairs'.*'chair_s'"),
         ("cells: [{name: a, method: pai, published: {f1: high}}]", "published f1 must be a number, got 'high'"),
         ("grid: {method: fixattn, alpha: []}", "grid, entry 1: alpha is an empty list"),
         ("grid: {alpha: [1, 2]}", "grid, entry 1: method is missing"),
         ("grid: {name: a, method: pai}", "cells of a grid are named by what varies"),
         ("grid: {method: pai, alpha: [1, 1]}", "two cells are named alike: 'pai alpha 1'"),
         ("grid: 7", "grid: expected a mapping or a list"),
-        ("cells: [{name: a, method: pai}]\nbaseline: b", "baseline: no cell 'b'.*cells: a"),
+        ("cells: [{name: a, method: pai}]\nbaseline: b", "baseline: unknown 'b'.*expected one of a"),
         ("cells: [{name: a, method: pai}]\nlayout: tabel1", r"layout: unknown 'tabel1' \(did you mean 'table1'\?\)"),
         ("cells: [{name: a, method: pai}]\nlimit: 0.5", "limit: expected a whole number .*got 0.5"),
         ("cells: [{name: a, method: pai}]\nlimit: true", "limit: expected a whole number .*got True"),
-        ("cell: [{name: a, method: pai}]", r"unknown key 'cell' \(did you mean 'cells'\?\)"),
+        ("cell: [{name: a, method: pai}]", r"key: unknown 'cell' \(did you mean 'cells'\?\)"),
         ("cells: [{name: a, method: pai, alpha: 1, alpha: 2}]", "alpha is given twice"),
         ("cells: [{name: a", "no YAML"),
     ],
@@ -124,8 +124,8 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, messag
         ("model: {pretrained: demo}", "tasks is missing"),
         ("model: demo\ntasks: [chair_demo]", "model: expected a mapping"),
         ("model: {batch_size: 4}\ntasks: [chair_demo]", "model: pretrained is missing"),
-        ("model: {pretraind: x}\ntasks: [chair_demo]", "model: unknown key 'pretraind'.*'pretrained'"),
-        ("model: {pretrained: x, method: pai}\ntasks: [chair_demo]", "model: unknown key 'method'"),
+        ("model: {pretraind: x}\ntasks: [chair_demo]", "model: key: unknown 'pretraind'.*'pretrained'"),
+        ("model: {pretrained: x, method: pai}\ntasks: [chair_demo]", "model: key: unknown 'method'"),
         ("model: {pretrained: [x]}\ntasks: [chair_demo]", "model: pretrained must be a word or a number"),
         ("model: {pretrained: x}\ntasks: []", r"tasks: expected a list of .*got \[\]"),
         ("model: {pretrained: x}\ntasks: [a, b, a]", "tasks: a is named twice"),

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from covering import covering
 from tiny_llava import IMAGE, batch, build_llava, make_prompt
 
 from lmms_fixattn import intervene, make_method
@@ -60,8 +61,7 @@ def naive_sums(attentions, ids):
     return sums
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize(("name", "images"), covering(NAMES, [1, 2]))
 def test_sums_equal_those_of_the_weights_that_eager_attention_returns(name, images):
     model = build_llava(key_heads=3, seed=1)
     model.set_attn_implementation("eager")
@@ -70,8 +70,7 @@ def test_sums_equal_those_of_the_weights_that_eager_attention_returns(name, imag
     np.testing.assert_allclose(recording.after, naive_sums(out.attentions, prompt.ids), atol=2e-6)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("name", "dtype"), covering(NAMES, [torch.float32, torch.bfloat16]))
 def test_recording_leaves_the_answer_to_the_bit(name, dtype):
     model = build_llava().to(dtype)
     prompt = make_prompt(seed=63)

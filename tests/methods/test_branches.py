@@ -66,14 +66,14 @@ def features_of(pixels):
 
 def kept_rows(inputs):
     """What each row of a branch reads, without its padding, which must stand in front."""
-    for keep in inputs.kept:
+    for keep in inputs.mask:
         assert keep[int((~keep).sum()) :].all()
-    return [embed[keep].tolist() for embed, keep in zip(inputs.embeds, inputs.kept, strict=True)]
+    return [embed[keep].tolist() for embed, keep in zip(inputs.embeds, inputs.mask, strict=True)]
 
 
 def positions_of(inputs, row):
     """The positions of a row's tokens, without its padding: [axes, tokens]."""
-    return inputs.positions[:, row, inputs.kept[row]]
+    return inputs.positions[:, row, inputs.mask[row]]
 
 
 @given(batches, st.integers(1, 3))
@@ -120,7 +120,7 @@ def test_the_instruction_stands_behind_the_token_that_begins_the_sequence_before
             found = torch.cat([own[:, :begins], first, first + 1, own[:, begins:] + 2], dim=1)
             assert torch.equal(positions_of(inputs, row), found)
         image = [kind == "image" for kind in kinds if kind != "pad"]
-        assert inputs.is_image[row, inputs.kept[row]].tolist() == [*image[:begins], False, False, *image[begins:]]
+        assert inputs.is_image[row, inputs.mask[row]].tolist() == [*image[:begins], False, False, *image[begins:]]
     torch.testing.assert_close(inputs.added[0], inputs.embeds * inputs.is_image[..., None] / 7)
 
 
@@ -139,7 +139,7 @@ def test_each_noised_image_stands_where_its_image_stood_in_every_copy(batch, cop
             for column, kind in enumerate(padded[row]):
                 expected = next(read) if kind == "image" else prompt.inputs.embeds[row, column]
                 assert torch.equal(embeds[row, column], expected)
-    assert inputs.kept is prompt.inputs.kept
+    assert inputs.mask is prompt.inputs.mask
     assert inputs.positions is prompt.inputs.positions
     torch.testing.assert_close(inputs.added[0], embeds * inputs.is_image[..., None] / 3)
 

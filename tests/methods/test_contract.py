@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 
 import pytest
 import torch
@@ -17,12 +18,18 @@ parameters = [(name, field.name) for name in METHODS for field in dataclasses.fi
 MOVED = [(name, parameter) for name, case in METHOD_CASES.items() for parameter in case.moves]
 
 
+TWO, ONE, OTHER = ((50, 1), (51, 2)), ((52, 1),), ((53, 1),)
+"""Prompts by seed and number of images."""
+
+
+@cache
 def scores(model, method, prompts):
     """Return the final log-probabilities of each step, [steps, rows, vocabulary]."""
     torch.manual_seed(0)
+    inputs = batch([make_prompt(seed, images) for seed, images in prompts])
     with intervene(model, method, WordTokenizer()):
         out = model.generate(
-            **batch(prompts), max_new_tokens=3, min_new_tokens=3, output_scores=True, return_dict_in_generate=True
+            **inputs, max_new_tokens=3, min_new_tokens=3, output_scores=True, return_dict_in_generate=True
         )
     return torch.stack(out.scores).log_softmax(-1)
 
@@ -44,38 +51,34 @@ def test_every_method_has_its_line_of_cases_and_a_test_file(request):
         parameters = {field.name for field in dataclasses.fields(method)}
         assert case.moves.keys() | case.unmoving == parameters, f"{name}: say what moves each hyper-parameter"
         acts = method.edited_layers is not None or method.guides or name == "vanilla"
-        assert acts == bool(case.formula) == bool(case.by_hand) == (case.recorded is not None), (
-            f"{name}: formula, cases"
-        )
+        told = {case.formula is not None, bool(case.by_hand), case.recorded is not None}
+        assert told == {acts}, f"{name}: give its formula, cases by hand and recorded settings, or none of the three"
     files = {path.name for path in request.path.parent.glob("test_*.py")}
     assert {f"test_{method.__module__.rpartition('.')[2]}.py" for method in METHODS.values()} <= files
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_neutral_settings_equal_the_untouched_model(llava, name):
-    prompts = [make_prompt(seed=50), make_prompt(seed=51, images=2)]
     method = fitted(name, **METHOD_CASES[name].neutral)
-    inputs = batch(prompts)
+    inputs = batch([make_prompt(seed, images) for seed, images in TWO])
     out = llava.generate(
         **inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False, output_scores=True, return_dict_in_generate=True
     )
     expected = torch.stack(out.scores).log_softmax(-1)
-    torch.testing.assert_close(scores(llava, method, prompts), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scores(llava, method, TWO), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "vanilla"])
 def test_the_defaults_change_the_scores_or_the_question(llava, name):
-    prompts = [make_prompt(seed=52)]
-    default, vanilla = (scores(llava, fitted(n), prompts) for n in (name, "vanilla"))
+    default, vanilla = (scores(llava, fitted(n), ONE) for n in (name, "vanilla"))
     assert differ(default, vanilla, by=1e-2) or make_method(name).ask("What is it?") != "What is it?"
 
 
 @pytest.mark.parametrize(("name", "parameter"), MOVED)
 def test_every_hyper_parameter_moves_the_scores(grouped_llava, name, parameter):
-    prompts = [make_prompt(seed=53)]
     moved, still = (fitted(name, key_heads=3, **settings) for settings in METHOD_CASES[name].moved(parameter))
     if moved.ask("What is it?") == still.ask("What is it?"):
-        assert differ(*(scores(grouped_llava, method, prompts) for method in (moved, still)), by=1e-3)
+        assert differ(*(scores(grouped_llava, method, OTHER) for method in (moved, still)), by=1e-3)
 
 
 @pytest.mark.parametrize("settings", [{}, {"head_modulation": "proportional"}])

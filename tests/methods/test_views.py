@@ -55,7 +55,7 @@ def test_columns_part_each_prompt_before_its_first_image_and_after(layout):
 
 def test_images_that_do_not_fit_the_prompts_are_refused():
     rows = torch.tensor([[True, True, False]])
-    with pytest.raises(ValueError, match="2 image tokens, but 1 images of 3 tokens"):
+    with pytest.raises(ValueError, match="2 image tokens, but images of 3 were encoded"):
         column_gains(rows, torch.ones(1, 3))
     with pytest.raises(ValueError, match="image tokens"):
         column_gains(torch.tensor([[True, True], [True, True], [True, True]]), torch.ones(1, 3))

@@ -15,10 +15,10 @@ from PIL import Image
 from transformers import AutoConfig, AutoProcessor
 
 VICUNA, MISTRAL = "llava-hf/llava-v1.6-vicuna-7b-hf", "llava-hf/llava-v1.6-mistral-7b-hf"
-QWEN2_5, QWEN3 = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"
+QWEN2, QWEN2_5, QWEN3 = "Qwen/Qwen2-VL-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"
 CLASSES = {
-    VICUNA: "LlavaNextProcessor", MISTRAL: "LlavaNextProcessor", QWEN2_5: "Qwen2_5_VLProcessor",
-    QWEN3: "Qwen3VLProcessor",
+    VICUNA: "LlavaNextProcessor", MISTRAL: "LlavaNextProcessor", QWEN2: "Qwen2VLProcessor",
+    QWEN2_5: "Qwen2_5_VLProcessor", QWEN3: "Qwen3VLProcessor",
 }  # fmt: skip
 LLAVA_NEXT_WEIGHTS = {
     "image_newline", "language_model.lm_head.weight", "language_model.model.embed_tokens.weight",
@@ -30,6 +30,11 @@ LLAVA_NEXT_WEIGHTS = {
 WEIGHTS = {
     VICUNA: LLAVA_NEXT_WEIGHTS,
     MISTRAL: LLAVA_NEXT_WEIGHTS,
+    QWEN2: {
+        "lm_head.weight", "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.bias", "model.norm.weight",
+        "visual.blocks.0.mlp.fc1.weight", "visual.merger.ln_q.bias", "visual.merger.mlp.0.bias",
+        "visual.patch_embed.proj.weight",
+    },
     QWEN2_5: {
         "lm_head.weight", "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.bias", "model.norm.weight",
         "visual.blocks.0.attn.qkv.weight", "visual.merger.ln_q.weight", "visual.merger.mlp.0.bias",
@@ -55,6 +60,7 @@ QWEN_TURNS = (
 TURNS = {
     VICUNA: "USER: <image>\nWhat is shown? ASSISTANT: A dog. USER: <image>\nAnd this? ASSISTANT:",
     MISTRAL: "[INST] <image>\nWhat is shown? [/INST] A dog.</s> [INST] <image>\nAnd this? [/INST]",
+    QWEN2: "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n" + QWEN_TURNS,
     QWEN2_5: "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n" + QWEN_TURNS,
     QWEN3: QWEN_TURNS,
 }
@@ -128,6 +134,7 @@ def test_tokens_of_the_config_are_the_tokenizer_s(name: str, folder: Any) -> Non
         == {
             VICUNA: ["<s>", "</s>", "<unk>"],
             MISTRAL: ["<s>", "</s>", "<pad>"],
+            QWEN2: [None, "<|im_end|>", "<|endoftext|>"],
             QWEN2_5: [None, "<|im_end|>", "<|endoftext|>"],
             QWEN3: [None, "<|im_end|>", "<|endoftext|>"],
         }[name]

@@ -191,6 +191,7 @@ def test_answers_alone_have_a_forest_plot_of_accuracy(answers_alone: Comparison)
     assert plots.figures(alike) == {}
 
 
+@pytest.mark.system
 def test_no_panel_is_empty_however_many_runs(comparison: Comparison) -> None:
     rates = positions(comparison.rows[1].captions, make_analyser(), 20, 0)
     for count in (2, 6, 8):

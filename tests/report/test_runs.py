@@ -141,7 +141,7 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
     [
         ([], "empty; expected"),
         ([{"image": 1}], r"line 1: expected .*'image'"),
-        ([{}], "keys of an empty object"),
+        ([{}], "not the keys of nothing"),
         ([{"image_id": 1, "caption": None}], "'caption' must be text, not null"),
         ([{"image_id": 1, "caption": "A"}] * 2, "second caption for image 1"),
         ([{"image_id": 1, "caption": "A", "tokens": "5.0"}], "'tokens' must be a whole number"),

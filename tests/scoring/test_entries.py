@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lmms_fixattn.errors import UserError
-from lmms_fixattn.scoring.files.entries import image_number, read_entries, same_image, whole_number
+from lmms_fixattn.scoring.files.entries import image_number, read_entries, whole_number
 from lmms_fixattn.scoring.files.reading import read_answers, read_captions, what_is_in
 
 ROWS = [{"image_id": 42, "caption": "A dog."}, {"image_id": 73, "caption": 'Two\nlines, a "cat" and\ta bicycle.'}]
@@ -66,8 +66,7 @@ def test_a_table_holds_answers_and_what_captions_say_besides(tmp_path: Path) -> 
             "line 5: a second caption for image 2, after .* line 4",
         ),
         ("A dog.\n", "expected a JSON list, JSON lines"),
-        (LINES + LINES[:20] + "\n", "line 3, column 18: malformed JSON"),
-        (LINES + "{} {}\n", "line 3, column 4: malformed JSON: Extra data"),
+        (LINES + LINES[:20] + "\n", r"line 3, column \d+: malformed JSON"),
         ('{"image_id": 1, "caption": "A", "image_id": 2}', "line 1: an object has the key 'image_id' twice"),
         (LINES + f'{{"image_id": {"9" * 5000}, "caption": "A"}}', "line 3: a number has too many digits"),
         (f'{{"image_id": "{"9" * 5000}", "caption": "A"}}', "line 1: an image id must be a whole number"),
@@ -118,24 +117,6 @@ def test_nothing_else_is_an_image_id(given: Any) -> None:
 def test_the_bounds_of_a_whole_number() -> None:
     assert whole_number(0, "here", "it") == 0
     assert whole_number(str(2**63 - 1), "here", "it") == 2**63 - 1
-
-
-@pytest.mark.parametrize(
-    ("name", "other", "same"),
-    [
-        ("0001.png", "0001.png", True),
-        ("set/0001.png", "0001.png", True),
-        ("cam1/0001.png", "cam2/0001.png", False),
-        ("0001.png", "0002.png", False),
-        ("0001.png", "1.png", False),
-        ("000000000042.jpg", "COCO_val2014_000000000042.jpg", True),
-        ("x/000000000042.jpg", "y/COCO_val2014_000000000042.jpg", True),
-        ("000000000042.jpg", "COCO_val2014_000000000043.jpg", False),
-    ],
-)
-def test_whether_two_names_are_one_images(name: str, other: str, same: bool) -> None:
-    assert same_image(name, other) is same
-    assert same_image(other, name) is same
 
 
 @pytest.mark.parametrize("key", ["caption", "text", "response", "answer", "output", "generated_text"])

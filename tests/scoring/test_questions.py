@@ -52,7 +52,7 @@ def test_popes_answers_take_them_by_their_order(tmp_path: Path, questions: Path)
         read_answers_to(write(tmp_path / "a.json", answers[::-1]), [questions])
     with pytest.raises(UserError, match="1 answers without 'question_id' to 2 questions"):
         read_answers_to(write(tmp_path / "a.json", answers[:1]), [questions])
-    with pytest.raises(UserError, match="line 1: neither 'question_id' nor the question's text"):
+    with pytest.raises(UserError, match="line 1: neither 'question_id' nor the question's text says"):
         read_answers_to(write(tmp_path / "a.json", [{"answer": "No"}] * 2), [questions])
 
 

@@ -12,7 +12,7 @@ import scripted_lm  # noqa: F401  imports lmms-eval without its warnings
 import torch
 
 from lmms_fixattn.harness.model import LlavaFixattn
-from lmms_fixattn.harness.sweep_config import Plan, read_plan
+from lmms_fixattn.harness.sweep_config import SweepPlan, read_plan
 
 CONFIG = """
 model: {pretrained: demo, device: cpu, batch_size: 3}
@@ -32,7 +32,7 @@ def digests(lm: LlavaFixattn, inputs: dict[str, torch.Tensor]) -> list[str]:
     ]
 
 
-def plan_of(tmp_path: Path, text: str = CONFIG, limit: int | None = None) -> Plan:
+def plan_of(tmp_path: Path, text: str = CONFIG, limit: int | None = None) -> SweepPlan:
     (tmp_path / "config.yaml").write_text(text)
     return read_plan(str(tmp_path / "config.yaml"), limit)
 

@@ -27,8 +27,7 @@ from lmms_fixattn.data import DataError, hub, image_lists, images, pope_question
 from lmms_fixattn.data.coco import CocoFolder
 from lmms_fixattn.data.image_cache import ImageCache
 from lmms_fixattn.errors import UserError
-from lmms_fixattn.harness.journal import Journal
-from lmms_fixattn.harness.results import to_json
+from lmms_fixattn.harness.journal import Journal, to_json
 from lmms_fixattn.harness.sweep_config import read_plan
 from lmms_fixattn.methods.statistics import AttentionStatistics
 from lmms_fixattn.methods.text_model import TextModel
@@ -336,7 +335,7 @@ def _read_statistics(path: Path) -> object:
     return statistics.true.tolist(), statistics.hallucinated.tolist(), statistics.text_model, statistics.about, digest
 
 
-_ANSWER = {"text": "A dog.", "terminated": True, "tokens": 3, "input_tokens": 9, "output_tokens": 3}
+_ANSWER = {"text": "A dog.", "terminated": True, "tokens": 3}
 
 
 def _read_journal(path: Path) -> object:
@@ -514,15 +513,15 @@ READERS: dict[str, Reader] = {
                     "kind": "generate_until",
                     "seconds": 1.5,
                     "tokens": 7,
-                    "room": {"rows": 4, "positions": 9, "fitting": 9, "largest": 2},
-                    "answers": {"a/1/x/1": _ANSWER},
+                    "budget": {"rows": 4, "positions": 9, "fitting": 9, "largest": 2},
+                    "answers": {"a/1/x/1": {"rounds": [_ANSWER], "counts": {"input_tokens": 9, "output_tokens": 3}}},
                 },
                 {
                     "kind": "generate_until",
                     "seconds": 2.5,
                     "tokens": 9,
-                    "room": None,
-                    "answers": {"a/2/y/1": {"rounds": [_ANSWER, _ANSWER]}},
+                    "budget": None,
+                    "answers": {"a/2/y/1": {"rounds": [_ANSWER, _ANSWER], "counts": None}},
                 },
             ]
         ),
@@ -565,10 +564,8 @@ OWN: dict[str, str] = {
     "harness.check.Packaged.settings": _OWN,
     "harness.check.read_recorded": _OWN,
     "harness.sweep._CellRun._save": _WRITTEN,
-    "harness.resume.free_merge_lock": "lmms-eval's lock: what does not say who owns it is judged by its age",
-    "harness.sweep._is_json": _WRITTEN,
+    "harness.sweep._read_json": "what the sweep itself wrote: its record, in one step, and results",
     "harness.sweep._prepare": "no file: a copy of a mapping",
-    "harness.sweep._read_basis": "a sweep's own record, written in one step",
     "report.evidence._sha256": "digested, not read",
     "inspection.command.inspect": "digested, not read; pictures are read by data.images",
     "report.html._source": _OWN,

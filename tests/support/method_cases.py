@@ -104,7 +104,7 @@ def _fixattn(method: Any, reader: Reader) -> Fix:
     return _amplified(method, reader, **more, **heads)
 
 
-BEFORE_ROW, EVERYWHERE = ("before", "image", "after"), ("before", "image", "after", "generated")
+PROMPT, EVERYWHERE = ("before", "image", "after"), ("before", "image", "after", "generated")
 PROPORTIONAL, TOP = {"head_modulation": "proportional"}, {"head_modulation": "top"}
 
 METHOD_CASES = {
@@ -177,7 +177,7 @@ METHOD_CASES = {
     "var": MethodCase(
         neutral={"p": 1},
         moves={"sink_dims": "[5]", "tau": 2.1, "rho": 0.1, "image_mass": 0.8, "p": 0.1, "layers": "0-4"},
-        edits_weights=BEFORE_ROW,
+        edits_weights=PROMPT,
         formula=lambda m, on: naive.var(list(m.sink_dims), m.tau, m.rho, m.image_mass, m.p, on.layers(m)),
         by_hand={"var": {"sink_dims": [3, 11], "tau": 1.5, "rho": 0.6, "image_mass": 0.3, "p": 0.2, "layers": "1-"}},
         recorded={"sink_dims": "[6,67]", "tau": 1.8, "rho": 0.6, "image_mass": 0.1, "p": 0.0, "layers": "0-"},

@@ -24,8 +24,10 @@ from transformers import (
     AutoConfig,
     LlavaNextForConditionalGeneration,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
     Qwen3VLForConditionalGeneration,
 )
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 SENTENCES = [
     "Please describe this image in detail.", "What is shown in this image?", "Is there a dog in the image?",
@@ -62,7 +64,7 @@ _QWEN_MESSAGE = (
     "{% endfor %}{% endif %}{{ '<|im_end|>\n' }}"
 )
 _QWEN_END = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-QWEN2_5_TEMPLATE = (
+QWEN2_TEMPLATE = (
     "{% for message in messages %}"
     "{% if loop.first and message['role'] != 'system' %}"
     "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
@@ -88,9 +90,6 @@ QWEN_ADDED = [
     "<|file_sep|>",
 ]  # fmt: skip
 QWEN3_ADDED = [*QWEN_ADDED, "<tool_response>", "</tool_response>", "<think>", "</think>"]
-QWEN_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 
 @dataclass(frozen=True)
@@ -286,7 +285,7 @@ def _qwen_tokenizer(added: list[str]) -> Tokenizer:
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(QWEN_WORDS), behavior="isolated"),
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -326,39 +325,62 @@ def _qwen_files(tokenizer: Tokenizer, template: str, positions: int) -> dict[str
     }  # fmt: skip
 
 
-def _qwen2_5_files(tokenizer: Tokenizer) -> dict[str, Any]:
+def _flat_qwen_files(
+    tokenizer: Tokenizer,
+    architecture: str,
+    model_type: str,
+    positions: int,
+    vision: dict[str, Any],
+    generation: dict[str, Any],
+    processor: str,
+) -> dict[str, Any]:
+    """Of checkpoints whose config.json has the text model's settings beside those of the whole."""
     bos, eos = tokenizer.token_to_id("<|endoftext|>"), tokenizer.token_to_id("<|im_end|>")
-    return _qwen_files(tokenizer, QWEN2_5_TEMPLATE, 131072) | {
+    return _qwen_files(tokenizer, QWEN2_TEMPLATE, positions) | {
         "config.json": {
-            "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+            "architectures": [architecture],
             "attention_dropout": 0.0,
             **_qwen_tokens(tokenizer, "bos", "eos", "vision_start", "vision_end", "vision", "image", "video"),
             "hidden_act": "silu", "hidden_size": 64, "initializer_range": 0.02, "intermediate_size": 96,
-            "max_position_embeddings": POSITIONS, "max_window_layers": 4, "model_type": "qwen2_5_vl",
+            "max_position_embeddings": POSITIONS, "max_window_layers": 4, "model_type": model_type,
             "num_attention_heads": 4, "num_hidden_layers": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-06,
             "rope_theta": 1000000.0, "sliding_window": 32768, "tie_word_embeddings": False,
             "torch_dtype": "bfloat16", "transformers_version": "4.41.2", "use_cache": True,
             "use_sliding_window": False,
-            "vision_config": {
-                "depth": 4, "hidden_act": "silu", "hidden_size": 32, "intermediate_size": 56, "num_heads": 2,
-                "in_chans": 3, "out_hidden_size": 64, "patch_size": 14, "spatial_merge_size": 2,
-                "spatial_patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1, 3], "tokens_per_second": 2,
-                "temporal_patch_size": 2,
-            },
+            "vision_config": vision,
             "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
             "vocab_size": tokenizer.get_vocab_size() + 37,
         },
         "generation_config.json": {
-            "bos_token_id": bos, "pad_token_id": bos, "do_sample": True, "eos_token_id": [eos, bos],
-            "repetition_penalty": 1.05, "temperature": 0.1, "top_p": 0.001, "top_k": 1,
-            "transformers_version": "4.37.0",
+            "bos_token_id": bos, "pad_token_id": bos, "do_sample": True, "eos_token_id": [eos, bos], **generation,
+            "top_p": 0.001, "top_k": 1, "transformers_version": "4.37.0",
         },
         "preprocessor_config.json": {
             "min_pixels": 3136, "max_pixels": 12544, "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2,
             "image_mean": CLIP_MEAN, "image_std": CLIP_STD, "image_processor_type": "Qwen2VLImageProcessor",
-            "processor_class": "Qwen2_5_VLProcessor",
+            "processor_class": processor,
         },
     }  # fmt: skip
+
+
+def _qwen2_files(tokenizer: Tokenizer) -> dict[str, Any]:
+    vision = {
+        "depth": 4, "embed_dim": 32, "mlp_ratio": 2, "num_heads": 2, "in_chans": 3, "hidden_size": 64,
+        "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14, "temporal_patch_size": 2,
+    }  # fmt: skip
+    architecture, processor = "Qwen2VLForConditionalGeneration", "Qwen2VLProcessor"
+    return _flat_qwen_files(tokenizer, architecture, "qwen2_vl", 32768, vision, {"temperature": 0.01}, processor)
+
+
+def _qwen2_5_files(tokenizer: Tokenizer) -> dict[str, Any]:
+    vision = {
+        "depth": 4, "hidden_act": "silu", "hidden_size": 32, "intermediate_size": 56, "num_heads": 2, "in_chans": 3,
+        "out_hidden_size": 64, "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14, "window_size": 56,
+        "fullatt_block_indexes": [1, 3], "tokens_per_second": 2, "temporal_patch_size": 2,
+    }  # fmt: skip
+    generation = {"repetition_penalty": 1.05, "temperature": 0.1}
+    architecture, processor = "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLProcessor"
+    return _flat_qwen_files(tokenizer, architecture, "qwen2_5_vl", 131072, vision, generation, processor)
 
 
 def _qwen3_files(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -416,6 +438,9 @@ CHECKPOINTS = {
         torch.bfloat16,
         lambda: _llama_tokenizer(["<image>", "<pad>"]),
         _mistral_files,
+    ),
+    "Qwen/Qwen2-VL-7B-Instruct": Miniature(
+        Qwen2VLForConditionalGeneration, torch.bfloat16, lambda: _qwen_tokenizer([]), _qwen2_files
     ),
     "Qwen/Qwen2.5-VL-7B-Instruct": Miniature(
         Qwen2_5_VLForConditionalGeneration, torch.bfloat16, lambda: _qwen_tokenizer(QWEN_ADDED), _qwen2_5_files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from naive_text import Column, numbers, words
 
 
@@ -23,9 +24,14 @@ def read(model, ids, pictures):
         for token, feature in enumerate(features):
             column = columns[next(places)]
             column.embedding = numbers(feature)
-            column.deep = [numbers(layer[0][token]) for layer in deep]
+            column.deep = [numbers(of_first(layer)[token]) for layer in deep]
     assert next(places, None) is None
     return columns
+
+
+def of_first(features):
+    """The first picture's features, which older versions of transformers give together with those of all others."""
+    return features if isinstance(features, torch.Tensor) else features[0]
 
 
 def positions(ids, image, grids, merge):

@@ -9,11 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
+
 from lmms_fixattn.data import DataError, hub, image_lists, known_images
 from lmms_fixattn.data.coco import DEMO_SCENES, CocoFolder
 from lmms_fixattn.data.image_cache import ImageCache
-from lmms_fixattn.harness.tasks.documents import Documents, dataset_of
-from lmms_fixattn.harness.tasks.settings import Settings
+from lmms_fixattn.harness.tasks.documents import Documents
+from lmms_fixattn.harness.tasks.settings import TaskSettings
 from lmms_fixattn.scoring import chair
 from lmms_fixattn.scoring.figures import CAPTION_FIGURES, means
 from lmms_fixattn.scoring.objects.coco_objects import NODE_WORD
@@ -42,13 +44,9 @@ class ChairDocuments(Documents):
 
     def load(self) -> Any:
         """Return the documents of the setting's images: from the COCO folder, else one by one, or the hub's own."""
-        settings = Settings.of_environment()
+        settings = TaskSettings.of_environment()
         self.analyser = settings.analyser
-        try:
-            # An unknown name, or one whose data is not there, stops here and not after the run.
-            _analyser(self.analyser)
-        except LookupError as error:
-            raise DataError(str(error)) from error
+        _analyser(self.analyser)  # an unknown name, or one whose data is not there, stops here and not after the run
         if self.demo:
             folder = CocoFolder(DEMO_SCENES)
             return self._of_folder(folder, image_lists.ImageList(f"demo, {self.demo}", folder.image_ids(self.demo)))
@@ -67,34 +65,25 @@ class ChairDocuments(Documents):
         cache = ImageCache(settings.cache, settings.image_host, settings.offline)
         return self._one_by_one(image_lists.load(settings.images), cache)
 
-    def _record(self, images: image_lists.ImageList, source: str, truth: str) -> None:
-        self.image_list, self.image_list_sha256 = images.name, images.sha256
-        self.source, self.truth = source, truth
-
     def _of_folder(self, folder: CocoFolder, images: image_lists.ImageList) -> Any:
-        self._record(images, "demo scenes" if self.demo else f"folder {folder.root}", f"annotations, {self.analyser}")
+        self.record_images(images, "demo scenes" if self.demo else f"folder {folder.root}")
+        self.truth = f"annotations, {self.analyser}"
         found = folder.images(images.ids)
         truth = folder.truth(images.ids, _analyser(self.analyser))
         return self._dataset({image.image_id: image.path for image in found}, truth)
 
     def _one_by_one(self, images: image_lists.ImageList, cache: ImageCache) -> Any:
         known = known_images.of(images)
-        self._record(
-            images, f"image cache {cache.root}", f"package, {known_images.ANALYSER}, sha256 {known_images.SHA256}"
-        )
+        self.record_images(images, f"image cache {cache.root}")
+        self.truth = f"package, {known_images.ANALYSER}, sha256 {known_images.SHA256}"
         cache.fetch({image_id: image.size for image_id, image in known.items()})
         truth = {image_id: image.objects for image_id, image in known.items()}
         return self._dataset({image_id: cache.path(image_id) for image_id in images.ids}, truth)
 
     def _dataset(self, paths: Mapping[int, Path], truth: Mapping[int, Collection[str]]) -> Any:
-        return dataset_of(
+        return Dataset.from_list(
             [
-                {
-                    "image_id": image_id,
-                    "image": str(path),
-                    "truth": sorted(truth[image_id]),
-                    "analyser": self.analyser,
-                }
+                {"image_id": image_id, "image": str(path), "truth": sorted(truth[image_id]), "analyser": self.analyser}
                 for image_id, path in paths.items()
             ]
         )
@@ -103,11 +92,10 @@ class ChairDocuments(Documents):
         dataset = hub.load(hub.CHAIR, None, "test", hub.CHAIR_COLUMNS)
         row_of = {int(question_id): row for row, question_id in enumerate(dataset["question_id"])}
         if len(row_of) < len(dataset):
-            raise DataError(
-                f"hub data set {hub.CHAIR} has {len(dataset)} rows of {len(row_of)} images; expected one each"
-            )
+            raise DataError(f"hub data set {hub.CHAIR}: expected a row an image, not {len(dataset)} of {len(row_of)}")
         images = image_lists.ImageList("hub", tuple(sorted(row_of)))
-        self._record(images, f"hub {hub.CHAIR}", f"hub {hub.CHAIR}")
+        self.record_images(images, f"hub {hub.CHAIR}")
+        self.truth = self.source
         rows = dataset.select([row_of[image_id] for image_id in images.ids])
         return (
             rows.select_columns(["image"])

@@ -11,6 +11,8 @@ from typing import Any
 
 from lmms_fixattn import __version__
 from lmms_fixattn.data import DataError, images
+from lmms_fixattn.data.image_lists import ImageList
+from lmms_fixattn.errors import UserError
 from lmms_fixattn.plugin import after_import
 
 
@@ -46,23 +48,20 @@ class Documents(ABC):
         """
         try:
             dataset = self.load()
-        except DataError:
+        except UserError:
             raise
-        except (ValueError, ImportError, OSError) as error:
+        except (ValueError, ImportError, LookupError, OSError) as error:
             raise DataError(str(error)) from error
         self.data_sha256 = _digest(dataset)
         return dataset
 
+    def record_images(self, images: ImageList, source: str) -> None:
+        """Say which images the documents are of, and where they were read."""
+        self.image_list, self.image_list_sha256, self.source = images.name, images.sha256, source
+
     @abstractmethod
     def load(self) -> Any:
         """Return the documents and fill in the fields that say what they are."""
-
-
-def dataset_of(rows: list[dict[str, Any]]) -> Any:
-    """Return documents whose images are paths: they are opened when a model asks for them."""
-    from datasets import Dataset
-
-    return Dataset.from_list(rows)
 
 
 def _digest(dataset: Any) -> str:
@@ -75,7 +74,7 @@ def _digest(dataset: Any) -> str:
 
 
 def _raise_data_errors_at_once(task: ModuleType) -> None:
-    """Let a DataError through lmms-eval's retries, once for all tasks.
+    """Let a UserError through lmms-eval's retries, once for all tasks.
 
     ConfigurableTask.download, which calls process_docs, and process_results are tried five times two seconds apart and
     then end in a RetryError that hides the message. Missing data do not appear by waiting.
@@ -85,5 +84,5 @@ def _raise_data_errors_at_once(task: ModuleType) -> None:
     for method in (task.ConfigurableTask.download, task.ConfigurableTask.process_results):
         policy = getattr(method, "retry", None)
         if policy is not None and not getattr(policy.retry, "passes_data_errors", False):
-            policy.retry = policy.retry & retry_if_not_exception_type(DataError)
+            policy.retry = policy.retry & retry_if_not_exception_type(UserError)
             policy.retry.passes_data_errors = True

@@ -13,8 +13,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from lmms_fixattn.data import hub
-from lmms_fixattn.data.image_names import stated_id
+from lmms_fixattn.harness.tasks.tree import leaves
 from lmms_fixattn.scoring import pope
+from lmms_fixattn.scoring.files.entries import image_number
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 @contextmanager
-def answers_kept(tasks: Mapping[Any, Any]) -> Iterator[Rows]:
+def rows_recorded(tasks: Mapping[Any, Any]) -> Iterator[Rows]:
     """Let tasks on the published POPE add `n` to what process_results returns, inside the block.
 
     Args:
@@ -33,14 +34,14 @@ def answers_kept(tasks: Mapping[Any, Any]) -> Iterator[Rows]:
     Yields:
         A row each answer that this process scored, filled in as they are scored; every such task has its key at once.
     """
-    kept: Rows = {}
+    recorded: Rows = {}
     with ExitStack() as stack:
-        for task in _leaves(tasks):
-            if _asks_published_questions(task) and _has_rows(task):
-                kept[task.config.task] = []
-                task.process_results = _keeping(task.process_results, kept[task.config.task])
+        for task in leaves(tasks):
+            if _is_readable(task):
+                recorded[task.config.task] = []
+                task.process_results = _recording(task.process_results, recorded[task.config.task])
                 stack.callback(delattr, task, "process_results")  # the class's own shows again
-        yield kept
+        yield recorded
 
 
 def figures(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -61,54 +62,40 @@ def in_words(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
-    for task in tasks.values():
-        if isinstance(task, Mapping):
-            yield from _leaves(task)
-        else:
-            yield task[1] if isinstance(task, tuple) else task
-
-
-def _asks_published_questions(task: Any) -> bool:
-    return getattr(getattr(task, "config", None), "dataset_path", None) == hub.POPE
-
-
-def _has_rows(task: Any) -> bool:
-    """Whether every document makes a row: an answer must not be lost for a question of another form."""
+def _is_readable(task: Any) -> bool:
+    """Whether a task asks the published questions, and every one makes a row: no answer must be lost for its form."""
+    if getattr(task.config, "dataset_path", None) != hub.POPE:
+        return False
     try:
         for doc in task.eval_docs_no_media:
             _row(doc, [""])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        _log.warning(
-            "%s: its result has lmms-eval's figures only, since a question is of an unknown form (%s: %s)",
-            task.config.task,
-            type(error).__name__,
-            error,
-        )
+        cause = f"{type(error).__name__}: {error}"
+        _log.warning("%s: lmms-eval's figures only, as a question is of an unknown form (%s)", task.config.task, cause)
         return False
     return True
 
 
-def _keeping(process_results: Any, kept: list[dict[str, Any]]) -> Any:
+def _recording(process_results: Any, recorded: list[dict[str, Any]]) -> Any:
     seen = set()
 
-    def process_and_keep(doc: Mapping[str, Any], results: Any, *others: Any, **named: Any) -> dict[str, Any]:
+    def process_and_record(doc: Mapping[str, Any], results: Any, *others: Any, **named: Any) -> dict[str, Any]:
         metrics = process_results(doc, results, *others, **named)
         row = _row(doc, results)
         key = row["category"], row["question_id"], row["question"]
         if key not in seen:  # lmms-eval scores repeats of a question once more each
             seen.add(key)
-            kept.append(row)
+            recorded.append(row)
         return {**metrics, "n": [row]}
 
-    return process_and_keep
+    return process_and_record
 
 
 def _row(doc: Mapping[str, Any], results: Any) -> dict[str, Any]:
     answer = results[0][0] if isinstance(results[0], list) else results[0]
     text = str(answer).strip()
     return {
-        "image_id": stated_id(doc["image_source"]),
+        "image_id": image_number(doc["image_source"], "image_source"),
         "question_id": int(doc["question_id"]),
         "turn": 1,
         "question": doc["question"],

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lmms_fixattn.data import DataError, hub, pope_questions
 from lmms_fixattn.harness.tasks import chair, pope_documents
-from lmms_fixattn.harness.tasks.documents import Documents
 
 
 @dataclass(frozen=True)
@@ -30,9 +27,8 @@ class Need:
     size: int = 0
     lacking: str = ""
 
-    def record(self) -> dict[str, Any]:
-        """Return it ready for JSON."""
-        return asdict(self)
+
+TASKS = ("chair_coco", "pope", "pope_coco", "pope_coco_chat")
 
 
 def data(task: str) -> Need:
@@ -41,8 +37,8 @@ def data(task: str) -> Need:
     What is lacking is fetched, but not under HF_HUB_OFFLINE.
     """
     try:
-        return _SOURCES[task](task)
-    except (DataError, ValueError, OSError) as error:
+        return _loaded(task)
+    except (ValueError, ImportError, LookupError, OSError) as error:
         return Need(task, lacking=_one_line(error))
 
 
@@ -56,46 +52,24 @@ def checkpoint(name: str, revision: str) -> Need:
     return Need(name, f"checkpoint, {len(files)} files", str(folder), sum(path.stat().st_size for path in files))
 
 
-def _captions(task: str) -> Need:
-    return _loaded(task, [chair.coco_documents])
-
-
-def _questions(task: str) -> Need:
-    form = "_chat" if task.endswith("chat") else ""
-    return _loaded(task, [getattr(pope_documents, f"coco_{kind}{form}") for kind in pope_questions.KINDS])
-
-
-def _lmms_evals_own(task: str) -> Need:
-    dataset = hub.load(hub.POPE, hub.POPE_CONFIGURATION, "test", hub.POPE_COLUMNS)
-    return _held(
-        task, f"{len(dataset)} documents: hub {hub.POPE}", {Path(file["filename"]) for file in dataset.cache_files}
-    )
-
-
-_SOURCES: dict[str, Callable[[str], Need]] = {
-    "chair_coco": _captions,
-    "pope": _lmms_evals_own,
-    "pope_coco": _questions,
-    "pope_coco_chat": _questions,
-}
-TASKS = tuple(_SOURCES)
-
-
-def _loaded(task: str, parts: list[Documents]) -> Need:
+def _loaded(task: str) -> Need:
     count, files = 0, set()
-    for documents in parts:
-        dataset = documents.load()
+    if task == "pope":  # lmms-eval's own
+        loaded = [hub.load(hub.POPE, hub.POPE_CONFIGURATION, "test", hub.POPE_COLUMNS)]
+        about = f"hub {hub.POPE}"
+    else:
+        form = "_chat" if task.endswith("chat") else ""
+        kinds = [getattr(pope_documents, f"coco_{kind}{form}") for kind in pope_questions.KINDS]
+        parts = [chair.coco_documents] if task == "chair_coco" else kinds
+        loaded = [documents.load() for documents in parts]
+        about = f"images {parts[0].image_list}, {parts[0].source}"
+    for dataset in loaded:
         count += len(dataset)
-        if dataset.features["image"].dtype == "string":
-            files |= {Path(path) for path in dataset["image"]}
-        else:
-            files |= {Path(file["filename"]) for file in dataset.cache_files}
-    return _held(task, f"{count} documents: images {parts[0].image_list}, {parts[0].source}", files)
-
-
-def _held(task: str, what: str, files: set[Path]) -> Need:
+        by_path = dataset.features["image"].dtype == "string"
+        files |= set(map(Path, dataset["image"] if by_path else [file["filename"] for file in dataset.cache_files]))
     places = sorted({str(path.parent) for path in files})
-    return Need(task, what, places[0] if places else "", sum(path.stat().st_size for path in files))
+    size = sum(path.stat().st_size for path in files)
+    return Need(task, f"{count} documents: {about}", places[0] if places else "", size)
 
 
 def _one_line(error: Exception) -> str:

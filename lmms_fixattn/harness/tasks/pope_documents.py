@@ -7,16 +7,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
+
 from lmms_fixattn.data import DataError, hub, image_lists, pope_questions
 from lmms_fixattn.data.coco import DEMO_CROWDED, CocoFolder
-from lmms_fixattn.data.image_names import stated_id
 from lmms_fixattn.data.pope_questions import PopeQuestion
-from lmms_fixattn.harness.tasks.documents import Documents, dataset_of
-from lmms_fixattn.harness.tasks.settings import Settings
+from lmms_fixattn.harness.tasks.documents import Documents
+from lmms_fixattn.harness.tasks.settings import TaskSettings
 from lmms_fixattn.scoring import pope
+from lmms_fixattn.scoring.files.entries import image_number
 
 _SEED = 0
 _TURNS = 2 * pope_questions.PRESENT
@@ -46,7 +49,7 @@ class PopeDocuments(Documents):
 
     def load(self) -> Any:
         """Return the questions: from the setting's source, else from the hub, else built from the annotations."""
-        settings = Settings.of_environment()
+        settings = TaskSettings.of_environment()
         self.parser = settings.pope_parser
         pope.parse_answer("yes", self.parser, "yes")  # an unknown parser stops here and not after the run
         if self.demo:
@@ -74,17 +77,10 @@ class PopeDocuments(Documents):
             return self._built(folder, _sample(folder) if choice == "sample" else image_lists.load("pope_coco"))
         return self._of_files(folder, Path(choice).expanduser())
 
-    def _record(self, images: image_lists.ImageList, source: str, questions: str) -> None:
-        self.image_list, self.image_list_sha256 = images.name, images.sha256
-        self.source, self.questions = source, questions
-
     def _built(self, folder: CocoFolder, chosen: image_lists.ImageList) -> Any:
         images = folder.images(chosen.ids)
-        self._record(
-            chosen,
-            "crowded demo scenes" if self.demo else f"folder {folder.root}",
-            f"built from the annotations, seed {_SEED}",
-        )
+        self.record_images(chosen, "crowded demo scenes" if self.demo else f"folder {folder.root}")
+        self.questions = f"built from the annotations, seed {_SEED}"
         questions = pope_questions.build({image.image_id: image.objects for image in images}, self.kind, _SEED)
         return self._dataset(questions, {image.image_id: str(image.path) for image in images})
 
@@ -93,42 +89,46 @@ class PopeDocuments(Documents):
             raise DataError(f"LMMS_FIXATTN_POPE={files} is neither a folder nor one of hub, build, sample")
         questions = pope_questions.read(files, self.kind, folder.image_id)
         images = folder.images(list(dict.fromkeys(question.image_id for question in questions)))
-        self._record(_images_of(questions), f"folder {folder.root}", f"files {files / f'coco_pope_{self.kind}.json'}")
+        self.record_images(_images_of(questions), f"folder {folder.root}")
+        self.questions = f"files {files / f'coco_pope_{self.kind}.json'}"
         return self._dataset(questions, {image.image_id: str(image.path) for image in images})
 
     def _of_hub(self) -> Any:
         every = _hub_questions()
-        rows = [row for row, category in enumerate(every["category"]) if category == self.kind]
-        if not rows:
+        asked = [row for row, category in enumerate(every["category"]) if category == self.kind]
+        if not asked:
             found = ", ".join(sorted(set(every["category"])))
             raise DataError(f"hub data set {hub.POPE} has no question of category {self.kind}, only of {found}")
-        dataset = every.select(rows)
+        dataset = every.select(asked)
         questions = [
             PopeQuestion(
-                question_id=int(row["question_id"]),
-                image_id=stated_id(row["image_source"]),
-                question=row["question"],
-                label=row["answer"].strip().lower(),
+                int(row["question_id"]),
+                image_number(row["image_source"], "image_source"),
+                row["question"],
+                row["answer"].strip().lower(),
             )
             for row in dataset.remove_columns("image")
         ]
-        self._record(_images_of(questions), f"hub {hub.POPE}", f"hub {hub.POPE}, category {self.kind}")
-        if not self.chat:
-            return _columns(dataset.select_columns(["image"]), self._rows(questions))
+        self.record_images(_images_of(questions), f"hub {hub.POPE}")
+        self.questions = f"hub {hub.POPE}, category {self.kind}"
+        rows = self._rows(questions)
         firsts = {question.image_id: index for index, question in reversed(list(enumerate(questions)))}
-        chats = self._chats(questions)
-        return _columns(dataset.select_columns(["image"]).select([firsts[chat["image_id"]] for chat in chats]), chats)
+        documents = dataset.select_columns(["image"])
+        if self.chat:
+            documents = documents.select([firsts[row["image_id"]] for row in rows])
+        for name in rows[0]:
+            documents = documents.add_column(name, [row[name] for row in rows])
+        return documents
 
     def _dataset(self, questions: list[PopeQuestion], paths: dict[int, str]) -> Any:
-        rows = self._chats(questions) if self.chat else self._rows(questions)
-        return dataset_of([{"image": paths[row["image_id"]]} | row for row in rows])
+        return Dataset.from_list([{"image": paths[row["image_id"]]} | row for row in self._rows(questions)])
 
     def _rows(self, questions: list[PopeQuestion]) -> list[dict[str, Any]]:
-        return [asdict(question) | {"parser": self.parser} for question in questions]
-
-    def _chats(self, questions: list[PopeQuestion]) -> list[dict[str, Any]]:
+        """Return the documents without their images: a question each, or of a chat an image each."""
+        if not self.chat:
+            return [asdict(question) | {"parser": self.parser} for question in questions]
         chats = []
-        for image_id, group in groupby(sorted(questions, key=lambda question: question.image_id), _image_id):
+        for image_id, group in groupby(sorted(questions, key=attrgetter("image_id")), attrgetter("image_id")):
             turns = list(group)
             if len(turns) != _TURNS:
                 raise DataError(f"image {image_id} has {len(turns)} POPE questions of kind {self.kind}, not {_TURNS}")
@@ -171,20 +171,10 @@ def _hub_error() -> str | None:
     return None
 
 
-def _image_id(question: PopeQuestion) -> int:
-    return question.image_id
-
-
 def _images_of(questions: list[PopeQuestion]) -> image_lists.ImageList:
     ids = tuple(sorted({question.image_id for question in questions}))
     frozen = image_lists.load("pope_coco")
     return frozen if ids == frozen.ids else image_lists.ImageList("as in the questions", ids)
-
-
-def _columns(images: Any, rows: list[dict[str, Any]]) -> Any:
-    for name in rows[0]:
-        images = images.add_column(name, [row[name] for row in rows])
-    return images
 
 
 _DOCUMENTS: dict[str, Callable[[], PopeDocuments]] = {

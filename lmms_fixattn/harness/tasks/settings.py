@@ -6,11 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from lmms_fixattn.data import image_host
 
 
 @dataclass(frozen=True)
-class Settings:
+class TaskSettings:
     """Hold the settings of one load of a task.
 
     Attributes:
@@ -37,23 +39,15 @@ class Settings:
     analyser: str
 
     @classmethod
-    def of_environment(cls) -> Settings:
+    def of_environment(cls) -> TaskSettings:
         """Read the settings; an empty variable counts as unset."""
         return cls(
             coco=os.environ.get("LMMS_FIXATTN_COCO") or None,
             images=os.environ.get("LMMS_FIXATTN_IMAGES") or "paper_2501_12206",
-            cache=_cache(os.environ.get("LMMS_FIXATTN_CACHE")),
+            cache=Path(os.environ.get("LMMS_FIXATTN_CACHE") or user_cache_path("lmms-fixattn", False)).expanduser(),
             image_host=os.environ.get("LMMS_FIXATTN_IMAGE_HOST") or image_host.HOST,
             offline=os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"),
             pope=os.environ.get("LMMS_FIXATTN_POPE") or None,
             pope_parser=os.environ.get("LMMS_FIXATTN_POPE_PARSER") or "official",
             analyser=os.environ.get("LMMS_FIXATTN_CHAIR_ANALYSER") or "lexicon",
         )
-
-
-def _cache(named: str | None) -> Path:
-    if named:
-        return Path(named).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("lmms-fixattn", appauthor=False)

@@ -14,7 +14,7 @@ class Inputs:
 
     Attributes:
         embeds: image features in their places, [rows, width, hidden size].
-        kept: bool [rows, width], False at padding.
+        mask: bool [rows, width], False at padding.
         positions: int64 [rows, width], or [axes, rows, width] where a position has several.
         is_image: bool [rows, width], True at image tokens.
         added: what is added to the states behind the first layers, one each, 0 outside image tokens: [rows, width,
@@ -22,7 +22,7 @@ class Inputs:
     """
 
     embeds: torch.Tensor
-    kept: torch.Tensor
+    mask: torch.Tensor
     positions: torch.Tensor
     is_image: torch.Tensor
     added: tuple[torch.Tensor, ...] = ()
@@ -31,7 +31,7 @@ class Inputs:
         """Return the columns that ``order`` names, int64 [rows, columns]."""
         return Inputs(
             _of_columns(self.embeds, order),
-            self.kept.gather(1, order),
+            self.mask.gather(1, order),
             self.positions.gather(-1, order.expand(*self.positions.shape[:-2], -1, -1)),
             self.is_image.gather(1, order),
             tuple(_of_columns(one, order) for one in self.added),
@@ -41,12 +41,12 @@ class Inputs:
         """Leave out what is not kept; rows keep their order and end together, padded on the left."""
         width = int(keep.sum(dim=1).max())
         order = keep.long().argsort(dim=1, stable=True)[:, -width:]
-        return replace(self.ordered(order), kept=keep.gather(1, order))
+        return replace(self.ordered(order), mask=keep.gather(1, order))
 
 
-def counted(kept: torch.Tensor) -> torch.Tensor:
+def counted(mask: torch.Tensor) -> torch.Tensor:
     """Return the positions of tokens that follow each other, 0 at padding: int64 [rows, width]."""
-    return (kept.long().cumsum(dim=1) - 1).clamp_min(0)
+    return (mask.long().cumsum(dim=1) - 1).clamp_min(0)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class WithoutImage:
             ValueError: a prompt holds nothing but its image.
         """
         inputs = prompt.inputs
-        keep = inputs.kept & ~prompt.picture
+        keep = inputs.mask & ~prompt.picture
         if not bool(keep.any(dim=1).all()):
             raise ValueError("a prompt holds nothing but its image: without it no text is left to contrast with")
         positions, none = counted(keep).expand_as(inputs.positions), torch.zeros_like(inputs.is_image)
@@ -143,7 +143,7 @@ class Instructed:
         """Return what the branch reads."""
         inputs, start = prompt.inputs, prompt.start
         words = prompt.embed(self.words).to(inputs.embeds)
-        (rows, width), more = inputs.kept.shape, len(words)
+        (rows, width), more = inputs.mask.shape, len(words)
         columns = torch.arange(width, device=words.device)
         # Sorted by place, with the words' place just before that of the column at which they stand.
         place = torch.cat([2 * columns.expand(rows, -1), (2 * start - 1).expand(-1, more)], dim=1)
@@ -152,12 +152,12 @@ class Instructed:
         behind = inputs.positions + more * (columns >= start)
         longer = Inputs(
             torch.cat([inputs.embeds, words.expand(rows, -1, -1)], dim=1),
-            torch.cat([inputs.kept, inputs.kept.new_ones(rows, more)], dim=1),
+            torch.cat([inputs.mask, inputs.mask.new_ones(rows, more)], dim=1),
             torch.cat([behind, first + torch.arange(more, device=words.device)], dim=-1),
             torch.cat([inputs.is_image, inputs.is_image.new_zeros(rows, more)], dim=1),
             tuple(torch.cat([one, one.new_zeros(rows, *words.shape)], dim=1) for one in inputs.added),
         ).ordered(place.argsort(dim=1, stable=True))
-        return longer.aligned_right(longer.kept)
+        return longer.aligned_right(longer.mask)
 
 
 Branch = WithoutImage | NoisedImage | Instructed

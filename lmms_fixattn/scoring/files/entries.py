@@ -14,10 +14,11 @@ import json
 import re
 import zlib
 from collections.abc import Collection, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from lmms_fixattn.errors import UserError
+from lmms_fixattn.scoring.files.image_names import coco_id
 
 _OTHERS = {
     b"\xff\xfe": "UTF-16; save it as UTF-8",
@@ -29,11 +30,6 @@ _OTHERS = {
 """How files begin that are taken for text by mistake, and what they are."""
 
 _LARGEST = 2**63 - 1  # what data sets and arrays can hold
-_COCO_NAME = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d+)(?:\.(?:jpe?g|png|webp))?", re.IGNORECASE | re.ASCII)
-
-
-class _MalformedError(ValueError):
-    """What is wrong with a JSON text that its parser takes."""
 
 
 def read_entries(path: Path, form: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -66,11 +62,8 @@ def overall_metrics(path: Path, names: Collection[str]) -> dict[str, float]:
     Raises UserError for one that is no finite number.
     """
     text = _read(path)
-    if not text.lstrip().startswith("{") or '"overall_metrics"' not in text:
-        return {}
-    values = _whole(text, path)
-    content = values[0][1]
-    if len(values) > 1 or not isinstance(content, dict) or not isinstance(content.get("sentences"), list):
+    content = _whole(text, path)[0][1] if text.lstrip().startswith("{") and '"overall_metrics"' in text else None
+    if not isinstance(content, dict) or not isinstance(content.get("sentences"), list):
         return {}
     metrics = content.get("overall_metrics")
     if not isinstance(metrics, dict):
@@ -89,47 +82,26 @@ def number(value: Any, place: str, what: str) -> float:
 
 def whole_number(value: Any, place: str, what: str) -> int:
     """Return a whole number from 0 to 2**63 - 1, given as one or as text of digits; UserError for anything else."""
-    number: int | None = None
-    if isinstance(value, int) and not isinstance(value, bool):
-        number = value
-    elif isinstance(value, str) and value.isascii() and value.strip().isdecimal() and len(value) < 100:
-        number = int(value)
-    if number is None or not 0 <= number <= _LARGEST:
+    if isinstance(value, str) and value.isascii() and value.strip().isdecimal() and len(value) < 100:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
         raise UserError(f"{place}: {what} must be a whole number from 0 to 2**63 - 1, not {shown(value)}")
-    return number
+    return value
 
 
 def image_number(value: Any, place: str) -> int:
-    """Return an image's id: a whole number, or a file name that is one, as COCO's are; UserError for anything else.
+    """Return an image's id: a whole number, or a file name that states one as COCO's do; UserError for anything else.
 
     42, "42", "000000000042.jpg", "val2014/COCO_val2014_000000000042.jpg" are image 42; "cam1_0007.png" is no number.
     """
-    if isinstance(value, str) and not value.strip().isdecimal():
-        match = _COCO_NAME.fullmatch(PurePosixPath(value.strip().replace("\\", "/")).name)
-        if match:
-            value = match[1]
-        else:
-            raise UserError(
-                f"{place}: an image id must be a whole number or a file name such as COCO_val2014_000000000042.jpg, "
-                f"not {shown(value)}"
-            )
-    return whole_number(value, place, "an image id")
-
-
-def coco_number(name: str) -> int | None:
-    """Return the number that a file name states in COCO's twelve digits, which no two images share; else None."""
-    match = _COCO_NAME.fullmatch(PurePosixPath(name.strip().replace("\\", "/")).name)
-    return int(match[1]) if match and len(match[1]) == 12 else None
-
-
-def same_image(name: str, other: str) -> bool:
-    """Return whether two file names are one image's: one is the end of the other, or both are the same COCO image's."""
-    ours, theirs = (PurePosixPath(text.strip().replace("\\", "/")) for text in (name, other))
-    shorter = min(len(ours.parts), len(theirs.parts))
-    if ours.parts[-shorter:] == theirs.parts[-shorter:]:
-        return True
-    numbers = [match[1] for path in (ours, theirs) if (match := _COCO_NAME.fullmatch(path.name))]
-    return len(numbers) == 2 and numbers[0] == numbers[1] and len(numbers[0]) == 12
+    if not isinstance(value, str) or value.strip().isdecimal():
+        return whole_number(value, place, "an image id")
+    if (image_id := coco_id(value)) is None:
+        raise UserError(
+            f"{place}: an image id must be a whole number or a file name such as COCO_val2014_000000000042.jpg, not "
+            f"{shown(value)}"
+        )
+    return image_id
 
 
 def text_of(value: Any, place: str, what: str) -> str:
@@ -156,25 +128,18 @@ def shown(value: Any) -> str:
 
 
 def _json_entries(text: str, path: Path, form: str) -> Iterator[tuple[str, Any]]:
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    if len(lines) > 1 and lines[0][1].lstrip().startswith("{") and _is_whole(lines[0][1]):
-        for number, line in lines:
-            ((_, value),) = _whole(line, path, number, 1)
-            yield f"{path}, line {number}", value
-        return
     values = _whole(text, path)
-    if len(values) != 1:
+    _, value = values[0]
+    if len(values) > 1 or not isinstance(value, dict | list):
         yield from ((f"{path}, line {number}", value) for number, value in values)
-        return
-    number, value = values[0]
-    if isinstance(value, dict) and isinstance(value.get("sentences"), list):
-        yield from ((f"{path}, sentence {place}", entry) for place, entry in enumerate(value["sentences"], start=1))
     elif isinstance(value, list):
         yield from ((f"{path}, entry {place}", entry) for place, entry in enumerate(value, start=1))
-    elif isinstance(value, dict) and value and all(key.strip().isdecimal() for key in value):
+    elif isinstance(value.get("sentences"), list):
+        yield from ((f"{path}, sentence {place}", entry) for place, entry in enumerate(value["sentences"], start=1))
+    elif value and all(key.strip().isdecimal() for key in value):
         raise UserError(f"{path}: expected a list of {form} objects, not one object by image id")
     else:
-        yield f"{path}, line {number}", value
+        yield f"{path}, line {values[0][0]}", value
 
 
 def _table(text: str, path: Path) -> Iterator[tuple[str, Any]]:
@@ -212,19 +177,10 @@ def _cell(column: str, cell: str) -> Any:
     return None if not cell and column in ("tokens", "image_id", "image", "question_id", "split", "category") else cell
 
 
-def _is_whole(line: str) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return not isinstance(error, json.JSONDecodeError)  # too long or too deep: said where it is read
-    return True
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _MalformedError(f"an object has the key {next(key for key in found if keys.count(key) > 1)!r} twice")
+    keys = [key for key, _ in pairs]
+    if len(found := dict(pairs)) < len(pairs):
+        raise KeyError(next(key for key in found if keys.count(key) > 1))
     return found
 
 
@@ -232,30 +188,29 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
-def _whole(text: str, path: Path, first_line: int = 1, most: int | None = None) -> list[tuple[int, Any]]:
-    """Return (line, value) of the JSON values of a text; UserError for a malformed one, or for more than most."""
+def _whole(text: str, path: Path) -> list[tuple[int, Any]]:
+    """Return (line, value) of the JSON values of a text; UserError for a malformed one."""
     found: list[tuple[int, Any]] = []
-    end, line = 0, first_line
+    end, line = 0, 1
     try:
         while True:
             start = _BLANK.match(text, end).end()  # type: ignore[union-attr]  # it matches nothing, too
             line += text.count("\n", end, start)
             if found and start == len(text):
                 return found
-            if len(found) == most:
-                raise json.JSONDecodeError("Extra data", text, start)
             value, end = _DECODER.raw_decode(text, start)
             found.append((line, value))
             line += text.count("\n", start, end)
     except json.JSONDecodeError as error:
-        place = f"{path}, line {first_line + error.lineno - 1}, column {error.colno}"
-        raise UserError(f"{place}: malformed JSON: {error.msg}") from None
-    except _MalformedError as error:
-        raise UserError(f"{path}, line {line}: {error}; keep one") from None
+        wrong = f"malformed JSON: {error.msg}"
+        raise UserError(f"{path}, line {error.lineno}, column {error.colno}: {wrong}") from None
+    except KeyError as error:
+        wrong = f"an object has the key {error} twice; keep one"
     except RecursionError:
-        raise UserError(f"{path}, line {line}: lists or objects are nested too deep to read") from None
+        wrong = "lists or objects are nested too deep to read"
     except ValueError:
-        raise UserError(f"{path}, line {line}: a number has too many digits to read") from None
+        wrong = "a number has too many digits to read"
+    raise UserError(f"{path}, line {line}: {wrong}")
 
 
 def _read(path: Path) -> str:

@@ -64,10 +64,8 @@ def read_questions(paths: Sequence[Path]) -> list[Question]:
     for question in labelled:
         other = labels.setdefault((question.image, question.text), question)
         if question.image is not None and other.label != question.label:
-            raise UserError(
-                f"{question.place}: {question.text!r} has the label {question.label!r}, and {other.label!r} in "
-                f"{other.place}"
-            )
+            both = f"has the label {question.label!r}, and {other.label!r} in {other.place}"
+            raise UserError(f"{question.place}: {question.text!r} {both}")
     if not plain:
         return labelled
     if lacking_labels := [question for question in plain if (question.image, question.text) not in labels]:
@@ -82,9 +80,8 @@ def _question(path: Path, place: str, entry: Mapping[str, Any]) -> Question:
     key = next((key for key in ("text", "question") if key in entry), None)
     if key is None:
         raise UserError(f"{place}: expected a question {_QUESTION}, not the keys {', '.join(map(repr, entry))}")
-    label = None if entry.get("label") is None else yes_or_no(text_of(entry["label"], place, "'label'"), place)
-    found = origin(place, {name: value for name, value in entry.items() if name != "split"})
-    return Question(place, _asked(text_of(entry[key], place, repr(key))), label, _split(path, place, entry), found)
+    text = _first_line(text_of(entry[key], place, repr(key)))
+    return Question(place, text, _label(place, entry), _split(path, place, entry), _origin(place, entry))
 
 
 def _split(path: Path | None, place: str, entry: Mapping[str, Any]) -> str:
@@ -95,7 +92,15 @@ def _split(path: Path | None, place: str, entry: Mapping[str, Any]) -> str:
     return next((word for word in reversed(words) if word in _SPLITS), "")
 
 
-def _asked(text: str) -> str:
+def _label(place: str, entry: Mapping[str, Any]) -> str | None:
+    return None if entry.get("label") is None else yes_or_no(text_of(entry["label"], place, "'label'"), place)
+
+
+def _origin(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    return origin(place, {name: value for name, value in entry.items() if name != "split"})
+
+
+def _first_line(text: str) -> str:
     return text.replace("<image>", "").strip().split("\n")[0].strip()
 
 
@@ -103,14 +108,49 @@ def _refuse_doubles(questions: Sequence[Question]) -> None:
     places: dict[tuple[Any, ...], str] = {}
     for question in questions:
         # Published files ask a question or two about one image again, under another id: these are two questions.
-        key: tuple[Any, ...] = (question.split, question.origin.get("question_id"))
-        if key[1] is None:
+        key: tuple[Any, ...] = (question.split, question.number)
+        if question.number is None:
             if question.image is None:
                 continue
             key = (question.split, question.image, question.text)
         if key in places:
             raise UserError(f"{question.place}: the question of {places[key]} once more; keep one")
         places[key] = question.place
+
+
+class _Answer(NamedTuple):
+    """One answer of a file, and what it says of its question; prompt: all that was asked, where that is said."""
+
+    place: str
+    text: str
+    prompt: str | None
+    label: str | None
+    split: str
+    number: int | None
+    image: Any
+
+    @classmethod
+    def of(cls, place: str, entry: Mapping[str, Any]) -> _Answer:
+        key = next((key for key in _ANSWER_KEYS if key in entry), None)
+        if key is None:
+            raise UserError(f"{place}: expected an answer {_ANSWER}, not the keys {', '.join(map(repr, entry))}")
+        asked = next((name for name in ("prompt", "question", "text") if name in entry and name != key), None)
+        prompt = None if asked is None else text_of(entry[asked], place, repr(asked))
+        text, known = text_of(entry[key], place, repr(key)), _origin(place, entry)
+        image = known.get("image_id", known.get("image"))
+        return cls(
+            place, text, prompt, _label(place, entry), _split(None, place, entry), known.get("question_id"), image
+        )
+
+    def misfit(self, question: Question) -> str | None:
+        """Return what this answer says that is otherwise with a question, None where nothing is."""
+        if self.prompt is not None and question.text not in self.prompt:
+            return f"asks {shown(_first_line(self.prompt))}, but {question.place} asks {shown(question.text)}"
+        if self.image is not None and question.image is not None and self.image != question.image:
+            return f"is about image {self.image}, but {question.place} about image {question.image}"
+        if self.label is not None and self.label != question.label:
+            return f"has the label {self.label!r}, but {question.place} {question.label!r}"
+        return None
 
 
 def read_answers_to(path: Path, question_files: Sequence[Path]) -> list[dict[str, Any]]:
@@ -123,96 +163,57 @@ def read_answers_to(path: Path, question_files: Sequence[Path]) -> list[dict[str
             several; its own text, image or label is another than its question's.
     """
     questions = read_questions(question_files)
-    entries = list(read_entries(path, _ANSWER))
-    if not entries:
+    answers = [_Answer.of(place, entry) for place, entry in read_entries(path, _ANSWER)]
+    if not answers:
         raise UserError(f"{path}: no answers; expected {_ANSWER} objects")
-    by_id: dict[Any, list[int]] = {}
-    for number, question in enumerate(questions):
-        by_id.setdefault(question.origin.get("question_id"), []).append(number)
-    numbered = "question_id" in entries[0][1]
-    if not numbered and len(entries) != len(questions):
+    numbered = answers[0].number is not None
+    if not numbered and len(answers) != len(questions):
         raise UserError(
-            f"{path}: {len(entries)} answers without 'question_id' to {len(questions)} questions; they can only be "
+            f"{path}: {len(answers)} answers without 'question_id' to {len(questions)} questions; they can only be "
             "joined by their order, one for one"
         )
+    by_id: dict[int | None, list[int]] = {}
+    for position, question in enumerate(questions):
+        by_id.setdefault(question.number, []).append(position)
     taken: dict[int, str] = {}
     rows = []
-    for order, (place, entry) in enumerate(entries):
-        answer, prompt = _answer(place, entry)
-        said = origin(place, {key: value for key, value in entry.items() if key != "split"})
-        if ("question_id" in said) != numbered:
-            raise UserError(f"{place}: 'question_id' is given in some answers and not in others")
-        if not numbered and prompt is None:
-            raise UserError(f"{place}: neither 'question_id' nor the question's text: nothing says what this answers")
-        number = _which(place, entry, said, prompt, questions, by_id) if numbered else order
-        question = questions[number]
-        if number in taken:
-            raise UserError(
-                f"{place}: a second answer to the question of {question.place}, after {taken[number]}; keep one"
-            )
-        taken[number] = place
-        _check(place, entry, said, prompt, question)
-        rows.append(_row(question, answer))
-    if unanswered := [question for number, question in enumerate(questions) if number not in taken]:
-        raise UserError(
-            f"{path}: {len(unanswered)} of {len(questions)} questions have no answer, the first is that of "
-            f"{unanswered[0].place}"
-        )
+    for order, answer in enumerate(answers):
+        if (answer.number is not None) != numbered:
+            raise UserError(f"{answer.place}: 'question_id' is given in some answers and not in others")
+        if not numbered and answer.prompt is None:
+            raise UserError(f"{answer.place}: neither 'question_id' nor the question's text says what this answers")
+        position = _which(answer, questions, by_id.get(answer.number, ())) if numbered else order
+        question = questions[position]
+        if position in taken:
+            after = f"the question of {question.place}, after {taken[position]}"
+            raise UserError(f"{answer.place}: a second answer to {after}; keep one")
+        taken[position] = answer.place
+        if misfit := answer.misfit(question):
+            raise UserError(f"{answer.place}: {misfit}")
+        rows.append(_row(question, answer.text))
+    if unanswered := [question for position, question in enumerate(questions) if position not in taken]:
+        first = f"the first is that of {unanswered[0].place}"
+        raise UserError(f"{path}: {len(unanswered)} of {len(questions)} questions have no answer, {first}")
     return rows
 
 
-def _answer(place: str, entry: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Return an answer's text and, where it says it, what it was asked."""
-    key = next((key for key in _ANSWER_KEYS if key in entry), None)
-    if key is None:
-        raise UserError(f"{place}: expected an answer {_ANSWER}, not the keys {', '.join(map(repr, entry))}")
-    asked = next((name for name in ("prompt", "question", "text") if name in entry and name != key), None)
-    return text_of(entry[key], place, repr(key)), None if asked is None else text_of(entry[asked], place, repr(asked))
-
-
-def _which(
-    place: str,
-    entry: Mapping[str, Any],
-    said: Mapping[str, Any],
-    prompt: str | None,
-    questions: Sequence[Question],
-    by_id: Mapping[Any, Sequence[int]],
-) -> int:
-    """Return the number of the question that an answer is to, by its id and what else the answer says."""
-    found = list(by_id.get(said["question_id"], ()))
+def _which(answer: _Answer, questions: Sequence[Question], found: Sequence[int]) -> int:
+    """Return the position of the question that an answer is to, of those that have its id."""
     if not found:
-        raise UserError(f"{place}: question {said['question_id']} is none of the {len(questions)} questions")
-    split = _split(None, place, entry)
-    image = said.get("image_id", said.get("image"))
+        raise UserError(f"{answer.place}: question {answer.number} is none of the {len(questions)} questions")
     for fits in (
-        lambda question: not split or question.split == split,
-        lambda question: image is None or question.image == image,
-        lambda question: prompt is None or question.text in prompt,
+        lambda question: not answer.split or question.split == answer.split,
+        lambda question: answer.image is None or question.image == answer.image,
+        lambda question: answer.prompt is None or question.text in answer.prompt,
     ):
-        if len(found) > 1:
-            found = [number for number in found if fits(questions[number])] or found
+        found = [position for position in found if fits(questions[position])] or found
     if len(found) > 1:
-        places = " and ".join(questions[number].place for number in found)
+        places = " and ".join(questions[position].place for position in found)
         raise UserError(
-            f"{place}: question {said['question_id']} may be that of {places}; give the questions of one split, or say "
-            "the split under a key 'split'"
+            f"{answer.place}: question {answer.number} may be that of {places}; give the questions of one split, or "
+            "say the split under a key 'split'"
         )
     return found[0]
-
-
-def _check(
-    place: str, entry: Mapping[str, Any], said: Mapping[str, Any], prompt: str | None, question: Question
-) -> None:
-    """Refuse an answer that says another question, image or label than the question it is joined to."""
-    if prompt is not None and question.text not in prompt:
-        raise UserError(f"{place}: asks {shown(_asked(prompt))}, but {question.place} asks {shown(question.text)}")
-    image = said.get("image_id", said.get("image"))
-    if image is not None and question.image is not None and image != question.image:
-        raise UserError(f"{place}: is about image {image}, but {question.place} about image {question.image}")
-    if entry.get("label") is not None:
-        label = yes_or_no(text_of(entry["label"], place, "'label'"), place)
-        if label != question.label:
-            raise UserError(f"{place}: has the label {label!r}, but {question.place} {question.label!r}")
 
 
 def _row(question: Question, answer: str) -> dict[str, Any]:

@@ -13,28 +13,16 @@ from typing import Any, NamedTuple
 
 from lmms_fixattn.errors import UserError, did_you_mean
 from lmms_fixattn.scoring.files.entries import (
-    coco_number,
     image_number,
-    kind,
     read_entries,
     read_object,
     shown,
     text_of,
     whole_number,
 )
+from lmms_fixattn.scoring.files.image_names import coco_id, has_coco_name
 from lmms_fixattn.scoring.files.lmms_samples import is_sample, plain
 from lmms_fixattn.scoring.objects.coco_objects import CATEGORIES, NODE_WORD
-
-__all__ = [
-    "Caption",
-    "UserError",
-    "captions_of",
-    "read_answers",
-    "read_captions",
-    "read_entries",
-    "read_ground_truth",
-    "what_is_in",
-]
 
 CAPTION_KEYS = ("caption", "text", "response", "answer", "output", "generated_text")
 """What released files call a caption."""
@@ -61,12 +49,8 @@ class Caption(NamedTuple):
     """Which of CAPTION_KEYS held it."""
 
 
-def _entries(path: Path, form: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the entries of a file, those of lmms-eval's sample log as what they hold."""
-    yield from _plain(read_entries(path, form))
-
-
 def _plain(rows: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield entries of a file, those of lmms-eval's sample log as what they hold."""
     for place, entry in rows:
         if is_sample(entry):
             yield from ((place, row) for row in plain(place, entry))
@@ -76,30 +60,23 @@ def _plain(rows: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, di
 
 def what_is_in(path: Path) -> str:
     """Return "captions" or "answers" by the first entry of a file; UserError where it is neither."""
-    for place, entry in _entries(path, _EITHER):
+    for place, entry in _plain(read_entries(path, _EITHER)):
         of_image = entry.keys() & {"image_id", "image"}
         if entry.keys() & {"question", "label"} or ("question_id" in entry and not of_image):
             return "answers"
         if "caption" in entry or (entry.keys() & {"image_id", "image", "id"} and entry.keys() & {*CAPTION_KEYS}):
             return "captions"
-        raise UserError(
-            f"{place}: expected {_EITHER}, not the keys {', '.join(map(repr, entry)) or 'of an empty object'}"
-        )
+        raise UserError(f"{place}: expected {_EITHER}, not the keys {', '.join(map(repr, entry)) or 'of nothing'}")
     raise UserError(f"{path}: empty; expected {_EITHER} objects")
 
 
 def _caption_key(place: str, entry: Mapping[str, Any]) -> str:
     """Return which of CAPTION_KEYS holds an entry's caption; UserError where none or several may."""
     found = [key for key in CAPTION_KEYS if key in entry]
-    if found[:1] == ["caption"]:
-        return "caption"
-    if len(found) > 1:
-        raise UserError(
-            f"{place}: {' and '.join(map(repr, found))} may each be the caption; call the right one 'caption'"
-        )
-    if not found:
-        _value(place, entry, "caption")
-    return found[0]
+    if len(found) > 1 and "caption" not in found:
+        either = " and ".join(map(repr, found))
+        raise UserError(f"{place}: {either} may each be the caption; call the right one 'caption'")
+    return found[0] if found else "caption"
 
 
 def read_captions(path: Path) -> list[Caption]:
@@ -124,7 +101,7 @@ def captions_of(path: Path, rows: Iterable[tuple[str, dict[str, Any]]]) -> list[
         id_key = next((key for key in ("image_id", "image", *(["id"] if amber else [])) if key in entry), "image_id")
         given = _value(place, entry, id_key)
         image_id = image_number(given, place)
-        named = isinstance(given, str) and not given.strip().isdecimal()
+        file_name = given if isinstance(given, str) and not given.strip().isdecimal() else None
         _refuse_other_name(place, image_id, entry)
         terminated = entry.get("terminated")
         if not isinstance(terminated, bool | None):
@@ -136,7 +113,7 @@ def captions_of(path: Path, rows: Iterable[tuple[str, dict[str, Any]]]) -> list[
             raise UserError(f"{place}: a second caption for image {image_id}, after {places[image_id]}; keep one")
         places[image_id] = place
         truth = None if entry.get("truth") is None else _node_words(f"{place}, truth", entry["truth"])
-        captions.append(Caption(image_id, text, terminated, tokens, given if named else None, truth, text_key))
+        captions.append(Caption(image_id, text, terminated, tokens, file_name, truth, text_key))
     if not captions:
         raise UserError(f"{path}: no captions; expected {_CAPTION} objects")
     return captions
@@ -159,18 +136,15 @@ def read_ground_truth(path: Path) -> dict[int, frozenset[str]]:
 
 
 def _node_words(place: str, words: Any) -> frozenset[str]:
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise UserError(f"{place}: expected a list of node words, not {_list_shown(words)}")
+    wrong = [words] if not isinstance(words, list) else [word for word in words if not isinstance(word, str)]
+    if wrong:
+        with_it = "one that holds " if wrong[0] is not words else ""
+        raise UserError(f"{place}: expected a list of node words, not {with_it}{shown(wrong[0])}")
     for word in words:
         if word not in CATEGORIES:
             hint = did_you_mean(NODE_WORD.get(word, word), CATEGORIES)
             raise UserError(f"{place}: {word[:80]!r} is none of the 80 COCO categories{hint}")
     return frozenset(words)
-
-
-def _list_shown(words: Any) -> str:
-    odd = next((word for word in words if not isinstance(word, str)), None) if isinstance(words, list) else words
-    return f"one that holds {kind(odd)}" if isinstance(words, list) else shown(words)
 
 
 def read_answers(path: Path) -> list[dict[str, Any]]:
@@ -183,7 +157,7 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     places: dict[tuple[Any, ...], str] = {}
-    for place, entry in _entries(path, _ANSWER):
+    for place, entry in _plain(read_entries(path, _ANSWER)):
         row: dict[str, Any] = {key: _text(place, entry, key) for key in ("question", "label", "answer")}
         row |= {"label": yes_or_no(row["label"], place), **origin(place, entry)}
         refuse_double(row, place, places)
@@ -209,13 +183,10 @@ def origin(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     if entry.get("image_id") is not None:
         row["image_id"] = image_number(entry["image_id"], place)
         _refuse_other_name(place, row["image_id"], entry)
-    elif entry.get("image") is not None:
-        row["image"] = entry["image"] if isinstance(entry["image"], int) else _text(place, entry, "image")
-        try:
-            row["image_id"] = image_number(entry["image"], place)
-        except UserError:
-            if not isinstance(entry["image"], str):
-                raise
+    elif (image := entry.get("image")) is not None:
+        row["image"] = image
+        if not isinstance(image, str) or image.strip().isdecimal() or coco_id(image) is not None:
+            row["image_id"] = image_number(image, place)
     if entry.get("question_id") is not None:
         row["question_id"] = whole_number(entry["question_id"], place, "'question_id'")
     if entry.get("split") is not None:
@@ -226,7 +197,7 @@ def origin(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_other_name(place: str, image_id: int, entry: Mapping[str, Any]) -> None:
     """Refuse an entry whose image has one number and, in COCO's twelve digits, the name of another."""
     name = entry.get("image")
-    if isinstance(name, str) and "image_id" in entry and coco_number(name) not in (None, image_id):
+    if "image_id" in entry and isinstance(name, str) and has_coco_name(name) and coco_id(name) != image_id:
         raise UserError(f"{place}: 'image_id' is {image_id}, but 'image' is {name[:80]!r}")
 
 
@@ -251,9 +222,7 @@ def refuse_double(row: Mapping[str, Any], place: str, places: dict[tuple[Any, ..
 
 def _value(place: str, entry: Mapping[str, Any], key: str) -> Any:
     if key not in entry:
-        raise UserError(
-            f"{place}: no key {key!r}, only {', '.join(map(repr, entry)) or 'an empty object'}{_hint(entry, key)}"
-        )
+        raise UserError(f"{place}: no key {key!r}, only {', '.join(map(repr, entry)) or 'nothing'}{_hint(entry, key)}")
     return entry[key]
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
-from itertools import zip_longest
 from typing import NamedTuple
 
 _ROWS = tuple(
@@ -59,26 +58,34 @@ class Mentions(NamedTuple):
     """Tokens of the caption, a double word counted once."""
 
 
-def mentions(lemmas: Sequence[str | None]) -> Mentions:
-    """Return the mentions of a caption given as the lemmas of its tokens, in order.
+def named(lemmas: Sequence[str | None]) -> tuple[list[tuple[str, int, int]], int]:
+    """Return the objects of a caption given as the lemmas of its tokens, and how many words these are.
 
     Double words are merged from left to right; then, if both "toilet" and "seat" are left, every "seat" is dropped;
-    then words of the table become node words. An empty sequence mentions nothing.
+    then words of the table become node words. An empty sequence names nothing.
+
+    Returns:
+        (node word, first token, last token) of each mention, in order; the number of words, a double word counted once.
     """
-    merged: list[str | None] = []
-    skip = False
-    for lemma, following in zip_longest(lemmas, lemmas[1:]):
-        if skip:
-            skip = False
-        elif lemma in _FIRST_WORDS and (pair := DOUBLE_WORDS.get((lemma or "", following or ""))) is not None:
-            merged.append(pair)
-            skip = True
-        else:
-            merged.append(lemma)
-    named = [word for word in merged if word in NODE_WORD]
-    if "seat" in named and "toilet" in named:
-        named = [word for word in named if word != "seat"]
-    return Mentions([NODE_WORD[word] for word in named if word is not None], len(merged))
+    words: list[tuple[str, int, int]] = []
+    position = count = 0
+    while position < len(lemmas):
+        word, last = lemmas[position], position
+        if word in _FIRST_WORDS and position + 1 < len(lemmas):
+            pair = DOUBLE_WORDS.get((word or "", lemmas[position + 1] or ""))
+            word, last = (word, position) if pair is None else (pair, position + 1)
+        if word in NODE_WORD:
+            words.append((word or "", position, last))
+        position, count = last + 1, count + 1
+    if {"seat", "toilet"} <= {word for word, _, _ in words}:
+        words = [word for word in words if word[0] != "seat"]
+    return [(NODE_WORD[word], first, last) for word, first, last in words], count
+
+
+def mentions(lemmas: Sequence[str | None]) -> Mentions:
+    """Return the mentions of a caption given as the lemmas of its tokens, in order (:func:`named`)."""
+    found, count = named(lemmas)
+    return Mentions([word for word, _, _ in found], count)
 
 
 def check_categories(names: Iterable[str]) -> None:

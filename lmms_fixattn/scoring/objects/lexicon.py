@@ -1,4 +1,4 @@
-"""The default analyser: a closed vocabulary for NLTK's dictionary, and one question of mood for its tagger.
+"""The default analyser: a closed vocabulary for NLTK's dictionary, and one question of part of speech for its tagger.
 
 The reference scorer lemmatises a word as the noun, verb or adjective that a tagger takes it for. For nearly every word
 that names an object this changes nothing, and a table of forms will do (`word_forms.txt`, lemma: forms). It matters to
@@ -8,7 +8,7 @@ taken for nouns. For these alone, a score of the two words on either side decide
 
     the form counts  if  w[0, form] + w[-2, word] + w[-1, word] + w[+1, word] + w[+2, word] > 0
 
-The weights were fitted to the tagger's own decisions (`word_moods.tsv`: group, position, word, weight; 0 for any other
+The weights were fitted to the tagger's own decisions (`pos_weights.tsv`: group, position, word, weight; 0 for any other
 word; "^" and "$" stand before and after the caption, "*" for any other form). docs/chair.md has the agreement measured.
 """
 
@@ -32,19 +32,19 @@ def _read_forms() -> dict[str, str]:
     return {form: lemma for lemma, _, forms in rows for form in forms.split()}
 
 
-def _read_moods() -> dict[str, dict[int, dict[str, float]]]:
-    moods: dict[str, dict[int, dict[str, float]]] = {}
-    for row in _lines("word_moods.tsv"):
+def _read_weights() -> dict[str, dict[int, dict[str, float]]]:
+    weights: dict[str, dict[int, dict[str, float]]] = {}
+    for row in _lines("pos_weights.tsv"):
         group, position, word, weight = row.split("\t")
-        moods.setdefault(group, {place: {} for place in (-2, -1, 0, 1, 2)})[int(position)][word] = float(weight)
-    return moods
+        weights.setdefault(group, {place: {} for place in (-2, -1, 0, 1, 2)})[int(position)][word] = float(weight)
+    return weights
 
 
 _FORMS = _read_forms()
-_MOODS = _read_moods()
+_WEIGHTS = _read_weights()
 _ENDINGS = {"ing": "gerund", "ed": "participle"}
 # The other groups have one form each, of the same name: umbrellas, stove, ...
-_GROUP = {group: group for group in _MOODS if group not in _ENDINGS.values()} | {
+_GROUP = {group: group for group in _WEIGHTS if group not in _ENDINGS.values()} | {
     form: group
     for form, lemma in _FORMS.items()
     for ending, group in _ENDINGS.items()
@@ -67,16 +67,16 @@ class LexiconAnalyser:
         return locate(caption, tokens, _lemmas(tokens))
 
     def lookahead(self, word: str) -> int | None:
-        """Return 3 where a swinging form is in a word, 1 where any other form of the vocabulary is, else None.
+        """Return 3 where an ambiguous form is in a word, 1 where any other form of the vocabulary is, else None.
 
-        A word's last token may gain or lose its period with the next word; a swinging form is read with two tokens on
+        A word's last token may gain or lose its period with the next word; an ambiguous form is read with two tokens on
         its right, the second of which may do so too.
         """
-        return _reach(word.lower())
+        return _lookahead(word.lower())
 
 
 @lru_cache(maxsize=65536)
-def _reach(word: str) -> int | None:
+def _lookahead(word: str) -> int | None:
     # Alone, before a small letter, before anything else: every way in which what follows can split a word.
     tokens = {token for following in ("", "a", "(") for token in tokenise_chunk(word, following)}
     if not tokens.isdisjoint(_GROUP):
@@ -104,9 +104,9 @@ def _is_paired(tokens: Sequence[str], lemmas: Sequence[str | None], position: in
 
 
 def _counts(tokens: Sequence[str], position: int) -> bool:
-    """Return whether the score of a swinging form and its neighbours keeps its lemma."""
+    """Return whether the score of an ambiguous form and its neighbours keeps its lemma."""
     form = tokens[position]
-    weights = _MOODS[_GROUP[form]]
+    weights = _WEIGHTS[_GROUP[form]]
     score = weights[0].get(form, weights[0].get("*", 0.0))
     for offset in (-2, -1, 1, 2):
         place = position + offset

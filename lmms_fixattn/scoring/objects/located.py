@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from lmms_fixattn.scoring.objects.coco_objects import DOUBLE_WORDS, NODE_WORD
+from lmms_fixattn.scoring.objects.coco_objects import named
 
 
 class Located(NamedTuple):
@@ -23,18 +23,7 @@ def locate(caption: str, tokens: Sequence[str], lemmas: Sequence[str | None]) ->
     token. The objects are those of coco_objects.mentions(lemmas). Raises ValueError if the tokens are another text's.
     """
     places = list(_places(caption, tokens))
-    words = [*(lemma or "" for lemma in lemmas), ""]
-    named: list[Located] = []
-    position = 0
-    while position < len(lemmas):
-        pair = DOUBLE_WORDS.get((words[position], words[position + 1]))
-        last = position if pair is None else position + 1
-        word = words[position] if pair is None else pair
-        if word in NODE_WORD:
-            named.append(Located(word, places[position][0], places[last][1]))
-        position = last + 1
-    seats_count = not any(word == "toilet" for word, _, _ in named)
-    return [Located(NODE_WORD[word], start, end) for word, start, end in named if seats_count or word != "seat"]
+    return [Located(word, places[first][0], places[last][1]) for word, first, last in named(lemmas)[0]]
 
 
 def _places(caption: str, tokens: Sequence[str]) -> Iterator[tuple[int, int]]:

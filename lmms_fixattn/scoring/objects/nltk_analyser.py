@@ -8,7 +8,7 @@ from functools import lru_cache
 from lmms_fixattn.scoring.objects.coco_objects import MEANINGFUL, Mentions, mentions
 from lmms_fixattn.scoring.objects.located import Located, locate
 
-_WORDNET_MOOD = {"J": "a", "V": "v", "N": "n", "R": "r"}
+_WORDNET_POS = {"J": "a", "V": "v", "N": "n", "R": "r"}
 _HOW_TO = "docs/chair.md says how to get it; analyser 'lexicon' needs none of this"
 
 
@@ -43,7 +43,7 @@ class NltkAnalyser:
         self._tokenise = nltk.word_tokenize
         self._tag = nltk.pos_tag
         self._lemmatise = WordNetLemmatizer().lemmatize
-        self._reach = lru_cache(maxsize=65536)(self._reach_of)
+        self._lookahead = lru_cache(maxsize=65536)(self._lookahead_of)
 
     def mentions(self, caption: str) -> Mentions:
         """Return the mentions of a caption (about 3 to 9 ms for 100 words)."""
@@ -55,7 +55,7 @@ class NltkAnalyser:
         return locate(caption, tokens, self._lemmas(tokens))
 
     def _lemmas(self, tokens: list[str]) -> list[str]:
-        return [self._lemmatise(token, _WORDNET_MOOD.get(tag[0], "n")) for token, tag in self._tag(tokens)]
+        return [self._lemmatise(token, _WORDNET_POS.get(tag[0], "n")) for token, tag in self._tag(tokens)]
 
     def lookahead(self, word: str) -> int | None:
         """Return 3 where the part of speech decides whether a word names an object, 1 where it does not, else None.
@@ -63,12 +63,12 @@ class NltkAnalyser:
         The tagger reads a token with what it made of those before it and with the two after it, of which the second may
         gain or lose its period with the word that follows; so may the word's own last token.
         """
-        return self._reach(word.lower())
+        return self._lookahead(word.lower())
 
-    def _reach_of(self, word: str) -> int | None:
+    def _lookahead_of(self, word: str) -> int | None:
         # Whatever the surroundings make of a word, its tokens are among these.
         tokens = {word, *re.split(r"\W+", word), *self._tokenise(word)}
-        lemmas = {token: {self._lemmatise(token, mood) for mood in _WORDNET_MOOD.values()} for token in tokens}
+        lemmas = {token: {self._lemmatise(token, part) for part in _WORDNET_POS.values()} for token in tokens}
         named = [found for found in lemmas.values() if found & MEANINGFUL]
         if any(len(found) > 1 for found in named):
             return 3

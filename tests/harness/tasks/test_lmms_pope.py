@@ -46,7 +46,7 @@ class Task:
 
 def test_answers_are_kept_as_rows_beside_lmms_evals_own_metrics() -> None:
     ours, other = Task("pope"), Task("mme", path="lmms-lab/MME")
-    with lmms_pope.answers_kept({"group": {"pope": ours}, "mme": ("group", other)}) as kept:
+    with lmms_pope.rows_recorded({"group": {"pope": ours}, "mme": ("group", other)}) as kept:
         assert kept == {"pope": []}
         scored = [ours.process_results(doc, [answer]) for doc, answer in zip(DOCS, ANSWERS, strict=True)]
         assert "n" not in other.process_results(DOCS[0], ["yes"])
@@ -66,7 +66,7 @@ def test_answers_are_kept_as_rows_beside_lmms_evals_own_metrics() -> None:
 
 def test_figures_are_the_official_parsers_over_all_and_by_category() -> None:
     task = Task("pope")
-    with lmms_pope.answers_kept({"pope": task}) as kept:
+    with lmms_pope.rows_recorded({"pope": task}) as kept:
         for doc, answer in zip(DOCS, ANSWERS, strict=True):
             task.process_results(doc, [answer, "a repeat"])
             task.process_results(doc, ["a repeat"])  # lmms-eval scores repeats once more, each alone
@@ -83,7 +83,7 @@ def test_figures_are_the_official_parsers_over_all_and_by_category() -> None:
 @pytest.mark.parametrize("change", [{"image_source": "no id"}, {"question_id": "one"}, {"answer": None}])
 def test_questions_of_another_form_are_left_to_lmms_eval(change: Any, caplog: pytest.LogCaptureFixture) -> None:
     task = Task("pope", docs=[*DOCS, {**DOCS[0], **change}])
-    with lmms_pope.answers_kept({"pope": task}) as kept:
+    with lmms_pope.rows_recorded({"pope": task}) as kept:
         assert kept == {}
         assert "n" not in task.process_results(DOCS[0], ["yes"])
-    assert "pope: its result has lmms-eval's figures only" in caplog.text
+    assert "pope: lmms-eval's figures only" in caplog.text

@@ -7,12 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from lmms_fixattn.errors import UserError
+
 # COCO_val2014_000000310196.jpg, 000000310196.jpg, 310196.jpg, 310196
-_COCO = re.compile(r"(?:COCO_(?P<split>[a-z]+\d{4})_(?P<long>\d{12})|(?P<number>\d{1,12}))(?:\.\w+)?", re.ASCII)
-
-
-class AmbiguousNameError(ValueError):
-    """A name may mean several images."""
+_COCO = re.compile(r"(?:COCO_(?P<split>[a-z]+\d{4})_(?P<long>\d{12})|(?P<number>\d{1,12}))(?:\.[a-z]\w*)?", re.A | re.I)
 
 
 class ImageNames:
@@ -39,14 +37,14 @@ class ImageNames:
         """Return the id of the image that a name means, None when there is none.
 
         Raises:
-            AmbiguousNameError: several images agree with the name.
+            UserError: several images agree with the name.
         """
         parts = _parts(name)
         found = self._by_path.get(parts) or {
             image_id for path, image_id in self._by_last.get(parts[-1], ()) if _agree(path, parts)
         }
         if len(found) > 1:
-            raise AmbiguousNameError(
+            raise UserError(
                 f"{name!r} may be any of {len(found)} images, such as {' and '.join(map(str, sorted(found)[:2]))}; "
                 "give its path as the data set does"
             )
@@ -59,21 +57,13 @@ class ImageNames:
 
 def coco_id(name: str) -> int | None:
     """Return the id that an image's name states as COCO's names do: COCO_SPLIT_ and twelve digits, or digits alone."""
-    match = _COCO.fullmatch(PurePosixPath(name).name)
+    match = _COCO.fullmatch(_parts(name)[-1])
     return None if match is None else int(match["long"] or match["number"])
-
-
-def stated_id(name: str) -> int:
-    """Return what :func:`coco_id` does; ValueError where the name states no id."""
-    image_id = coco_id(name)
-    if image_id is None:
-        raise ValueError(f"image name {name!r} states no id as COCO's names do, such as COCO_val2014_000000310196")
-    return image_id
 
 
 def has_coco_name(name: str) -> bool:
     """Tell whether a name states its id in twelve digits, which no two images of COCO's splits share."""
-    match = _COCO.fullmatch(PurePosixPath(name).name)
+    match = _COCO.fullmatch(_parts(name)[-1])
     return match is not None and len(match["long"] or match["number"]) == 12
 
 
@@ -90,7 +80,7 @@ def _same_number(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    return PurePosixPath(path.replace("\\", "/")).parts or ("",)
+    return PurePosixPath(path.strip().replace("\\", "/")).parts or ("",)
 
 
 def _agree(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
