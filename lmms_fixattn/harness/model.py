@@ -135,7 +135,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         self._record = self._describe(pretrained)
         self._warned: set[str] = set()
         logger.info(f"llava_fixattn: {self.record()}")
-        anew = {"pictures": "encodes a picture", "prefixes": "reads what prompts begin with, a picture included,"}
+        anew = {"pictures": "encodes its picture", "prefixes": "computes its prompt's prefix"}
         if missing := [words for part, words in anew.items() if not self._record["reuse"][part]]:
             name = self._checkpoint.family.name
             logger.info(

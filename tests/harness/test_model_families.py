@@ -21,7 +21,8 @@ from shapes_task import DOCS, conversation, make, naive_answer, next_round, pict
 from lmms_fixattn.engine import compiled_decode
 
 Folder = Callable[[str], Path]
-VICUNA, MISTRAL, QWEN2, QWEN2_5, QWEN3 = CHECKPOINTS
+VICUNA = "llava-hf/llava-v1.6-vicuna-7b-hf"
+QWEN2_5, QWEN3 = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"
 METHODS = ("vanilla", "pai", "vcd", "icd", "m3id", "dola", "fixattn", "beam")
 ONE_PICTURE = picture(7)
 ASKED = [
@@ -39,7 +40,7 @@ def error_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(method: str, name: str) -> dict[str, Any]:
     """The method's settings, FixAttn's stated substitute where the tower has no class token."""
-    by_prompt = method == "fixattn" and name in (QWEN2_5, QWEN3)
+    by_prompt = method == "fixattn" and name.startswith("Qwen/")
     return {"method": method, **({"selection": "prompt"} if by_prompt else {})}
 
 
@@ -71,8 +72,8 @@ def test_the_result_says_what_is_reused_and_the_log_what_is_not(name: str, minia
     (line,) = [line for line in said if " anew; " in line]
     prefixes = name != QWEN3
     assert lm.record()["reuse"] == {"pictures": False, "prefixes": prefixes}
-    assert ("encodes a picture anew" in line) == prefixes
-    assert ("encodes a picture and reads what prompts begin with" in line) == (not prefixes)
+    assert ("encodes its picture anew" in line) == prefixes
+    assert ("encodes its picture and computes its prompt's prefix anew" in line) == (not prefixes)
     assert lm.counts == {
         "images_asked": 3, "images_encoded": 3, "image_prompts_asked": 3,
         "image_prompts_computed": 1 if prefixes else 3,

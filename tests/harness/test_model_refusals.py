@@ -23,7 +23,8 @@ from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.family import FAMILIES, families, family_of
 
 Folder = Callable[[str], Path]
-VICUNA, MISTRAL, QWEN2, QWEN2_5, QWEN3 = CHECKPOINTS
+VICUNA = "llava-hf/llava-v1.6-vicuna-7b-hf"
+QWEN2_5, QWEN3 = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"
 
 
 @pytest.fixture(autouse=True)

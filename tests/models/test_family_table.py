@@ -48,5 +48,5 @@ def test_the_short_form_in_the_readme_says_the_same() -> None:
     for family in families():
         place = of[family.name]
         assert selections[place].startswith(declared(family)[4])
-        reuse = "picture" in kept[place], "prompt's beginning" in kept[place]
+        reuse = "picture" in kept[place], "prompt prefix" in kept[place]
         assert reuse == (family.keeps_pictures, family.shares_prefixes)
