@@ -37,7 +37,7 @@ def register() -> list[Any]:
     try:
         from lmms_eval.models.registry_v2 import ModelManifest
 
-        chat = "lmms_fixattn.harness.model.LlavaFixattn"
+        chat = "lmms_fixattn.harness.model.FixattnModel"
         return [ModelManifest(name, chat_class_path=chat, simple_class_path=f"{chat}Simple") for name in MODELS]
     except Exception as error:
         names = " and ".join(MODELS)

@@ -124,7 +124,7 @@ def test_the_methods_are_listed_without_transformers():
 
 
 FAMILIES = re.compile(
-    r"llava(?!_?fixattn)|clip_?vision|llama|vicuna|qwen|vision_tower|vision_config|feature_layer", re.I
+    r"llava(?!_fixattn)|clip_?vision|llama|vicuna|qwen|vision_tower|vision_config|feature_layer", re.I
 )
 """What names a model family, or a part of one, in code."""
 

@@ -39,7 +39,7 @@ from lmms_fixattn.models.prompts import rewrite_question
 from lmms_fixattn.models.transformers_api import attention_in_use
 from lmms_fixattn.versions import check_versions, installed
 
-__all__ = ["DocumentError", "LlavaFixattn", "LlavaFixattnSimple"]
+__all__ = ["DocumentError", "FixattnModel", "FixattnModelSimple"]
 
 DEFAULT_METHOD = "fixattn"
 
@@ -47,7 +47,7 @@ record_runs()
 ask_without_login()
 
 
-class LlavaFixattn(lmms):  # type: ignore[misc]
+class FixattnModel(lmms):  # type: ignore[misc]
     """A vision-language model under lmms-eval, with one of this package's methods.
 
     Args:
@@ -95,7 +95,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         remarks = check_versions()
         self.method_is_default = method is None
         self.method = arguments.resolve_method(
-            method or DEFAULT_METHOD, hyper_parameters, arguments.own_names(LlavaFixattn)
+            method or DEFAULT_METHOD, hyper_parameters, arguments.own_names(FixattnModel)
         )
         self._changed = self.method.changed()
         logger.info(f"llava_fixattn: method={self.written_method()}")
@@ -145,7 +145,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
     @classmethod
     def create_from_arg_string(
         cls, arg_string: str | Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
-    ) -> LlavaFixattn:
+    ) -> FixattnModel:
         """Make the model of a --model_args string; what it says wins over lmms-eval's own --batch_size and --device."""
         others = {name: value for name, value in (additional_config or {}).items() if value is not None}
         with readable_failures():
@@ -523,7 +523,7 @@ class LlavaFixattn(lmms):  # type: ignore[misc]
         }
 
 
-class LlavaFixattnSimple(LlavaFixattn):
+class FixattnModelSimple(FixattnModel):
     """The same model for --force_simple, where tasks hand over a text and their pictures instead of messages."""
 
     is_simple = True

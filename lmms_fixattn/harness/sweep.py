@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from lmms_fixattn.errors import did_you_mean
 from lmms_fixattn.harness.journal import Journal
-from lmms_fixattn.harness.model import LlavaFixattn
+from lmms_fixattn.harness.model import FixattnModel
 from lmms_fixattn.harness.sweep_config import Cell, SweepPlan
 from lmms_fixattn.harness.tasks.tree import digests, leaves
 from lmms_fixattn.plugin import task_folder
@@ -90,14 +90,14 @@ def rehearse(plan: SweepPlan, output: Path) -> list[tuple[Cell, int, int]]:
         return [(run.cell, run.check(asked), asked) for run in runs]
 
 
-def _prepare(plan: SweepPlan, output: Path) -> tuple[LlavaFixattn, Any, list[_CellRun], int]:
+def _prepare(plan: SweepPlan, output: Path) -> tuple[FixattnModel, Any, list[_CellRun], int]:
     """Load tasks and data, and see that every method fits the model.
 
     Returns:
         The model, lmms-eval's index of tasks, the cells, and how many answers each of them has.
     """
     manager = _task_manager(plan.tasks)
-    lm = LlavaFixattn(**plan.model, method="vanilla")
+    lm = FixattnModel(**plan.model, method="vanilla")
     nested = get_task_dict(list(plan.tasks), manager, "chat")
     tasks, versions = list(leaves(nested)), digests(nested)
     runs = []
@@ -194,7 +194,7 @@ class _CellRun:
                 return len(journal)
         return 0
 
-    def perform(self, lm: LlavaFixattn, plan: SweepPlan, manager: Any, bar: Any) -> None:
+    def perform(self, lm: FixattnModel, plan: SweepPlan, manager: Any, bar: Any) -> None:
         """Run the cell, or the rest of it."""
         whole = self.output / f".{_BASIS}"
         with _writing(self.unfinished / _BASIS, "mend that, and the same command goes on"):

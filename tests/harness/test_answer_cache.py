@@ -20,13 +20,13 @@ from processes import LONGEST, held_in_its_second_batch
 from shapes_task import CAP, TASK, make, request, requests, to_messages
 
 from lmms_fixattn.harness.answer_cache import AnswerCache
-from lmms_fixattn.harness.model import LlavaFixattn, LlavaFixattnSimple
+from lmms_fixattn.harness.model import FixattnModel, FixattnModelSimple
 from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.versions import installed
 
 pytestmark = pytest.mark.system
 
-GENERATE = LlavaFixattn._generate
+GENERATE = FixattnModel._generate
 
 
 class KilledError(BaseException):
@@ -64,13 +64,13 @@ def run(
     """One run of lmms-eval on its cache; return its answers and how many batches it generated."""
     batches: list[int] = []
 
-    def generate(self: LlavaFixattn, inputs: Any, asked: Any) -> Any:
+    def generate(self: FixattnModel, inputs: Any, asked: Any) -> Any:
         batches.append(1)
         if len(batches) == die_at:
             raise KilledError
         return GENERATE(self, inputs, asked)
 
-    monkeypatch.setattr(LlavaFixattn, "_generate", generate)
+    monkeypatch.setattr(FixattnModel, "_generate", generate)
     lm = make(**{"method": "spin", "batch_size": 2, **settings})
     tasks = {TASK: Task(data)}
     cache = ResponseCache.create(str(folder), model="llava_fixattn", model_args="pretrained=demo", task_dict=tasks)
@@ -121,7 +121,7 @@ def test_a_further_run_takes_what_is_there_whatever_else_it_asks(
     found, batches = run(tmp_path / "some", monkeypatch)
     assert (found, batches < 6) == (expected, True)
     simple = request(3, {"max_new_tokens": CAP}, lambda document: document["pictures"])
-    assert run(tmp_path / "some", monkeypatch, asked=[simple], cls=LlavaFixattnSimple) == ([expected[3]], 0)
+    assert run(tmp_path / "some", monkeypatch, asked=[simple], cls=FixattnModelSimple) == ([expected[3]], 0)
 
 
 def test_rounds_come_back_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from processes import LONGEST, held_in_its_second_batch
 
 from lmms_fixattn.cli import main
 from lmms_fixattn.harness.journal import Journal
-from lmms_fixattn.harness.model import LlavaFixattn
+from lmms_fixattn.harness.model import FixattnModel
 from lmms_fixattn.harness.sweep import run_sweep
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore")]  # lmms-eval's own warnings
@@ -36,7 +36,7 @@ cells:
   - {name: spin, method: spin}
 """
 BATCHES = 3  # a cell
-GENERATE = LlavaFixattn._generate
+GENERATE = FixattnModel._generate
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +79,13 @@ def at_batch(monkeypatch: pytest.MonkeyPatch, number: int, happens: Any) -> None
     """Let something happen once, right before a batch is generated."""
     calls: list[int] = []
 
-    def generate(self: LlavaFixattn, inputs: Any, settings: Any) -> Any:
+    def generate(self: FixattnModel, inputs: Any, settings: Any) -> Any:
         calls.append(1)
         if len(calls) == number:
             happens()
         return GENERATE(self, inputs, settings)
 
-    monkeypatch.setattr(LlavaFixattn, "_generate", generate)
+    monkeypatch.setattr(FixattnModel, "_generate", generate)
 
 
 def test_answers_that_the_disk_has_no_room_for_stop_the_sweep_with_its_file(
@@ -251,7 +251,7 @@ def journal_of_half_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
     at_batch(monkeypatch, 2, stop)
     assert sweep(tmp_path) == 130
-    monkeypatch.setattr(LlavaFixattn, "_generate", GENERATE)
+    monkeypatch.setattr(FixattnModel, "_generate", GENERATE)
     return tmp_path / "out" / "unfinished" / "original" / "answers.jsonl"
 
 

@@ -35,7 +35,7 @@ from lmms_fixattn import make_method, versions
 from lmms_fixattn.errors import StoppedError
 from lmms_fixattn.harness import requests as lmms_requests
 from lmms_fixattn.harness.journal import Journal
-from lmms_fixattn.harness.model import DocumentError, LlavaFixattn, LlavaFixattnSimple
+from lmms_fixattn.harness.model import DocumentError, FixattnModel, FixattnModelSimple
 from lmms_fixattn.methods import adhh
 from lmms_fixattn.methods.text_model import TextModel
 from lmms_fixattn.models import encoding
@@ -63,7 +63,7 @@ def critical(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def lm() -> LlavaFixattn:
+def lm() -> FixattnModel:
     return make()
 
 
@@ -93,7 +93,7 @@ def test_batches_give_the_answers_of_single_documents_in_the_order_of_the_reques
     assert [result.text for result in lm.generate_until(requests(order))] == [result.text for result in results]
 
 
-def test_the_record_holds_the_constants_that_were_looked_up(monkeypatch: pytest.MonkeyPatch, lm: LlavaFixattn) -> None:
+def test_the_record_holds_the_constants_that_were_looked_up(monkeypatch: pytest.MonkeyPatch, lm: FixattnModel) -> None:
     of_demo = TextModel.of(lm.config.text_config)
     monkeypatch.setitem(adhh._HEADS, of_demo, ((1, 2),))
     found = make(method="adhh")
@@ -119,7 +119,7 @@ def test_methods_change_answers_but_not_those_about_no_picture() -> None:
     assert sum(one.text != other.text for one, other in pairs) >= len(DOCS) // 2
 
 
-def test_the_vision_tower_runs_once_a_picture(lm: LlavaFixattn) -> None:
+def test_the_vision_tower_runs_once_a_picture(lm: FixattnModel) -> None:
     seen: list[int] = []
     hook = lm.model.model.vision_tower.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(len(args[0] if args else kwargs["pixel_values"])), with_kwargs=True
@@ -165,7 +165,7 @@ def test_pictures_by_their_files_are_neighbours_and_opened_once(
 @pytest.mark.system
 @pytest.mark.parametrize(("error", "kind"), covering(TOO_MUCH, ["generate_until", "generate_until_multi_round"]))
 def test_where_memory_runs_out_smaller_batches_give_the_same_answers(
-    lm: LlavaFixattn, error: Exception, kind: str, monkeypatch: pytest.MonkeyPatch
+    lm: FixattnModel, error: Exception, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = requests(write=next_round) if kind.endswith("round") else requests()
     expected = getattr(lm, kind)(asked)
@@ -175,7 +175,7 @@ def test_where_memory_runs_out_smaller_batches_give_the_same_answers(
     assert lm.record()["largest_batch"] == 2
 
 
-def limited(lm: LlavaFixattn, rows: int, error: Exception, answered: list[Any] | None = None) -> Any:
+def limited(lm: FixattnModel, rows: int, error: Exception, answered: list[Any] | None = None) -> Any:
     """The model's _generate on a device with room for so many rows; notes the batches that it answers."""
     generate = lm._generate
 
@@ -191,7 +191,7 @@ def limited(lm: LlavaFixattn, rows: int, error: Exception, answered: list[Any] |
 
 @pytest.mark.system
 def test_batches_that_memory_has_halved_stay_the_same_after_an_interruption(
-    lm: LlavaFixattn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lm: FixattnModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered: list[Any] = []
     monkeypatch.setattr(lm, "batch_size", 5)
@@ -209,14 +209,14 @@ def test_batches_that_memory_has_halved_stay_the_same_after_an_interruption(
 
 
 @pytest.mark.system
-def test_an_automatic_batch_size_answers_the_same_and_is_recorded(lm: LlavaFixattn) -> None:
+def test_an_automatic_batch_size_answers_the_same_and_is_recorded(lm: FixattnModel) -> None:
     automatic = make(batch_size="auto", max_batch_size=4)
     assert automatic.generate_until(requests()) == lm.generate_until(requests())
     assert (automatic.record()["batch_size"], automatic.record()["largest_batch"]) == ("auto", 4)
     assert automatic.identity() == lm.identity()
 
 
-def test_requests_of_different_settings_each_get_their_own(lm: LlavaFixattn) -> None:
+def test_requests_of_different_settings_each_get_their_own(lm: FixattnModel) -> None:
     caps = [2, 5, 2, 9, 5, 2, 9, 9, 2, 5, 2]
     mixed = [request(index, to_messages, {"max_new_tokens": cap}) for index, cap in enumerate(caps)]
     for cap, result, whole in zip(caps, lm.generate_until(mixed), lm.generate_until(requests()), strict=True):
@@ -224,7 +224,7 @@ def test_requests_of_different_settings_each_get_their_own(lm: LlavaFixattn) -> 
         assert whole.text.startswith(result.text)
 
 
-def test_answers_end_before_the_first_stop_string(lm: LlavaFixattn) -> None:
+def test_answers_end_before_the_first_stop_string(lm: FixattnModel) -> None:
     whole = lm.generate_until(requests())
     stop = max((result.text.split() for result in whole), key=len)[3]
     cut = lm.generate_until(requests(until=[stop, "never said"]))
@@ -237,14 +237,14 @@ def test_answers_end_before_the_first_stop_string(lm: LlavaFixattn) -> None:
 
 
 @pytest.mark.system
-def test_beams_are_those_of_transformers(lm: LlavaFixattn) -> None:
+def test_beams_are_those_of_transformers(lm: FixattnModel) -> None:
     ids = [index for index in range(6) if len(DOCS[index]["pictures"]) < 2 or in_order()]
     for index, result in zip(ids, lm.generate_until(requests(ids, num_beams=3)), strict=True):
         assert result.text == naive_answer(lm, DOCS[index], do_sample=False, num_beams=3)[0]
 
 
 def test_beams_over_several_images_are_refused_where_transformers_mixes_the_images_up(
-    lm: LlavaFixattn, monkeypatch: pytest.MonkeyPatch
+    lm: FixattnModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Llava, "keeps_images_in_order_under_beams", lambda family: False)
     assert len(lm.generate_until(requests([0, 1], num_beams=2))) == 2
@@ -253,7 +253,7 @@ def test_beams_over_several_images_are_refused_where_transformers_mixes_the_imag
 
 
 @pytest.mark.system
-def test_sampling_follows_the_seed_and_zero_temperature_is_greedy(lm: LlavaFixattn) -> None:
+def test_sampling_follows_the_seed_and_zero_temperature_is_greedy(lm: FixattnModel) -> None:
     def draw(seed: int, **kwargs: Any) -> list[str]:
         torch.manual_seed(seed)
         return [result.text for result in lm.generate_until(requests(**kwargs))]
@@ -264,7 +264,7 @@ def test_sampling_follows_the_seed_and_zero_temperature_is_greedy(lm: LlavaFixat
 
 
 def test_samples_of_a_resumed_run_are_those_of_a_whole_one_and_repeats_differ(
-    lm: LlavaFixattn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lm: FixattnModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = requests([0, 1, 2, 0, 1, 2, 0, 1, 2], temperature=3.0)
     monkeypatch.setattr(lm, "batch_size", 3)
@@ -282,8 +282,8 @@ def test_samples_of_a_resumed_run_are_those_of_a_whole_one_and_repeats_differ(
 
 
 @pytest.mark.system
-def test_simple_form_answers_as_the_chat_form_does(lm: LlavaFixattn) -> None:
-    simple = make(LlavaFixattnSimple)
+def test_simple_form_answers_as_the_chat_form_does(lm: FixattnModel) -> None:
+    simple = make(FixattnModelSimple)
     asked = [request(index, {"max_new_tokens": CAP}, lambda doc: doc["pictures"]) for index in range(len(DOCS))]
     assert simple.is_simple
     assert not lm.is_simple
@@ -369,7 +369,7 @@ def test_another_method_answers_and_is_recorded_as_in_a_model_of_its_own() -> No
     assert changed.identity() == before
 
 
-def test_a_method_that_does_not_fit_leaves_the_one_before(lm: LlavaFixattn) -> None:
+def test_a_method_that_does_not_fit_leaves_the_one_before(lm: FixattnModel) -> None:
     before = lm.record()
     with pytest.raises(ValueError, match="layers 2-99 lie outside the model"):
         lm.use(make_method("pai", layers="2-99"))
@@ -378,7 +378,7 @@ def test_a_method_that_does_not_fit_leaves_the_one_before(lm: LlavaFixattn) -> N
 
 @pytest.mark.parametrize("kind", ["generate_until", "generate_until_multi_round"])
 def test_what_a_journal_holds_is_not_generated_again_and_batches_stay_the_same(
-    lm: LlavaFixattn, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lm: FixattnModel, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = requests(write=next_round) if kind.endswith("round") else requests()
     batches: list[int] = []
@@ -412,7 +412,7 @@ def test_what_a_journal_holds_is_not_generated_again_and_batches_stay_the_same(
 
 
 @pytest.mark.system
-def test_a_model_that_serves_stays_loaded_until_it_no_longer_does(lm: LlavaFixattn, tmp_path: Path) -> None:
+def test_a_model_that_serves_stays_loaded_until_it_no_longer_does(lm: FixattnModel, tmp_path: Path) -> None:
     model = lm.model
     with Journal(tmp_path / "j") as journal, lm.serving(journal, Bar()):
         lm.clean()
@@ -424,7 +424,7 @@ def test_a_model_that_serves_stays_loaded_until_it_no_longer_does(lm: LlavaFixat
 # Several rounds
 
 
-def test_each_round_reads_the_answers_before_it_and_batches_equal_single_conversations(lm: LlavaFixattn) -> None:
+def test_each_round_reads_the_answers_before_it_and_batches_equal_single_conversations(lm: FixattnModel) -> None:
     results = lm.generate_until_multi_round(requests(write=next_round))
     assert {len(answers) for answers in results} == {1, 2, 3}
     for doc, answers in zip(DOCS, results, strict=True):
@@ -434,7 +434,7 @@ def test_each_round_reads_the_answers_before_it_and_batches_equal_single_convers
             assert (alone[0].text, alone[0].text.terminated) == (answer, answer.terminated)
 
 
-def test_a_task_of_one_round_is_answered_once(lm: LlavaFixattn) -> None:
+def test_a_task_of_one_round_is_answered_once(lm: FixattnModel) -> None:
     results = lm.generate_until_multi_round(requests(write=lambda doc, **_: to_messages(doc)))
     assert results == [[result.text] for result in lm.generate_until(requests())]
 
@@ -452,7 +452,7 @@ def test_rounds_share_a_picture_and_its_prefill_and_open_a_document_once(monkeyp
 
 
 def test_rounds_of_a_simple_task_come_from_its_text() -> None:
-    simple = make(LlavaFixattnSimple)
+    simple = make(FixattnModelSimple)
 
     def to_text(doc: Doc, round_idx: int, previous_output: Any, previous_round_info: Any) -> Any:
         return doc["pictures"], f"{previous_output[-1]} And then?", round_idx == 2, previous_output, None
@@ -499,7 +499,7 @@ def test_prompt_longer_than_the_model_ends_the_run_with_its_name() -> None:
 
 
 def test_a_document_that_memory_does_not_suffice_for_is_named(
-    lm: LlavaFixattn, monkeypatch: pytest.MonkeyPatch
+    lm: FixattnModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("no room")
@@ -581,7 +581,7 @@ def test_an_error_in_a_task_says_what_it_came_from(error_files: Path) -> None:
 
 
 def test_an_error_of_an_engine_that_names_the_versions_names_them_once(
-    lm: LlavaFixattn, error_files: Path, monkeypatch: pytest.MonkeyPatch
+    lm: FixattnModel, error_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class EngineError(RuntimeError):
         names_versions = True
@@ -601,7 +601,7 @@ def test_an_error_of_an_engine_that_names_the_versions_names_them_once(
 
 
 def test_an_error_at_no_document_is_reported_as_well(
-    lm: LlavaFixattn, error_files: Path, critical: list[str], monkeypatch: pytest.MonkeyPatch
+    lm: FixattnModel, error_files: Path, critical: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lm.encoder, "outline", trips)
     with pytest.raises(StoppedError, match=rf"^llava_fixattn stopped: {TRIPPED}{ADVICE}; traceback in ") as caught:
@@ -612,7 +612,7 @@ def test_an_error_at_no_document_is_reported_as_well(
 
 
 def test_the_traceback_is_logged_where_no_error_file_can_be_written(
-    lm: LlavaFixattn, tmp_path: Path, critical: list[str], monkeypatch: pytest.MonkeyPatch
+    lm: FixattnModel, tmp_path: Path, critical: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
@@ -633,16 +633,16 @@ def test_an_error_at_loading_says_the_versions(error_files: Path, monkeypatch: p
     with pytest.raises(StoppedError, match=rf"{TRIPPED}{ADVICE}; traceback in {error_files}"):
         unloaded.generate_until(requests())
     with pytest.raises(ValueError, match="unknown method 'fixatn'"):
-        LlavaFixattn.create_from_arg_string("pretrained=demo,method=fixatn")
+        FixattnModel.create_from_arg_string("pretrained=demo,method=fixatn")
     assert len(list(error_files.iterdir())) == 1
 
 
-def test_settings_that_cannot_be_meant_name_the_task(lm: LlavaFixattn) -> None:
+def test_settings_that_cannot_be_meant_name_the_task(lm: FixattnModel) -> None:
     with pytest.raises(ValueError, match="task shapes, generation_kwargs: max_new_tokens must be"):
         lm.generate_until(requests(max_new_tokens=0))
 
 
-def test_likelihoods_are_refused(lm: LlavaFixattn) -> None:
+def test_likelihoods_are_refused(lm: FixattnModel) -> None:
     with pytest.raises(NotImplementedError, match="generation tasks only"):
         lm.loglikelihood([])
 
@@ -652,14 +652,14 @@ def test_likelihoods_are_refused(lm: LlavaFixattn) -> None:
 
 def test_arguments_of_the_command_line_make_the_model() -> None:
     text = "pretrained=demo,device=cpu,method=pai,alpha=0.4,layers=1-3,batch_size=3,conversation=pai,dtype=float32"
-    lm = LlavaFixattn.create_from_arg_string(text, {"batch_size": 1, "device": None, "max_batch_size": None})
+    lm = FixattnModel.create_from_arg_string(text, {"batch_size": 1, "device": None, "max_batch_size": None})
     record = lm.record()
     assert (lm.batch_size, lm.encoder.form) == (3, "pai")
     assert record["method"] | {"gamma": 1.1, "cutoff": 0.1} == record["method"]
     assert (record["method"]["name"], record["method"]["alpha"], record["method"]["layers"]) == ("pai", 0.4, (1, 3))
 
 
-def test_record_says_what_was_run_and_json_can_hold_it(lm: LlavaFixattn) -> None:
+def test_record_says_what_was_run_and_json_can_hold_it(lm: FixattnModel) -> None:
     record = json.loads(json.dumps(lm.record()))
     assert record["method"]["name"] == "fixattn"
     assert (record["conversation"], record["dtype"], record["device"]) == ("default", "float32", "cpu")
@@ -669,19 +669,19 @@ def test_record_says_what_was_run_and_json_can_hold_it(lm: LlavaFixattn) -> None
 
 
 @pytest.mark.parametrize("changed", [{"method": "pai"}, {"alpha": 0.6}, {"conversation": "pai"}, {"dtype": "float16"}])
-def test_identity_tells_models_apart_whose_answers_differ(lm: LlavaFixattn, changed: dict[str, Any]) -> None:
+def test_identity_tells_models_apart_whose_answers_differ(lm: FixattnModel, changed: dict[str, Any]) -> None:
     assert make(batch_size=3).identity() == lm.identity()
     assert make(**changed).identity() != lm.identity()
 
 
-def test_methods_that_draw_say_so(lm: LlavaFixattn) -> None:
+def test_methods_that_draw_say_so(lm: FixattnModel) -> None:
     assert make(method="nucleus").draws
     assert make(method="pai+nucleus").draws
     assert not lm.draws
     assert not make(method="beam").draws
 
 
-def test_what_was_asked_of_the_compiler_is_part_of_the_identity(lm: LlavaFixattn) -> None:
+def test_what_was_asked_of_the_compiler_is_part_of_the_identity(lm: FixattnModel) -> None:
     compiled = make(compile="true")
     before = compiled.identity()
     assert before != lm.identity()
@@ -689,7 +689,7 @@ def test_what_was_asked_of_the_compiler_is_part_of_the_identity(lm: LlavaFixattn
     assert compiled.identity() == before
 
 
-def test_a_new_package_version_is_another_identity(lm: LlavaFixattn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_package_version_is_another_identity(lm: FixattnModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmms_fixattn.harness.model.installed", lambda: {"lmms-fixattn": "99"})
     assert make().identity() != lm.identity()
 
@@ -699,6 +699,6 @@ def test_layers_outside_the_model_are_an_error_at_construction() -> None:
         make(layers="2-99")
 
 
-def test_chat_template_flag_of_lmms_eval_is_refused(lm: LlavaFixattn) -> None:
+def test_chat_template_flag_of_lmms_eval_is_refused(lm: FixattnModel) -> None:
     with pytest.raises(ValueError, match="leave out --apply_chat_template"):
         _ = lm.chat_template

@@ -11,7 +11,7 @@ from miniature_checkpoints import CHECKPOINTS, write
 from naive_text import Fix, generate
 from shapes_task import DOCS, SPLIT, TASK, Doc, requests
 
-from lmms_fixattn.harness.model import LlavaFixattn
+from lmms_fixattn.harness.model import FixattnModel
 
 STEPS, DOCUMENTS = 6, (0, 1, 2, 3)  # of which one has no picture, and one has two
 METHODS: dict[str, tuple[dict[str, Any], Fix]] = {
@@ -26,7 +26,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return write(request.param, tmp_path_factory.mktemp("checkpoint"))
 
 
-def by_hand(lm: LlavaFixattn, doc: Doc, fix: Fix) -> str:
+def by_hand(lm: FixattnModel, doc: Doc, fix: Fix) -> str:
     """Answer one document by the processor alone and the model written out by hand."""
     processor = lm.encoder.processor
     content = [*[{"type": "image"}] * len(doc["pictures"]), {"type": "text", "text": doc["text"]}]
@@ -42,7 +42,7 @@ def by_hand(lm: LlavaFixattn, doc: Doc, fix: Fix) -> str:
 @pytest.mark.parametrize("method", METHODS)
 def test_answers_to_documents_are_those_of_the_model_by_hand(folder: Path, method: str) -> None:
     settings, fix = METHODS[method]
-    lm = LlavaFixattn(pretrained=str(folder), device="cpu", dtype="float32", batch_size=3, method=method, **settings)
+    lm = FixattnModel(pretrained=str(folder), device="cpu", dtype="float32", batch_size=3, method=method, **settings)
     lm.task_dict[TASK] = {SPLIT: DOCS}
     answers = lm.generate_until(requests(DOCUMENTS, max_new_tokens=STEPS))
     assert [answer.text for answer in answers] == [by_hand(lm, DOCS[doc], fix) for doc in DOCUMENTS]

@@ -21,7 +21,7 @@ from demo_sweep import CONFIG, digests, one_error, plan_of, result, samples
 
 from lmms_fixattn import make_method
 from lmms_fixattn.cli import main
-from lmms_fixattn.harness.model import LlavaFixattn
+from lmms_fixattn.harness.model import FixattnModel
 from lmms_fixattn.harness.sweep import SweepError, run_sweep
 from lmms_fixattn.harness.sweep_config import Cell, SweepPlan, read_plan
 from lmms_fixattn.models.checkpoint import Checkpoint
@@ -42,13 +42,13 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def generated(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The batches that the model generates, each a list of digests of method, prompt and picture."""
     batches: list[list[str]] = []
-    generate = LlavaFixattn._generate
+    generate = FixattnModel._generate
 
-    def recorded(self: LlavaFixattn, inputs: dict[str, torch.Tensor], settings: Any) -> Any:
+    def recorded(self: FixattnModel, inputs: dict[str, torch.Tensor], settings: Any) -> Any:
         batches.append(digests(self, inputs))
         return generate(self, inputs, settings)
 
-    monkeypatch.setattr(LlavaFixattn, "_generate", recorded)
+    monkeypatch.setattr(FixattnModel, "_generate", recorded)
     return batches
 
 
@@ -256,11 +256,11 @@ def test_the_shipped_demo_tables_figures_are_those_of_its_results(
 def test_an_error_in_an_answer_is_one_line_and_its_traceback_is_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def trips(self: LlavaFixattn, inputs: Any, settings: Any) -> Any:
+    def trips(self: FixattnModel, inputs: Any, settings: Any) -> Any:
         nothing: Any = None
         return nothing["key"]
 
-    monkeypatch.setattr(LlavaFixattn, "_generate", trips)
+    monkeypatch.setattr(FixattnModel, "_generate", trips)
     plan_of(tmp_path)
     log = tmp_path / "out" / "log.txt"
     assert main(["sweep", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "out")]) == 1
@@ -324,10 +324,10 @@ FATAL = """
     sys.path.insert(0, {tests!r})
     from demo_sweep import digests
     from lmms_fixattn.cli import main
-    from lmms_fixattn.harness.model import LlavaFixattn
+    from lmms_fixattn.harness.model import FixattnModel
 
     log, moment, *arguments = sys.argv[1:]
-    generate, rename = LlavaFixattn._generate, Path.rename
+    generate, rename = FixattnModel._generate, Path.rename
     calls = 0
 
     def die(*_):
@@ -343,7 +343,7 @@ FATAL = """
             print(*digests(self, inputs), file=file)
         return answers
 
-    LlavaFixattn._generate = counted
+    FixattnModel._generate = counted
     if moment == "finish":
         Path.rename = die
     sys.exit(main(["sweep", *arguments]))

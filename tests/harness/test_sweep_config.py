@@ -162,11 +162,11 @@ def test_the_command_refuses_a_configuration_in_one_line_before_it_loads_lmms_ev
 
 
 def test_a_sweep_sets_every_argument_of_the_model_but_the_method() -> None:
-    from lmms_fixattn.harness.model import LlavaFixattn
+    from lmms_fixattn.harness.model import FixattnModel
     from lmms_fixattn.models.arguments import own_names
 
-    assert set(MODEL_ARGS) == set(own_names(LlavaFixattn)) - {"method"}
-    assert set(MODEL_ARGS) <= set(inspect.signature(LlavaFixattn).parameters)
+    assert set(MODEL_ARGS) == set(own_names(FixattnModel)) - {"method"}
+    assert set(MODEL_ARGS) <= set(inspect.signature(FixattnModel).parameters)
 
 
 VARIED = {"table2": "alpha", "table3": "beta", "table4": "local_ratio", "table5": "spatial_ratio"}

@@ -11,7 +11,7 @@ import pytest
 import scripted_lm  # noqa: F401  imports lmms-eval without its warnings
 import torch
 
-from lmms_fixattn.harness.model import LlavaFixattn
+from lmms_fixattn.harness.model import FixattnModel
 from lmms_fixattn.harness.sweep_config import SweepPlan, read_plan
 
 CONFIG = """
@@ -24,7 +24,7 @@ grid: {method: fixattn, alpha: [0.3, 0.7]}
 """
 
 
-def digests(lm: LlavaFixattn, inputs: dict[str, torch.Tensor]) -> list[str]:
+def digests(lm: FixattnModel, inputs: dict[str, torch.Tensor]) -> list[str]:
     rows = zip(inputs["input_ids"], inputs["pixel_values"], strict=True)
     return [
         hashlib.sha256(repr((lm.method, ids.tolist(), pixels.tolist())).encode()).hexdigest()[:12]

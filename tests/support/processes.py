@@ -22,9 +22,9 @@ _HELD = """
 
     sys.path.insert(0, {support!r})
     import scripted_lm  # imports lmms-eval without its warnings
-    from lmms_fixattn.harness.model import LlavaFixattn
+    from lmms_fixattn.harness.model import FixattnModel
 
-    generate, calls = LlavaFixattn._generate, []
+    generate, calls = FixattnModel._generate, []
 
     def held(self, inputs, settings):
         calls.append(1)
@@ -34,7 +34,7 @@ _HELD = """
                 time.sleep(0.05)  # not one long sleep, into which a signal that came just before would not break
         return generate(self, inputs, settings)
 
-    LlavaFixattn._generate = held
+    FixattnModel._generate = held
     from {module} import main
 
     sys.exit(main())

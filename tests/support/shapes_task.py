@@ -10,7 +10,7 @@ from lmms_eval.api.instance import Instance
 from PIL import Image
 
 from lmms_fixattn import intervene
-from lmms_fixattn.harness.model import LlavaFixattn
+from lmms_fixattn.harness.model import FixattnModel
 
 TASK, SPLIT, CAP = "shapes", "test", 13
 Doc = dict[str, Any]
@@ -67,13 +67,13 @@ def requests(doc_ids: Sequence[int] = range(len(DOCS)), write: Any = to_messages
     return [request(doc_id, write, {"max_new_tokens": CAP, **kwargs}) for doc_id in doc_ids]
 
 
-def make(cls: type[LlavaFixattn] = LlavaFixattn, docs: Sequence[Doc] = tuple(DOCS), **arguments: Any) -> LlavaFixattn:
+def make(cls: type[FixattnModel] = FixattnModel, docs: Sequence[Doc] = tuple(DOCS), **arguments: Any) -> FixattnModel:
     lm = cls(device="cpu", **{"pretrained": "demo", "batch_size": 8, **arguments})
     lm.task_dict[TASK] = {SPLIT: docs}
     return lm
 
 
-def naive_answer(lm: LlavaFixattn, doc: Doc, **kwargs: Any) -> tuple[str, bool, int, int]:
+def naive_answer(lm: FixattnModel, doc: Doc, **kwargs: Any) -> tuple[str, bool, int, int]:
     """Answer one document alone with transformers' own processor: text, whether it ended, tokens read and written."""
     content = [*[{"type": "image"}] * len(doc["pictures"]), {"type": "text", "text": lm.method.ask(doc["text"])}]
     processor = lm.encoder.processor
