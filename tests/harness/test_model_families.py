@@ -8,17 +8,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from covering import covering
 from loguru import logger
 from miniature_checkpoints import CHECKPOINTS
 from processes import LONGEST
 from shapes_task import DOCS, conversation, make, naive_answer, next_round, picture, requests
+from transformers import CompileConfig
 
-from lmms_fixattn.engine import compiled_decode
+from lmms_fixattn.models import transformers_api
 
 Folder = Callable[[str], Path]
 VICUNA = "llava-hf/llava-v1.6-vicuna-7b-hf"
@@ -100,8 +103,16 @@ def test_traced_steps_on_a_cache_of_fixed_size_give_the_same_answers(
     plain = make(docs=ASKED, pretrained=str(miniature(name)), batch_size=4, **settings(method, name))
     expected = plain.generate_until(requests(range(len(ASKED))))
     fixed = make(docs=ASKED, pretrained=str(miniature(name)), batch_size=4, compile=True, **settings(method, name))
-    monkeypatch.setattr(fixed._compiled, "_fixed", compiled_decode.FixedSteps(compiled=True, traced_only=True))
+    graphs: list[Any] = []
+
+    def as_traced(graph: Any, example: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(transformers_api, "CompileConfig", partial(CompileConfig, backend=as_traced, mode=None))
     assert fixed.generate_until(requests(range(len(ASKED)))) == expected
+    torch.compiler.reset()
+    assert graphs
     assert fixed.record()["compile"] is True
 
 
