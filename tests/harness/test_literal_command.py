@@ -113,7 +113,7 @@ def test_the_literal_command_ends_with_both_tables_and_again_without_a_network(m
     assert ("pope", "pope_accuracy") in found
     assert "llava_fixattn: method=fixattn (default; the unmodified model is method=vanilla)" in done.stdout
     assert "\nllava_fixattn (method=fixattn), gen_kwargs" in done.stdout
-    assert "captions and answers of this run will not be saved" in done.stdout
+    assert "of this run, which lmms-fixattn compare needs, will not be saved" in done.stdout
     assert f"no login for the hub is stored, so data set {POPE}" in done.stdout
     assert "pope by the official parser: accuracy " in done.stdout
     assert machine.hub.tokens == set()
@@ -131,7 +131,7 @@ def test_the_literal_command_ends_with_both_tables_and_again_without_a_network(m
     machine.images.__enter__()
     assert again.returncode == 0, again.stdout + again.stderr
     assert figures(again.stdout) == found
-    assert "will not be kept" not in again.stdout
+    assert "will not be saved" not in again.stdout
     content = results(machine.home / "out")
     assert f"{content['results']['chair_coco']['chair_s,none']:.4f}" == found["chair_coco", "chair_s"]
     assert f"{content['results']['pope']['pope_accuracy,none']:.4f}" == found["pope", "pope_accuracy"]
