@@ -114,7 +114,7 @@ def test_the_literal_command_ends_with_both_tables_and_again_without_a_network(m
     assert "llava_fixattn: method=fixattn (default; the unmodified model is method=vanilla)" in done.stdout
     assert "\nllava_fixattn (method=fixattn), gen_kwargs" in done.stdout
     assert "of this run, which lmms-fixattn compare needs, will not be saved" in done.stdout
-    assert f"no login for the hub is stored, so data set {POPE}" in done.stdout
+    assert f"data set {POPE} is read without a login, as none is stored" in done.stdout
     assert "pope by the official parser: accuracy " in done.stdout
     assert machine.hub.tokens == set()
     assert set(machine.images.asked) == set(PAPER)
