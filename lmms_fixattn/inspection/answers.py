@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, OffsetBox, OffsetImage, TextArea, VPacker
 
 from lmms_fixattn.data.pope_questions import question as pope_question
+from lmms_fixattn.inspection import canvas
 from lmms_fixattn.inspection.canvas import BLUE, VERMILION, in_rows
 from lmms_fixattn.inspection.session import Session
 from lmms_fixattn.methods import Method
@@ -134,7 +135,8 @@ def draw_answers(conversations: Sequence[Conversation], picture: np.ndarray, tru
         "upper left", child=page, bbox_to_anchor=figure.bbox, pad=0, borderpad=1.6, frameon=False
     )
     figure.add_artist(place)
-    wide, high = page.get_bbox(FigureCanvasAgg(figure).get_renderer()).size
+    with canvas.any_glyph():
+        wide, high = page.get_bbox(FigureCanvasAgg(figure).get_renderer()).size
     figure.set_size_inches(wide / figure.dpi + 2 * 16 / 72, high / figure.dpi + 2 * 16 / 72)
     return figure
 
@@ -155,7 +157,7 @@ def _columns(texts: Sequence[Sequence[Segment]], **style: Any) -> OffsetBox:
 
 def _paragraph(segments: Sequence[Segment], width: int, **style: Any) -> OffsetBox:
     """Set segments as one text, wrapped and filled up with blanks to so many characters a line."""
-    text = "".join(segment.text for segment in segments)
+    text = canvas.drawable("".join(segment.text for segment in segments))
     source = [segment for segment in segments for _ in segment.text]
     font = {"family": "DejaVu Sans Mono", "fontsize": _SIZE, "parse_math": False, **style}
     lines: list[OffsetBox] = []

@@ -6,7 +6,8 @@ import json
 import re
 import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,14 +36,26 @@ def save(figure: Figure, data: Mapping[str, Any], folder: Path, name: str) -> tu
     """
     folder.mkdir(parents=True, exist_ok=True)
     for text in figure.findobj(Text):
-        text.set_text(_CONTROL.sub("\ufffd", text.get_text()))
+        text.set_text(drawable(text.get_text()))
     png, svg, numbers = (folder / f"{name}{suffix}" for suffix in (".png", ".svg", ".json"))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lmms-fixattn"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lmms-fixattn"}), any_glyph():
         figure.savefig(png, dpi=160, metadata={"Software": None})
         figure.savefig(svg, dpi=160, metadata={"Date": None})
     numbers.write_text(json.dumps(data, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
     return png, svg, numbers
+
+
+def drawable(text: str) -> str:
+    """Return a text without control characters, each of which becomes U+FFFD."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+@contextmanager
+def any_glyph() -> Iterator[None]:
+    """Let what a font lacks be drawn or measured as a box, without a warning, inside the block."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
 
 
 def heat_map(axes: Axes, values: np.ndarray, limits: tuple[float, float], colours: str, bar_label: str) -> None:

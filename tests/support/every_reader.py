@@ -556,7 +556,7 @@ READERS: dict[str, Reader] = {
 _OWN = "a file of the package"
 _WRITTEN = "written by the same process"
 OWN: dict[str, str] = {
-    "bench.machine._processor": "the operating system's",
+    "bench.record._processor": "the operating system's",
     "cli.methods._references": _OWN,
     "data.hub_files._sha256": "digested, not read",
     "data.known_images._load": f"{_OWN}, whose digest is checked",
