@@ -16,6 +16,8 @@ from lmms_fixattn.engine.compiled_decode import generate_growing
 from lmms_fixattn.methods import METHODS
 from lmms_fixattn.models.transformers_api import cache_of
 
+pytestmark = pytest.mark.system
+
 QUICK = ("--model", "tiny", "--tokens", "3", "--rounds", "3", "--device", "cpu")
 FIGURES = {
     *("method", "settings", "batch", "prefill_ms", "step_ms", "tokens_per_second", "peak_gib", "prefill_ratio"),

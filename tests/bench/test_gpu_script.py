@@ -14,6 +14,8 @@ from transformers import CompileConfig
 
 from lmms_fixattn.models import transformers_api
 
+pytestmark = pytest.mark.system
+
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 
 

@@ -10,6 +10,8 @@ from tiny_llava import batch, build_llava, make_prompt
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.bench.released import ReleasedLoop
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.parametrize("key_heads", [3, 6])
 @pytest.mark.parametrize("gamma", [1, 1.1, 1.7])

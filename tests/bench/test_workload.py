@@ -10,6 +10,8 @@ from lmms_fixattn.methods.text_model import LLAVA_7B, LLAVA_13B, TextModel
 from lmms_fixattn.models.checkpoint import DEMO
 from lmms_fixattn.models.family import family_of, family_of_model
 
+pytestmark = pytest.mark.system
+
 CPU = torch.device("cpu")
 LARGE = {"llava-next-small": "7b-shape", "qwen2.5-vl-small": "7b-shape", "qwen3-vl-small": "8b-shape"}
 

@@ -21,6 +21,8 @@ from lmms_fixattn import cli
 from lmms_fixattn.data import hub, hub_files, image_host, image_lists
 from lmms_fixattn.harness.tasks import pope_documents
 
+pytestmark = pytest.mark.system
+
 IDS = image_lists.load("paper_2501_12206").ids
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 FILES = {

@@ -17,6 +17,8 @@ from demo_model import scenes, train
 from demo_model.architecture import build_model, build_processor, build_tokenizer
 from demo_model.scenes import NAMES, Placed, Scene
 
+pytestmark = pytest.mark.system
+
 THINGS = (Placed("cup", 0, 0, 35, False), Placed("bus", 98, 49, 42, False), Placed("zebra", 0, 98, 42, True))
 SCENE = Scene(THINGS, "#ffffff", "#000000", 90, 1.0)
 

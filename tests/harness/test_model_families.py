@@ -23,6 +23,8 @@ from transformers import CompileConfig
 
 from lmms_fixattn.models import transformers_api
 
+pytestmark = pytest.mark.system
+
 Folder = Callable[[str], Path]
 VICUNA = "llava-hf/llava-v1.6-vicuna-7b-hf"
 QWEN2_5, QWEN3 = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"

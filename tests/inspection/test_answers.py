@@ -12,6 +12,8 @@ from lmms_fixattn.inspection.command import CAPTION_PROMPT, DEMO_IMAGE
 from lmms_fixattn.inspection.truth import read_truth, truth_beside
 from lmms_fixattn.scoring.chair import make_analyser
 
+pytestmark = pytest.mark.system
+
 ANALYSER = make_analyser()
 
 

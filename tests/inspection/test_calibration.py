@@ -20,6 +20,8 @@ from lmms_fixattn.methods.vanilla import Vanilla
 from lmms_fixattn.models.checkpoint import DEMO
 from lmms_fixattn.scoring.chair import make_analyser
 
+pytestmark = pytest.mark.system
+
 QUESTION = "Please help me describe the image in detail."
 ANALYSER = make_analyser()
 

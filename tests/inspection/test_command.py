@@ -11,6 +11,8 @@ from lmms_fixattn.inspection import command
 from lmms_fixattn.methods import var
 from lmms_fixattn.methods.text_model import TextModel
 
+pytestmark = pytest.mark.system
+
 KEYS = {
     "attention": {"by_layer", "image_share", "segments", "answer_tokens"},
     "tokens": {"sets", "measures", "patches"},

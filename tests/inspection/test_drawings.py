@@ -17,6 +17,8 @@ from lmms_fixattn.inspection.sensitivity import HeadSensitivity, draw_sensitivit
 from lmms_fixattn.inspection.tokens import TokenChoice, draw_tokens
 from lmms_fixattn.report.coloured import Segment
 
+pytestmark = pytest.mark.system
+
 LAYERS, HEADS = 7, 5
 
 

@@ -22,6 +22,8 @@ from lmms_fixattn.methods.vanilla import Vanilla
 from lmms_fixattn.models.checkpoint import DEMO
 from lmms_fixattn.scoring.chair import make_analyser
 
+pytestmark = pytest.mark.system
+
 VICUNA, MISTRAL = "llava-hf/llava-v1.6-vicuna-7b-hf", "llava-hf/llava-v1.6-mistral-7b-hf"
 QWEN2_5, QWEN3 = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"
 QUESTION = "What is shown in this image?"

@@ -14,6 +14,8 @@ from lmms_fixattn.inspection.sensitivity import measure_sensitivity
 from lmms_fixattn.inspection.session import read_methods
 from lmms_fixattn.inspection.tokens import measure_tokens
 
+pytestmark = pytest.mark.system
+
 NEW_TOKENS = 24
 
 

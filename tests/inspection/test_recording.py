@@ -13,6 +13,8 @@ from tiny_llava import IMAGE, batch, build_llava, make_prompt
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.inspection.recording import SEGMENTS, record_attention
 
+pytestmark = pytest.mark.system
+
 STEPS = 4
 FITTED = {
     "hgai": {"layers": "1-4"},

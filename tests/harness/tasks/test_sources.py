@@ -22,6 +22,8 @@ from lmms_fixattn.data.pope_questions import KINDS, build
 from lmms_fixattn.harness.tasks import chair, pope, pope_documents
 from lmms_fixattn.harness.tasks.visual import doc_to_visual
 
+pytestmark = pytest.mark.system
+
 SHOWN = {1: ["cat", "dog", "cup"], 2: ["dog", "cup", "bus"], 3: ["bus", "car", "tv"], 4: ["cat"]}
 
 
