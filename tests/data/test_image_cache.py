@@ -26,6 +26,8 @@ from processes import HEARS_SIGINT, LONGEST, until
 from lmms_fixattn.data import DataError, image_cache, image_host
 from lmms_fixattn.data.image_cache import ImageCache
 
+pytestmark = pytest.mark.system
+
 IDS = tuple(range(101, 131))
 IMAGES = dict.fromkeys(IDS)
 

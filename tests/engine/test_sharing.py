@@ -15,6 +15,8 @@ from transformers import TextIteratorStreamer, TextStreamer
 
 from lmms_fixattn import intervene, make_method
 
+pytestmark = pytest.mark.system
+
 STEPS = 6
 ACTING = ["fixattn", "spin", "vcd", "deco"]
 FITTED: dict[str, dict[str, Any]] = {"deco": {"layers": "1-4"}}

@@ -22,6 +22,8 @@ from lmms_fixattn.methods.text_model import LLAVA_7B
 from lmms_fixattn.models.checkpoint import Checkpoint
 from lmms_fixattn.models.family import FAMILIES, families, family_of
 
+pytestmark = pytest.mark.system
+
 Folder = Callable[[str], Path]
 VICUNA = "llava-hf/llava-v1.6-vicuna-7b-hf"
 QWEN2_5, QWEN3 = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"

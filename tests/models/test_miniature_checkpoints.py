@@ -14,6 +14,8 @@ from naive_text import Fix, generate
 from PIL import Image
 from transformers import AutoConfig, AutoProcessor
 
+pytestmark = pytest.mark.system
+
 VICUNA, MISTRAL = "llava-hf/llava-v1.6-vicuna-7b-hf", "llava-hf/llava-v1.6-mistral-7b-hf"
 QWEN2, QWEN2_5, QWEN3 = "Qwen/Qwen2-VL-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"
 CLASSES = {
