@@ -46,9 +46,12 @@ def recall_plot(comparison: Comparison) -> Figure:
             axes.set(xlim=_span(rows, "recall"), ylim=_span(rows, column))
             axes.grid(color=GRID, linewidth=0.6)
         handles, labels = figure.axes[0].get_legend_handles_labels()
+        title = "bars: 95% intervals"
+        if CURVE in labels:
+            title += "\nonly below the curve can be\nbetter than saying less"
         figure.legend(
             handles, labels, loc="outside right center", frameon=False, fontsize=8, labelspacing=0.6,
-            title="bars: 95% intervals", title_fontsize=8, alignment="left",
+            title=title, title_fontsize=8, alignment="left",
         )  # fmt: skip
         return settle(figure)
 
@@ -58,11 +61,6 @@ def _curve(axes: Any, curve: Curve, column: str) -> None:
     if curve.chair_s_low:
         low, high = getattr(curve, f"{column}_low"), getattr(curve, f"{column}_high")
         axes.fill_between(curve.recall, low, high, color=GREY, alpha=0.2, linewidth=0, zorder=0, label=CURVE_BAND)
-    axes.text(
-        0.98, 0.03, "only below the curve can be\nbetter than saying less", transform=axes.transAxes, ha="right",
-        va="bottom", fontsize=8, style="italic", color=SOFT, zorder=2,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-    )  # fmt: skip
 
 
 def _stairs(axes: Any, steps: Staircase) -> None:
