@@ -14,7 +14,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,8 +146,10 @@ class ImageCache:
             requests.Session() as session,
             ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="image-host") as pool,
         ):
-            coming = {pool.submit(self._fetch_one, session, *image, stopped): image[0] for image in images.items()}
-            try:
+            coming: dict[Future[None], int] = {}
+            try:  # from the first request on, since an interruption may come while the others are put in line
+                for image_id, size in images.items():
+                    coming[pool.submit(self._fetch_one, session, image_id, size, stopped)] = image_id
                 for image in as_completed(coming):
                     try:
                         image.result()
