@@ -19,7 +19,9 @@ from tiny_llava import WordTokenizer
 from lmms_fixattn import intervene, make_method
 from lmms_fixattn.engine.prefix_cache import PrefixCache
 from lmms_fixattn.methods.icd import DISTURBANCE
+from lmms_fixattn.models import qwen3_vl
 from lmms_fixattn.models.family import family_of_model
+from lmms_fixattn.models.transformers_api import EngineError
 
 STEPS, DEPTH = 4, 4
 READER = Reader(DEPTH, WordTokenizer()(DISTURBANCE)["input_ids"][0].tolist())
@@ -139,3 +141,16 @@ def test_beams_score_their_sequence_as_greedy_steps_along_it_do(family: str, cas
         scores = scores.log_softmax(-1)
     total = sum(float(score[token]) for score, token in zip(scores, answer, strict=True))
     assert out.sequences_scores[0].item() == pytest.approx(total, abs=2e-3)
+
+
+def test_a_branch_never_goes_without_what_deepstack_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("qwen3_vl")
+    with monkeypatch.context() as renamed:
+        renamed.setattr(qwen3_vl, "_ARGUMENTS", ("visual_pos_masks", "another_name"))
+        with pytest.raises(EngineError, match=r"expected the text model of Qwen3-VL to take another_name="):
+            run(model, [make_prompt(model, 1)], make_method("vcd"))
+    model.model.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: (args, {**kwargs, "deepstack_visual_embeds": None}), with_kwargs=True
+    )
+    with pytest.raises(EngineError, match=r"DeepStack's features of 2 layers beside an image, got 0"):
+        run(model, [make_prompt(model, 1)], make_method("vcd"))
