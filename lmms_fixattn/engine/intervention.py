@@ -7,8 +7,8 @@ import inspect
 import threading
 import warnings
 import weakref
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial, wraps
 from typing import Any
 
@@ -33,6 +33,7 @@ from lmms_fixattn.models.transformers_api import (
     full_attention,
     length_of,
     new_cache,
+    replaced,
 )
 from lmms_fixattn.models.vision_watch import VisionWatch
 from lmms_fixattn.versions import check_versions
@@ -224,11 +225,10 @@ class _Intervention:
             self.turn.take(self.name)
         self.inputs = kwargs.get("input_ids", args[0] if args else None), kwargs.get("attention_mask")
 
-    @contextmanager
-    def _keeping_pictures(self) -> Iterator[None]:
+    def _keeping_pictures(self) -> AbstractContextManager[None]:
         """Keep what image features are made of, so that a branch can have them of other pixels."""
         inner = self.model.model
-        before, features = inner.__dict__.get("get_image_features"), inner.get_image_features
+        features = inner.get_image_features
         names = list(inspect.signature(features).parameters)
 
         @wraps(features)
@@ -237,14 +237,7 @@ class _Intervention:
                 self.pictures = {**dict(zip(names, args, strict=False)), **kwargs}
             return features(*args, **kwargs)
 
-        inner.get_image_features = keeping
-        try:
-            yield
-        finally:
-            if before is None:
-                del inner.get_image_features
-            else:
-                inner.get_image_features = before
+        return replaced(inner, "get_image_features", keeping)
 
     def _pass_edit(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Give this forward pass of the text model its edit, and from the second step on the branch's rows."""
@@ -405,12 +398,10 @@ class _Intervention:
         stacked = torch.stack([state.to(states[0].device) for state in states]) if states else None
         return Step(index, branch, stacked, self.text.norm, self.model.lm_head), has_image
 
-    @contextmanager
-    def _own_generate(self) -> Iterator[None]:
+    def _own_generate(self) -> AbstractContextManager[None]:
         """Give every call of ``model.generate`` the methods' arguments, guidance and ends, and its witnesses."""
         arguments = {argument: value for part in self.methods for argument, value in part.generation.items()}
         ending = [part for part in self.methods if part.has("ends")]
-        before = self.model.__dict__.get("generate")
         generate = self.model.generate
 
         @wraps(generate)
@@ -445,14 +436,7 @@ class _Intervention:
                     self.forget()
                 self.turn.end()
 
-        self.model.generate = guided
-        try:
-            yield
-        finally:
-            if before is None:
-                del self.model.generate
-            else:
-                self.model.generate = before
+        return replaced(self.model, "generate", guided)
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))

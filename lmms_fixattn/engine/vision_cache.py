@@ -13,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from lmms_fixattn.lru import LRUCache
 from lmms_fixattn.methods.views import VisionAttention
 from lmms_fixattn.models.family import family_of_model
+from lmms_fixattn.models.transformers_api import replaced
 from lmms_fixattn.models.vision_watch import watching
 
 
@@ -60,7 +61,7 @@ class VisionCache:
             yield
             return
         tower, layers = family.tower(model), family.kept_layers()
-        before, whole = vars(tower).get("forward"), tower.forward
+        whole = tower.forward
         waiting = [list(pictures)]
 
         def forward(pixel_values: torch.Tensor, **kwargs: Any) -> Any:
@@ -68,14 +69,8 @@ class VisionCache:
                 return whole(pixel_values, **kwargs)
             return self._encode(tower, whole, layers, waiting.pop(), pixel_values, kwargs)
 
-        tower.forward = forward
-        try:
+        with replaced(tower, "forward", forward):
             yield
-        finally:
-            if before is None:
-                del tower.forward
-            else:
-                tower.forward = before
 
     def _encode(
         self,

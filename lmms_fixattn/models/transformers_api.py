@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -176,6 +177,20 @@ def check_transformers(text: Any, *classes: Any) -> None:
         for name in names:
             if not hasattr(kind, name):
                 raise EngineError(f"expected transformers' {kind.__name__} to have {name}, but it has not")
+
+
+@contextmanager
+def replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Let an object have another method of its own inside the block; afterwards it has what it had."""
+    before = vars(owner).get(name)
+    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        if before is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
 
 
 def attention_in_use(module: Any) -> str:
