@@ -14,6 +14,7 @@ from method_cases import METHOD_CASES, Reader, formula
 from naive_llava import Fix
 from naive_llava import generate as naive_generate
 from statistics_files import statistics_file
+from steps import assert_same_steps
 from tiny_llava import IMAGE, PAD, PATCHES, WordTokenizer, batch, build_llava, make_prompt
 from transformers import DynamicCache, LlavaForConditionalGeneration
 
@@ -65,12 +66,7 @@ def test_every_step_equals_the_model_written_out_by_hand(llava, grouped_llava, c
     _, naive_logits, naive_scores = naive_generate(
         model, prompt.ids, prompt.pixel_values, fix, STEPS, forced=tokens[0].tolist()
     )
-    torch.testing.assert_close(logits[:, 0], naive_logits, atol=2e-3, rtol=2e-4)
-    kept = torch.isfinite(scores[:, 0])
-    assert torch.equal(kept, torch.isfinite(naive_scores))
-    shift = (scores[:, 0] - naive_scores).masked_fill(~kept, 0)
-    per_step = shift.sum(1, keepdim=True) / kept.sum(1, keepdim=True)
-    torch.testing.assert_close(shift, per_step * kept, atol=2e-3, rtol=0)
+    assert_same_steps(logits, scores, naive_logits, naive_scores)
     assert naive_logits.std() > 0.5
 
 

@@ -13,6 +13,7 @@ from covering import covering
 from method_cases import METHOD_CASES, Reader, formula
 from naive_text import generate as naive_generate
 from statistics_files import statistics_file
+from steps import assert_same_steps
 from tiny_families import FAMILIES, batch, build, make_prompt
 from tiny_llava import WordTokenizer
 
@@ -75,12 +76,7 @@ def test_every_step_equals_the_model_written_out_by_hand(family: str, case: str)
     _, naive_logits, naive_scores = naive_generate(
         model, prompt.ids, prompt.pictures, naive_fix(method, model), STEPS, forced=tokens[0].tolist()
     )
-    torch.testing.assert_close(logits[:, 0], naive_logits, atol=2e-3, rtol=2e-4)
-    kept = torch.isfinite(scores[:, 0])
-    assert torch.equal(kept, torch.isfinite(naive_scores))
-    shift = (scores[:, 0] - naive_scores).masked_fill(~kept, 0)
-    per_step = shift.sum(1, keepdim=True) / kept.sum(1, keepdim=True)
-    torch.testing.assert_close(shift, per_step * kept, atol=2e-3, rtol=0)
+    assert_same_steps(logits, scores, naive_logits, naive_scores)
 
 
 @pytest.mark.parametrize(("case", "family"), covering(CASES, FAMILIES))

@@ -6,7 +6,7 @@ import fcntl
 import json
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,6 @@ import pytest
 import torch
 from lmms_eval.api.instance import Instance
 from lmms_eval.caching.response_cache import ResponseCache
-from loguru import logger
 from processes import LONGEST, held_in_its_second_batch
 from shapes_task import CAP, TASK, make, request, requests, to_messages
 
@@ -31,15 +30,6 @@ GENERATE = FixattnModel._generate
 
 class KilledError(BaseException):
     """What ends a run on the spot."""
-
-
-@pytest.fixture
-def said() -> Iterator[list[str]]:
-    """What is logged."""
-    lines: list[str] = []
-    sink = logger.add(lambda line: lines.append(str(line)), format="{level}: {message}")
-    yield lines
-    logger.remove(sink)
 
 
 class Task:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from loguru import logger
 
 from lmms_fixattn.harness import results
 
@@ -45,15 +43,6 @@ def test_result_states_the_model_once_wrapped_and_others_stay_as_they_are() -> N
 
 def arguments(**given: Any) -> SimpleNamespace:
     return SimpleNamespace(**{"output_path": None, "log_samples": False, "model_args": "", **given})
-
-
-@pytest.fixture
-def said() -> Iterator[list[str]]:
-    """What is logged."""
-    lines: list[str] = []
-    sink = logger.add(lambda line: lines.append(str(line)), format="{level}: {message}")
-    yield lines
-    logger.remove(sink)
 
 
 def test_a_run_says_at_its_start_what_it_will_not_keep(said: list[str], tmp_path: Path) -> None:
